@@ -55,6 +55,7 @@ enum method_flag {
     METHOD(kv, touch,       3, 3, METHOD_WRITES, "revision id first_sent timeout")                                     \
     METHOD(kv, history,     2, 2, METHOD_READS | METHOD_NEEDS_NATS, "timeout")                                         \
     METHOD(kv, keys,        1, 1, METHOD_READS, "filter limit after consistency timeout")                              \
+    METHOD(kv, entries,     1, 1, METHOD_READS, "filter limit after consistency timeout")                              \
     METHOD(bulk, get,       2, 2, METHOD_READS, "consistency timeout")                                                 \
     METHOD(bulk, put,       2, 2, METHOD_WRITES, "ttl id first_sent timeout")                                          \
     METHOD(bulk, delete,    2, 2, METHOD_WRITES, "id first_sent timeout")                                              \

@@ -13,19 +13,6 @@
 
 /* --- mget ---------------------------------------------------------------------------------- */
 
-static void bulk_print_entry(const struct invocation *invocation, const char *key, const struct kvs_entry *entry)
-{
-    if (invocation->terminal) {
-        print_safely(key, strlen(key), SIZE_MAX);
-        putchar('\t');
-        print_safely(entry->value, entry->value_size, SIZE_MAX);
-    } else {
-        printf("%s\t", key);
-        fwrite(entry->value, 1, entry->value_size, stdout);
-    }
-    putchar('\n');
-}
-
 /* The daemon's answer has each key once, in an order of its own: it is printed as it is. */
 static enum status bulk_mget_json(struct invocation *invocation, size_t count, const char *consistency)
 {
@@ -78,7 +65,7 @@ enum status bulk_mget(struct invocation *invocation)
         return report_error(kvs_last_error(invocation->kvs));
     for (size_t i = 0; i < count; i++) {
         if (entries[i] != NULL) {
-            bulk_print_entry(invocation, keys[i], entries[i]);
+            print_key_and_value(invocation, keys[i], entries[i]);
             continue;
         }
         status = report_absent("key %s does not exist in bucket %s", keys[i], invocation->arguments[0]);

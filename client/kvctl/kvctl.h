@@ -1,8 +1,7 @@
 /*
- * kvctl: the command. The table of verbs is in verbs.c; the verbs are in kv.c, touch.c, increment.c, keys.c, watch.c,
- * bulk.c, txn.c, export.c, import.c, backup.c, check.c, bucket.c, daemon.c, stats.c, dump.c, config.c, sessions.c,
- * top.c and bench.c. A verb gets an invocation, prints its result and returns the exit status. The arguments and
- * options of the invocation were checked against the verb's row of the table, and the connection is open.
+ * kvctl: the command. The table of verbs is in verbs.c, which names their functions; each family of verbs has a file. A
+ * verb gets an invocation, prints its result and returns the exit status. The arguments and options of the invocation
+ * were checked against the verb's row of the table, and the connection is open.
  */
 #ifndef KVCTL_H
 #define KVCTL_H
@@ -248,6 +247,9 @@ void print_safely(const char *bytes, size_t size, size_t columns);
 /* Print a name on a line of its own: on a terminal with escapes, otherwise as it is. */
 void print_line(const struct invocation *invocation, const char *name);
 
+/* Print a key, a tab and its value on a line; on a terminal with escapes. */
+void print_key_and_value(const struct invocation *invocation, const char *key, const struct kvs_entry *entry);
+
 /* Print a map as aligned lines "name: value", nested members as "name.member". text_of_member may be NULL. */
 void print_map(const struct kvs_value *map, text_of_member_fn *text_of_member);
 
@@ -299,6 +301,7 @@ enum status kv_del(struct invocation *invocation);
 enum status kv_purge(struct invocation *invocation);
 enum status kv_history(struct invocation *invocation);
 enum status kv_keys(struct invocation *invocation);
+enum status entries_run(struct invocation *invocation);
 enum status watch_run(struct invocation *invocation);
 
 enum status bulk_mget(struct invocation *invocation);

@@ -281,6 +281,19 @@ void print_line(const struct invocation *invocation, const char *name)
     }
 }
 
+void print_key_and_value(const struct invocation *invocation, const char *key, const struct kvs_entry *entry)
+{
+    if (invocation->terminal) {
+        print_safely(key, strlen(key), SIZE_MAX);
+        putchar('\t');
+        print_safely(entry->value, entry->value_size, SIZE_MAX);
+    } else {
+        printf("%s\t", key);
+        fwrite(entry->value, 1, entry->value_size, stdout);
+    }
+    putchar('\n');
+}
+
 void print_safely(const char *bytes, size_t size, size_t columns)
 {
     char *text = safe_text_of_bytes(bytes, size, columns);

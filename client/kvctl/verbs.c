@@ -76,6 +76,14 @@ static const struct verb_option keys_options[] = {
     CACHED_OPTION,
     {0},
 };
+static const struct verb_option entries_options[] = {
+    {"limit", "N", "print at most N entries"},
+    {"after", "KEY", "print only entries of keys after this one in byte order"},
+    {"consistency", "WHICH",
+     "cached (default), direct or leader (both ask NATS in external\nmode, and each page reads all keys that match)"},
+    CACHED_OPTION,
+    {0},
+};
 static const struct verb_option watch_options[] = {
     {"history", NULL, "begin with all entries that the bucket still has of the\nkeys, not only the newest of each"},
     {"updates-only", NULL, "begin with the next write"},
@@ -315,6 +323,15 @@ const struct verb verbs[] = {
      "  kvctl keys users 'eu.*.name'\n"
      "  kvctl keys users --limit 100 --after eu.alice.name\n",
      keys_options, kv_keys},
+    {"entries", "BUCKET [FILTER]", 1, 2, "list the keys with their values",
+     "Prints KEY, a tab and VALUE for each key, in byte order of the keys. With --json, prints an\n"
+     "array of whole entries. FILTER is a pattern of tokens between dots: * matches one token, > at\n"
+     "the end all remaining ones. The entries are read in pages of up to 1,000, each of which is\n"
+     "one point in time. For the whole bucket at one point in time, use export.",
+     "  kvctl entries config\n"
+     "  kvctl entries users 'eu.*.name' --limit 10\n"
+     "  kvctl --json entries config | jq -r '.[].key'\n",
+     entries_options, entries_run},
     {"watch", "BUCKET [FILTER...]", 1, INT_MAX, "print changes as they happen",
      "Prints the entries of BUCKET, then each change: time, revision, operation, key and value,\n"
      "one per line. Bytes that cannot be printed are shown as \\xHH, and long values are cut on a\n"

@@ -331,6 +331,23 @@ struct kvs_keys_options {
 enum kvs_code kvs_keys(struct kvs *kvs, const char *bucket, const struct kvs_keys_options *options, char ***keys,
                        size_t *count);
 
+struct kvs_entries_options {
+    size_t size;
+    const char *filter; /* as in kvs_keys_options */
+    unsigned limit;     /* maximum number of entries, up to 1,000; 0: 1,000 */
+    const char *after;  /* only entries of keys after this one in byte order: the last key of the page before */
+    enum kvs_consistency consistency;
+    double timeout_s;
+};
+#define KVS_ENTRIES_OPTIONS(...) KVS_SIZED_(kvs_entries_options, __VA_ARGS__)
+
+/*
+ * Return a page of a bucket's entries in the byte order of their keys: an array of *count, one block. A page is of one
+ * point in time. It may have fewer entries than the limit: only *count 0 means that there are no more.
+ */
+enum kvs_code kvs_entries(struct kvs *kvs, const char *bucket, const struct kvs_entries_options *options,
+                          struct kvs_entry **entries, size_t *count);
+
 /* --- Many keys in one request ----------------------------------------------------------------- */
 /*
  * Each key has a result of its own. A request is limited by the daemon's limits.frame_bytes (16 MiB unless configured

@@ -35,7 +35,7 @@ typedef void kvs_entry_fn(struct kvs *kvs, const struct kvs_error *error, const 
 /* JSON text; NULL if the key does not exist or its value is null. */
 typedef void kvs_json_fn(struct kvs *kvs, const struct kvs_error *error, const char *json, void *context);
 
-/* The entries of a key's history, oldest first. */
+/* The entries of a key's history, oldest first; or those of a page, in key order. */
 typedef void kvs_entries_fn(struct kvs *kvs, const struct kvs_error *error, const struct kvs_entry *entries,
                             size_t count, void *context);
 
@@ -85,6 +85,8 @@ enum kvs_code kvs_async_history(struct kvs *kvs, const char *bucket, const char 
                                 const struct kvs_call_options *options, kvs_entries_fn *done, void *context);
 enum kvs_code kvs_async_keys(struct kvs *kvs, const char *bucket, const struct kvs_keys_options *options,
                              kvs_names_fn *done, void *context);
+enum kvs_code kvs_async_entries(struct kvs *kvs, const char *bucket, const struct kvs_entries_options *options,
+                                kvs_entries_fn *done, void *context);
 enum kvs_code kvs_async_bulk_get(struct kvs *kvs, const char *bucket, const char *const *keys, size_t key_count,
                                  const struct kvs_bulk_get_options *options, kvs_bulk_get_fn *done, void *context);
 enum kvs_code kvs_async_bulk_put(struct kvs *kvs, const char *bucket, const struct kvs_pair *pairs, size_t pair_count,

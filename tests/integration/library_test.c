@@ -140,6 +140,22 @@ START_TEST(json_and_keys_are_read)
     ck_assert_uint_eq(count, 1);
     ck_assert_str_eq(keys[0], "b.json");
     kvs_free(keys);
+    struct kvs_entries_options some = KVS_ENTRIES_OPTIONS(.filter = "b.*", .limit = 1, .after = "b.c");
+    struct kvs_entry *entries;
+    assert_done(kvs_entries(kvs, bucket, NULL, &entries, &count));
+    ck_assert_uint_eq(count, 3);
+    ck_assert_str_eq(entries[0].key, "a");
+    ck_assert_str_eq(entries[0].value, "{");
+    ck_assert_str_eq(entries[2].key, "b.json");
+    kvs_free(entries);
+    assert_done(kvs_entries(kvs, bucket, &some, &entries, &count));
+    ck_assert_uint_eq(count, 1);
+    ck_assert_str_eq(entries[0].key, "b.json");
+    kvs_free(entries);
+    some.after = "b.json";
+    assert_done(kvs_entries(kvs, bucket, &some, &entries, &count));
+    ck_assert_uint_eq(count, 0);
+    kvs_free(entries);
     struct kvs_keys_options cached = KVS_KEYS_OPTIONS(.consistency = KVS_CONSISTENCY_CACHED);
     for (unsigned i = 0; i < 2; i++) {
         assert_done(kvs_put(kvs, bucket, format_text("c%u", i), "x", 1, NULL, NULL));
@@ -586,6 +602,7 @@ START_TEST(every_call_has_its_asynchronous_form)
     expect_json(kvs_async_get(kvs, "async", "k", NULL, on_entry, &outcome), "\"value\":\"2\"");
     expect_json(kvs_async_get_json(kvs, "async", "j", NULL, on_json, &outcome), "[3]");
     expect_json(kvs_async_keys(kvs, "async", &keys, on_names, &outcome), "j,k,");
+    expect_json(kvs_async_entries(kvs, "async", NULL, on_entries, &outcome), "\"key\":\"j\"");
     expect_json(kvs_async_bulk_get(kvs, "async", two, 2, NULL, on_bulk_get, &outcome), "k=2,?=?,");
     expect_json(kvs_async_history(kvs, "async", "k", NULL, on_entries, &outcome), "\"value\":\"1\"");
     expect_json(kvs_async_delete(kvs, "async", "k", NULL, on_revision, &outcome), "4");

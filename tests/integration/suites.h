@@ -17,6 +17,7 @@ Suite *cached_read_suite(void);
 Suite *compact_suite(void);
 Suite *config_suite(void);
 Suite *embedded_suite(void);
+Suite *entries_suite(void);
 Suite *external_suite(void);
 Suite *foreign_suite(void);
 Suite *dump_suite(void);

@@ -53,6 +53,8 @@ extern const struct attack_kind
     attack_json_values,
     /* The first key of 100,000 in memory. */
     attack_keys_limit_one,
+    /* Pages of 1,000 entries, and pages without any, of 100,000 keys in memory. */
+    attack_entries,
     /* bucket.list with a filter that has a star for every other character. */
     attack_bucket_filters,
     /* 10,000 times a key that is not there. */

@@ -185,6 +185,7 @@ static void cached_read_wait(struct cached_read_snapshot *snapshot, struct local
     bool is_load = event == LOCAL_COPY_IS_LOADED;
     uint64_t until_ms = is_load ? snapshot->deadline_ms : cached_read_wait_end(snapshot->store, snapshot->deadline_ms);
 
+    snapshot->has_waited = true;
     snapshot->wait.ready = is_load ? on_snapshot_loaded : on_snapshot_reached;
     snapshot->wait.arg = snapshot;
     snapshot->wait.keys = snapshot->keys;
@@ -306,19 +307,18 @@ static bool cached_read_keys_pause(struct cached_read_keys *keys, const struct c
  * A page that is not in memory costs a reading of the whole bucket. Reading a large bucket in such pages would take
  * time in proportion to the square of its keys, and the server would have no time for other requests.
  */
-static bool cached_read_keys_are_too_many(const struct cached_read_keys *keys, struct error *error)
+bool cached_read_page_is_too_costly(struct store *store, const char *bucket, size_t limit, const char *instead,
+                                    struct error *error)
 {
-    const struct local_copy *copy = local_copy_find(keys->keys.store, keys->keys.bucket_name);
-    size_t limit = keys->keys.limit;
+    const struct local_copy *copy = local_copy_find(store, bucket);
 
-    if (keys->is_direct || limit == 0 || copy == NULL || copy->contents.state != CONTENTS_GIVEN_UP ||
+    if (limit == 0 || copy == NULL || copy->contents.state != CONTENTS_GIVEN_UP ||
         copy->feed.info.subjects <= PAGE_KEYS_FREE || copy->feed.info.subjects / PAGE_READS_MAX <= limit)
         return false;
     error_set(error, ERROR_RESOURCE_EXHAUSTED,
               "the bucket's %" PRIu64
-              " keys exceed cache.max_bytes, so that each page would read all of them; use a watch "
-              "with meta_only, which reads them once",
-              copy->feed.info.subjects);
+              " keys exceed cache.max_bytes, so that each page would read all of them; %s, which reads them once",
+              copy->feed.info.subjects, instead);
     return true;
 }
 
@@ -327,7 +327,8 @@ static void cached_read_keys_from_nats(struct cached_read_keys *keys)
     struct error error;
 
     cached_read_keys_end(keys);
-    if (cached_read_keys_are_too_many(keys, &error)) {
+    if (!keys->is_direct && cached_read_page_is_too_costly(keys->keys.store, keys->keys.bucket_name, keys->keys.limit,
+                                                           "use a watch with meta_only", &error)) {
         scan_keys_finish(&keys->keys, &error);
         return;
     }
@@ -345,12 +346,13 @@ static void on_keys_snapshot(void *arg, bool has_come)
         cached_read_keys_from_nats(keys);
         return;
     }
+    size_t left = keys->snapshot.has_waited ? CACHED_READ_WOKEN_KEYS : SIZE_MAX;
     struct key_order_place place = cached_read_keys_place(keys, &copy->contents.cache);
     while ((key = cache_next_in_order(&copy->contents.cache, &place)) != NULL) {
         enum keys_verdict verdict = cached_read_keys_add(keys, copy, key);
         if (verdict == KEYS_DONE)
             break;
-        bool is_late = verdict == KEYS_CONTINUE && jobs_slice_is_over(keys->keys.store->jobs);
+        bool is_late = verdict == KEYS_CONTINUE && (--left == 0 || jobs_slice_is_over(keys->keys.store->jobs));
         if (verdict == KEYS_NEED_NATS || (is_late && !cached_read_keys_pause(keys, key))) {
             cached_read_keys_from_nats(keys);
             return;
@@ -367,6 +369,7 @@ static void cached_read_keys_await(struct cached_read_keys *keys)
     keys->snapshot.bucket_name = keys->keys.bucket_name;
     keys->snapshot.keys = SIZE_MAX;
     keys->snapshot.deadline_ms = keys->keys.deadline_ms;
+    keys->snapshot.has_waited = false;
     keys->snapshot.ready = on_keys_snapshot;
     keys->snapshot.arg = keys;
     cached_read_await_snapshot(keys->keys.store, keys->keys.arena, &keys->snapshot);

@@ -70,8 +70,15 @@ struct cached_read_snapshot {
     struct arena_task task;
     struct local_copy_wait wait;
     bool has_begun;
+    bool has_waited;   /* ready is called among others that have waited for the same message */
     uint64_t revision; /* the highest that was acknowledged or answered when the read began */
 };
+
+/*
+ * The number of keys that a reader of many may look at when ready is called after a wait. The rest of its work belongs
+ * into a job: the others would wait for it.
+ */
+#define CACHED_READ_WOKEN_KEYS 32u
 
 /* Call ready once, maybe from within. */
 void cached_read_await_snapshot(struct store *store, struct arena *arena, struct cached_read_snapshot *snapshot);
@@ -79,6 +86,13 @@ void cached_read_await_snapshot(struct store *store, struct arena *arena, struct
 /* Look for a key in a snapshot. Does not return LOCAL_COPY_WAITS, and does not count. */
 enum local_copy_answer cached_read_try_now(struct store *store, const char *bucket, const char *key, size_t length,
                                            struct cache_view *view);
+
+/*
+ * Return whether a page of a bucket that is not in memory should be refused: see the error, which advises what to do
+ * instead. limit: of keys; 0: there is none.
+ */
+bool cached_read_page_is_too_costly(struct store *store, const char *bucket, size_t limit, const char *instead,
+                                    struct error *error);
 
 /* --- All keys -------------------------------------------------------------------------------------- */
 

@@ -407,6 +407,7 @@ static bool bulk_get_start_next(struct bulk_get *bulk)
     slot->index = bulk->next++;
     slot->get.bucket_name = bulk->bucket_name;
     slot->get.key = bulk->keys[slot->index];
+    slot->get.revision = bulk->revisions != NULL ? bulk->revisions[slot->index] : 0;
     slot->get.consistency = bulk->consistency;
     slot->get.must_be_current = bulk->request.bucket->is_exclusive;
     slot->get.with_markers = bulk->phase == BULK_GET_VERIFIES;
@@ -485,7 +486,7 @@ static void on_bulk_get_opened(struct bucket_request *request)
 {
     struct bulk_get *bulk = bulk_get_of_bucket_request(request);
 
-    if (bulk->consistency != READ_DIRECT || !request->bucket->allows_direct ||
+    if (bulk->consistency != READ_DIRECT || bulk->revisions != NULL || !request->bucket->allows_direct ||
         !jetstream_has_multi_last(&bulk->store->jetstream))
         bulk_get_read_singly(bulk);
     else if (bulk_get_index_keys(bulk))

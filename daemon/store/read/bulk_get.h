@@ -33,6 +33,7 @@ struct bulk_get {
     const char *const *keys; /* each once */
     size_t count;
     enum read_consistency consistency;
+    const uint64_t *revisions; /* NULL, or read each key at the revision given, by itself */
     uint64_t deadline_ms;
     size_t bytes_max;                             /* of values, before it fails as too_large */
     bool (*take_memory)(void *arg, size_t bytes); /* charges what is gathered; false: the limit is reached */

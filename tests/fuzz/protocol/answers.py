@@ -127,6 +127,13 @@ def _entries(result, _params):
         check_entry(entry)
 
 
+def _page(result, params):
+    _entries(result, params)
+    keys = [entry["key"] for entry in result]
+    expect(keys == sorted(set(keys)), "the entries are not in the order of their keys: {}", keys)
+    expect(all(entry["operation"] == "put" for entry in result), "a page has a marker: {}", keys)
+
+
 def _names(result, _params):
     expect(type(result) is list and all(type(name) is str for name in result), "the result is {} and no array of names",
            result)
@@ -222,6 +229,7 @@ RESULTS = {
     "kv.touch": _touched,
     "kv.history": _entries,
     "kv.keys": _names,
+    "kv.entries": _page,
     "bulk.get": _map_of_entries,
     "bulk.put": _map_of_outcomes,
     "bulk.delete": _map_of_outcomes,

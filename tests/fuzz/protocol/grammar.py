@@ -133,6 +133,15 @@ def kv_keys(context):
     return [context.bucket()], options
 
 
+def kv_entries(context):
+    arguments, options = kv_keys(context)
+    if context.maybe(0.5):
+        options["limit"] = context.rng.choice((1, 2, 10, 1000, 1001))
+    if context.maybe(0.2):
+        options["consistency"] = "leader"
+    return arguments, options
+
+
 def bulk_get(context):
     options = {"consistency": context.rng.choice(CONSISTENCIES)} if context.maybe(0.7) else {}
     return [context.bucket(), pools.many_keys(context.rng)], options
@@ -294,6 +303,7 @@ METHODS = {
     "kv.purge": (kv_purge, 3),
     "kv.history": (kv_history, 3),
     "kv.keys": (kv_keys, 3),
+    "kv.entries": (kv_entries, 3),
     "bulk.get": (bulk_get, 4),
     "bulk.put": (bulk_put, 4),
     "bulk.delete": (bulk_delete, 3),
