@@ -58,7 +58,7 @@ enum method_flag {
     METHOD(kv, entries,     1, 1, METHOD_READS, "filter limit after consistency timeout")                              \
     METHOD(bulk, get,       2, 2, METHOD_READS, "consistency timeout")                                                 \
     METHOD(bulk, put,       2, 2, METHOD_WRITES, "ttl id first_sent timeout")                                          \
-    METHOD(bulk, delete,    2, 2, METHOD_WRITES, "id first_sent timeout")                                              \
+    METHOD(bulk, delete,    1, 2, METHOD_WRITES, "filter id first_sent timeout")                                       \
     METHOD(txn, commit,     3, 3, METHOD_WRITES, "id first_sent timeout")                                              \
     METHOD(lock, acquire,   2, 2, METHOD_WRITES, "wait value owner timeout")                                           \
     METHOD(lock, check,     3, 3, METHOD_HOLDS | METHOD_NEEDS_WRITE, "timeout")                                        \
@@ -66,7 +66,7 @@ enum method_flag {
     METHOD(bucket, create,  1, 1, METHOD_ADMINISTERS, METHODS_BUCKET_OPTIONS)                                          \
     METHOD(bucket, update,  1, 1, METHOD_ADMINISTERS, METHODS_BUCKET_OPTIONS " force")                                      \
     METHOD(bucket, delete,  1, 1, METHOD_ADMINISTERS, "timeout")                                                       \
-    METHOD(bucket, purge,   1, 1, METHOD_ADMINISTERS, "timeout")                                                       \
+    METHOD(bucket, purge,   1, 1, METHOD_ADMINISTERS, "filter timeout")                                                \
     METHOD(bucket, compact, 1, 1, METHOD_ADMINISTERS, "older_than timeout")                                            \
     METHOD(bucket, info,    1, 1, METHOD_READS | METHOD_NEEDS_NATS, "timeout")                                         \
     METHOD(bucket, list,    0, 0, METHOD_INSPECTS | METHOD_NEEDS_NATS, "filter timeout")                               \

@@ -306,6 +306,7 @@ enum status watch_run(struct invocation *invocation);
 
 enum status bulk_mget(struct invocation *invocation);
 enum status bulk_mput(struct invocation *invocation);
+enum status mdel_run(struct invocation *invocation);
 enum status export_run(struct invocation *invocation);
 enum status import_run(struct invocation *invocation);
 enum status backup_run(struct invocation *invocation);

@@ -39,6 +39,11 @@ static const struct verb_option mput_options[] = {
     {"from-line", "N", "leave out the lines before this one, to continue after an error"},
     {0},
 };
+static const struct verb_option mdel_options[] = {
+    {"purge", NULL, "end also the history of each key"},
+    {"yes", NULL, "do not ask, even on a terminal"},
+    {0},
+};
 static const struct verb_option create_options[] = {
     TTL_OPTION, {"header", "NAME=VALUE", "store a header with the value; may be repeated"}, {0}};
 static const struct verb_option touch_options[] = {
@@ -365,6 +370,15 @@ const struct verb verbs[] = {
      "  kvctl mput config - <defaults.env\n"
      "  echo '{\"host\": \"db1\", \"limits\": {\"memory\": 512}}' | kvctl mput config -\n",
      mput_options, bulk_mput},
+    {"mdel", "BUCKET FILTER", 2, 2, "delete all keys that match",
+     "Deletes each key that FILTER matches, and prints their number. FILTER is a pattern of tokens\n"
+     "between dots: * matches one token, > at the end all remaining ones. On a terminal, kvctl asks\n"
+     "first. Each key gets a marker, so that watches report it. A key that is written meanwhile\n"
+     "keeps its new value. If the command times out, run it again, or allow more time with\n"
+     "--timeout.",
+     "  kvctl mdel sessions 'user.4711.>'\n"
+     "  kvctl --timeout 60 mdel sessions '>' --purge --yes\n",
+     mdel_options, mdel_run},
     {"txn", "BUCKET [FILE|-]", 1, 2, "write several keys together or not at all",
      "Reads operations from FILE or standard input, commits them as one transaction, and prints\n"
      "the new revision of each, one per line. If a condition does not hold, nothing is written,\n"

@@ -211,7 +211,7 @@ void call_add_id(struct kvs *kvs, struct kvs_request *request)
 {
     const uint64_t id[2] = {kvs->identity, ++kvs->id_count};
 
-    if (kvs->options.reconnect && method_takes_id(request->method))
+    if (kvs->options.reconnect && method_takes_id(request->method) && !request->takes_no_id)
         request_add_id(request, (const char *)id);
 }
 

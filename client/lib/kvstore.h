@@ -406,6 +406,14 @@ enum kvs_code kvs_bulk_delete(struct kvs *kvs, const char *bucket, const char *c
                               const struct kvs_call_options *options, struct kvs_bulk_result **results,
                               size_t *failed_count);
 
+/*
+ * Delete all keys that match a filter (see kvs_keys_options), as kvs_delete does; *count (may be NULL) is their number.
+ * A key that is written meanwhile keeps its new value. After KVS_DEADLINE_EXCEEDED, some are deleted: call again. The
+ * call is not repeated after a lost connection.
+ */
+enum kvs_code kvs_delete_matching(struct kvs *kvs, const char *bucket, const char *filter,
+                                  const struct kvs_call_options *options, uint64_t *count);
+
 /* --- Transactions ------------------------------------------------------------------------------ */
 /*
  * A transaction commits several writes of one bucket together or not at all. It commits only if its conditions hold:

@@ -114,6 +114,10 @@ enum kvs_code kvs_bucket_delete(struct kvs *kvs, const char *bucket, const struc
 /* Remove all keys of a bucket. */
 enum kvs_code kvs_bucket_purge(struct kvs *kvs, const char *bucket, const struct kvs_call_options *options);
 
+/* Purge all keys that match a filter, as kvs_delete_matching deletes them: their history ends, too. */
+enum kvs_code kvs_bucket_purge_matching(struct kvs *kvs, const char *bucket, const char *filter,
+                                        const struct kvs_call_options *options, uint64_t *count);
+
 struct kvs_compact_options {
     size_t size;
     int64_t older_than_s; /* age of the markers; -1: any; 0: the bucket's marker_ttl, or 30 minutes if it has none */
@@ -189,9 +193,6 @@ enum kvs_code kvs_daemon_kill_session(struct kvs *kvs, uint64_t session, const s
 /* The call has ended. */
 typedef void kvs_finished_fn(struct kvs *kvs, const struct kvs_error *error, void *context);
 
-/* How many markers were removed. */
-typedef void kvs_count_fn(struct kvs *kvs, const struct kvs_error *error, uint64_t count, void *context);
-
 /* A bucket's state and settings. */
 typedef void kvs_bucket_fn(struct kvs *kvs, const struct kvs_error *error, const struct kvs_bucket_info *info,
                            void *context);
@@ -204,6 +205,9 @@ enum kvs_code kvs_async_bucket_delete(struct kvs *kvs, const char *bucket, const
                                       kvs_finished_fn *done, void *context);
 enum kvs_code kvs_async_bucket_purge(struct kvs *kvs, const char *bucket, const struct kvs_call_options *options,
                                      kvs_finished_fn *done, void *context);
+enum kvs_code kvs_async_bucket_purge_matching(struct kvs *kvs, const char *bucket, const char *filter,
+                                              const struct kvs_call_options *options, kvs_count_fn *done,
+                                              void *context);
 enum kvs_code kvs_async_bucket_compact(struct kvs *kvs, const char *bucket, const struct kvs_compact_options *options,
                                        kvs_count_fn *done, void *context);
 enum kvs_code kvs_async_bucket_info(struct kvs *kvs, const char *bucket, const struct kvs_call_options *options,

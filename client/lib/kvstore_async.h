@@ -55,6 +55,9 @@ typedef void kvs_bulk_write_fn(struct kvs *kvs, const struct kvs_error *error, c
 typedef void kvs_commit_fn(struct kvs *kvs, const struct kvs_error *error, const uint64_t *revisions, size_t count,
                            void *context);
 
+/* How many keys or markers were removed. */
+typedef void kvs_count_fn(struct kvs *kvs, const struct kvs_error *error, uint64_t count, void *context);
+
 /* --- Calls --------------------------------------------------------------------------------- */
 /*
  * As the blocking functions of the same name. KVS_OK: the request waits to be sent, and done will be called. Any other
@@ -93,6 +96,9 @@ enum kvs_code kvs_async_bulk_put(struct kvs *kvs, const char *bucket, const stru
                                  const struct kvs_bulk_put_options *options, kvs_bulk_write_fn *done, void *context);
 enum kvs_code kvs_async_bulk_delete(struct kvs *kvs, const char *bucket, const char *const *keys, size_t key_count,
                                     const struct kvs_call_options *options, kvs_bulk_write_fn *done, void *context);
+
+enum kvs_code kvs_async_delete_matching(struct kvs *kvs, const char *bucket, const char *filter,
+                                        const struct kvs_call_options *options, kvs_count_fn *done, void *context);
 
 /*
  * The transaction may be freed as soon as the function returns, and must not be committed again. One without operations

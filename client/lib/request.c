@@ -34,6 +34,7 @@ static void request_reset(struct kvs_request *request, const char *method)
     request->options_at = 0;
     request->positions = 0;
     request->options = 0;
+    request->takes_no_id = false;
     request->first_sent_at = 0;
 }
 

@@ -24,6 +24,7 @@ struct kvs_request {
     size_t options_at;  /* where in params the option map's header is; 0: there is no option yet */
     unsigned positions; /* positional parameters, in a request that request_begin began */
     unsigned options;
+    bool takes_no_id;     /* although its method does */
     size_t first_sent_at; /* where in params the eight bytes of the option first_sent are; 0: it has none */
 };
 

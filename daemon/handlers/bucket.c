@@ -1,5 +1,6 @@
 #include "daemon/base/glob.h"
 #include "daemon/handlers/bucket_settings.h"
+#include "daemon/handlers/delete_matching.h"
 #include "daemon/handlers/entry.h"
 #include "daemon/handlers/methods.h"
 #include "daemon/rpc/access.h"
@@ -73,7 +74,10 @@ void handle_bucket_delete(struct call *call)
 
 void handle_bucket_purge(struct call *call)
 {
-    bucket_start_admin(call, admin_purge, NULL);
+    if (option_find(call, "filter") != NULL)
+        delete_matching_start(call, KV_PURGE);
+    else
+        bucket_start_admin(call, admin_purge, NULL);
 }
 
 static void bucket_answer_removed(void *arg, uint64_t removed, const struct error *error)

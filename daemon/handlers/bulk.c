@@ -1,4 +1,5 @@
 #include "daemon/base/key_index.h"
+#include "daemon/handlers/delete_matching.h"
 #include "daemon/handlers/entry.h"
 #include "daemon/handlers/kv_arguments.h"
 #include "daemon/handlers/methods.h"
@@ -6,6 +7,7 @@
 #include "daemon/rpc/arguments.h"
 #include "daemon/rpc/call.h"
 #include "daemon/rpc/dispatch.h"
+#include "daemon/rpc/options.h"
 #include "daemon/store/follow/cached_read.h"
 #include "daemon/store/read/bulk_get.h"
 #include "daemon/store/read/multi_last.h"
@@ -525,13 +527,31 @@ void handle_bulk_put(struct call *call)
     bulk_write(call_store(call), &call->arena, &write->bulk);
 }
 
+/* Return the keys of bulk.delete. If there are none, an empty array was taken for empty options. NULL: wrong. */
+static const msgpack_object_array *bulk_delete_keys(const struct call *call)
+{
+    static const msgpack_object_array none;
+
+    if (call->argument_count > 1)
+        return argument_to_array(&call->arguments[1]);
+    return call->options != NULL && call->options->size == 0 ? &none : NULL;
+}
+
 void handle_bulk_delete(struct call *call)
 {
-    const msgpack_object_array *array = argument_to_array(&call->arguments[1]);
+    if (option_find(call, "filter") != NULL) {
+        delete_matching_start(call, KV_DELETE);
+        return;
+    }
+    const msgpack_object_array *array = bulk_delete_keys(call);
     struct key_index index;
 
-    if (array == NULL) {
+    if (array == NULL && call->argument_count > 1) {
         argument_refuse(call, "argument 2", "an array of keys", &call->arguments[1]);
+        return;
+    }
+    if (array == NULL) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "bulk.delete takes an array of keys, or the option filter");
         return;
     }
     if (!bulk_check_count(call, array->size))

@@ -41,6 +41,7 @@ struct store {
     struct group_commits *group_commits;
     struct bulk_writes *bulk_writes;
     struct counters *counters;
+    struct delete_state *deletions;
     struct follow_state *follow;
     struct compact_state *compact;
     struct leases *leases;

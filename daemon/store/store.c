@@ -17,6 +17,7 @@
 #include "daemon/store/write/bucket_writes.h"
 #include "daemon/store/write/bulk_write.h"
 #include "daemon/store/write/counter.h"
+#include "daemon/store/write/delete_matching.h"
 #include "daemon/store/write/group_commit.h"
 
 #include <ctype.h>
@@ -100,8 +101,9 @@ static void store_set_name(struct store *store)
 static int store_init_modules(struct store *store)
 {
     if (bucket_init_table(store) != 0 || admin_init_all(store) != 0 || scan_init_all(store) != 0 ||
-        group_commit_init_all(store) != 0 || bulk_write_init_all(store) != 0 || counter_init_all(store) != 0 ||
-        follow_init(store) != 0 || compact_init_all(store) != 0 || leases_init(store) != 0)
+        group_commit_init_all(store) != 0 || bulk_write_init_all(store) != 0 || delete_matching_init_all(store) != 0 ||
+        counter_init_all(store) != 0 || follow_init(store) != 0 || compact_init_all(store) != 0 ||
+        leases_init(store) != 0)
         return -1;
     bucket_writes_init(store);
     return 0;
@@ -183,6 +185,7 @@ void store_free(struct store *store)
     follow_free(store);
     scan_free_all(store);
     counter_free_all(store);
+    delete_matching_free_all(store);
     bulk_write_free_all(store);
     group_commit_free_all(store);
     consumer_removal_cancel_all(&store->jetstream);

@@ -201,8 +201,8 @@ START_TEST(an_unknown_option_is_refused_by_name)
         {"kv.delete", "['%s', 'color', {'ttl': 1}]"}, {"kv.purge", "['%s', 'color', {'headers': {}}]"},
         {"kv.history", "['%s', 'color', {'limit': 1}]"}, {"kv.keys", "['%s', {'offset': 1}]"},
         {"bucket.create", "['unmade', {'max_age': 1}]"}, {"bucket.update", "['%s', {'max_age': 1}]"},
-        {"bucket.delete", "['%s', {'force': true}]"}, {"bucket.purge", "['%s', {'filter': 'a'}]"},
-        {"bucket.info", "['%s', {'x': 1}]"}, {"bucket.list", "[{'limit': 1}]"},
+        {"bucket.delete", "['%s', {'force': true}]"}, {"bucket.purge", "['%s', {'older_than': 1}]"},
+        {"bucket.info", "['%s', {'x': 1}]"}, {"bucket.list", "[{'count': 1}]"}, {"kv.entries", "['%s', {'offset': 1}]"},
         {"health.check", "['%s', {'deep': true}]"}, {"daemon.info", "[{'x': 1}]"},
         {"daemon.stats", "[{'reset': true}]"});
 

@@ -156,6 +156,13 @@ START_TEST(json_and_keys_are_read)
     assert_done(kvs_entries(kvs, bucket, &some, &entries, &count));
     ck_assert_uint_eq(count, 0);
     kvs_free(entries);
+    uint64_t deleted = 0;
+    assert_done(kvs_delete_matching(kvs, bucket, "b.*", NULL, &deleted));
+    ck_assert_uint_eq(deleted, 2);
+    assert_done(kvs_bucket_purge_matching(kvs, bucket, "b.*", NULL, &deleted));
+    ck_assert_uint_eq(deleted, 0);
+    assert_done(kvs_put(kvs, bucket, "b.c", "x", 1, NULL, NULL));
+    assert_done(kvs_put(kvs, bucket, "b.json", "x", 1, NULL, NULL));
     struct kvs_keys_options cached = KVS_KEYS_OPTIONS(.consistency = KVS_CONSISTENCY_CACHED);
     for (unsigned i = 0; i < 2; i++) {
         assert_done(kvs_put(kvs, bucket, format_text("c%u", i), "x", 1, NULL, NULL));
@@ -621,13 +628,15 @@ START_TEST(every_call_has_its_asynchronous_form)
     expect_json(kvs_async_bucket_list(kvs, &list, on_names, &outcome), "async,");
     expect_json(kvs_async_bucket_purge(kvs, "async", NULL, on_finished, &outcome), "finished");
     expect_json(kvs_async_bucket_compact(kvs, "async", NULL, on_count, &outcome), "0");
+    expect_json(kvs_async_delete_matching(kvs, "async", ">", NULL, on_count, &outcome), "0");
+    expect_json(kvs_async_bucket_purge_matching(kvs, "async", ">", NULL, on_count, &outcome), "0");
     expect_json(kvs_async_health(kvs, "async", NULL, on_value, &outcome), "\"healthy\":true");
     expect_json(kvs_async_daemon_info(kvs, NULL, on_value, &outcome), "\"version\"");
     expect_json(kvs_async_daemon_stats(kvs, NULL, on_value, &outcome), "\"uptime\"");
     expect_json(kvs_async_bucket_delete(kvs, "async", NULL, on_finished, &outcome), "finished");
     struct kvs_request *request = kvs_request_new("daemon.info", 0);
     expect_json(kvs_submit(kvs, request, 0, on_value, &outcome), "\"methods\"");
-    ck_assert_uint_eq(outcome.ok, 26);
+    ck_assert_uint_eq(outcome.ok, 28);
     kvs_request_free(request);
     kvs_free(outcome.json);
     kvs_close(kvs);

@@ -109,6 +109,7 @@ NEIGHBOUR_TEST(transactions_with_many_checks_do_not_delay_others, attack_checks)
 NEIGHBOUR_TEST(large_json_values_do_not_delay_others, attack_json_values)
 NEIGHBOUR_TEST(listings_of_one_key_of_many_do_not_delay_others, attack_keys_limit_one)
 NEIGHBOUR_TEST(pages_of_entries_do_not_delay_others, attack_entries)
+NEIGHBOUR_TEST(deletions_of_all_keys_do_not_delay_others, attack_deletions)
 NEIGHBOUR_TEST(filters_of_many_stars_do_not_delay_others, attack_bucket_filters)
 NEIGHBOUR_TEST(thousands_of_gets_in_one_write_do_not_delay_others, attack_missing_keys)
 NEIGHBOUR_TEST(thousands_of_histories_do_not_delay_others, attack_histories)
@@ -148,6 +149,7 @@ Suite *neighbour_suite(void)
     tcase_add_test(tests, large_json_values_do_not_delay_others);
     tcase_add_test(tests, listings_of_one_key_of_many_do_not_delay_others);
     tcase_add_test(tests, pages_of_entries_do_not_delay_others);
+    tcase_add_test(tests, deletions_of_all_keys_do_not_delay_others);
     tcase_add_test(tests, filters_of_many_stars_do_not_delay_others);
     tcase_add_test(tests, thousands_of_gets_in_one_write_do_not_delay_others);
     tcase_add_test(tests, thousands_of_histories_do_not_delay_others);

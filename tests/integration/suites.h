@@ -16,6 +16,7 @@ Suite *bulk_suite(void);
 Suite *cached_read_suite(void);
 Suite *compact_suite(void);
 Suite *config_suite(void);
+Suite *delete_matching_suite(void);
 Suite *embedded_suite(void);
 Suite *entries_suite(void);
 Suite *external_suite(void);

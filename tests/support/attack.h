@@ -55,6 +55,8 @@ extern const struct attack_kind
     attack_keys_limit_one,
     /* Pages of 1,000 entries, and pages without any, of 100,000 keys in memory. */
     attack_entries,
+    /* Eight sessions that delete all keys of a bucket, and write some again. */
+    attack_deletions,
     /* bucket.list with a filter that has a star for every other character. */
     attack_bucket_filters,
     /* 10,000 times a key that is not there. */

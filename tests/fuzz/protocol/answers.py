@@ -172,6 +172,20 @@ def _map_of_outcomes(result, params):
             _revision(outcome.get("revision"), params)
 
 
+def _deletions(result, params):
+    if option_of(params, "filter") is not None:
+        _count(result, params)
+    else:
+        _map_of_outcomes(result, params)
+
+
+def _purge(result, params):
+    if option_of(params, "filter") is not None:
+        _count(result, params)
+    else:
+        _nil(result, params)
+
+
 def _revisions(result, params):
     expect(type(result) is list and len(result) == len(params[2]), "{} operations have the result {}",
            len(params[2]), result)
@@ -232,12 +246,12 @@ RESULTS = {
     "kv.entries": _page,
     "bulk.get": _map_of_entries,
     "bulk.put": _map_of_outcomes,
-    "bulk.delete": _map_of_outcomes,
+    "bulk.delete": _deletions,
     "txn.commit": _revisions,
     "bucket.create": _info,
     "bucket.update": _info,
     "bucket.delete": _nil,
-    "bucket.purge": _nil,
+    "bucket.purge": _purge,
     "bucket.compact": _count,
     "bucket.info": _info,
     "bucket.list": _names,

@@ -154,6 +154,8 @@ def bulk_put(context):
 
 
 def bulk_delete(context):
+    if context.maybe(0.2):
+        return [context.bucket()], {"filter": context.rng.choice(pools.FILTERS)}
     return [context.bucket(), pools.many_keys(context.rng)], {}
 
 
@@ -235,6 +237,10 @@ def one_bucket(context):
     return [context.bucket()], {}
 
 
+def bucket_purge(context):
+    return [context.bucket()], {"filter": context.rng.choice(pools.FILTERS)} if context.maybe(0.5) else {}
+
+
 def bucket_compact(context):
     return [context.bucket()], {"older_than": context.rng.choice((0, 0, 1, 3600))} if context.maybe(0.8) else {}
 
@@ -311,7 +317,7 @@ METHODS = {
     "bucket.create": (bucket_create, 3),
     "bucket.update": (bucket_update, 2),
     "bucket.delete": (bucket_delete, 0.5),
-    "bucket.purge": (one_bucket, 0.3),
+    "bucket.purge": (bucket_purge, 0.6),
     "bucket.compact": (bucket_compact, 1),
     "bucket.info": (one_bucket, 2),
     "bucket.list": (bucket_list, 1),

@@ -1,0 +1,67 @@
+#include "daemon/handlers/delete_matching.h"
+
+#include "daemon/handlers/service.h"
+#include "daemon/rpc/dispatch.h"
+#include "daemon/rpc/options.h"
+#include "daemon/store/write/delete_matching.h"
+
+#include <string.h>
+
+static void delete_matching_answer(void *arg, uint64_t count, const struct error *error)
+{
+    struct call *call = arg;
+
+    if (error != NULL) {
+        call_fail(call, error);
+        return;
+    }
+    msgpack_pack_uint64(call_begin_result(call), count);
+    call_end_result(call);
+}
+
+/* A deletion may take long. It stops if its session ends. */
+static bool delete_matching_is_wanted(void *arg)
+{
+    return ((const struct call *)arg)->session != NULL;
+}
+
+/* False: the call is answered. */
+static bool delete_matching_read_filter(struct call *call, const char **filter)
+{
+    if (!option_string(call, "filter", filter))
+        return false;
+    if (call->argument_count > 1) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "keys and filter exclude each other");
+        return false;
+    }
+    if (option_find(call, "id") != NULL || option_find(call, "first_sent") != NULL) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT,
+                       "id and filter exclude each other: a second call deletes what matches then");
+        return false;
+    }
+    const char *wrong = kv_check_filter(*filter, strlen(*filter));
+    if (wrong == NULL)
+        return true;
+    call_fail_with(call, ERROR_INVALID_ARGUMENT, "filter \"%.64s\": %s", *filter, wrong);
+    return false;
+}
+
+void delete_matching_start(struct call *call, enum kv_operation kind)
+{
+    struct delete_matching *deletion = arena_zalloc(&call->arena, sizeof(*deletion));
+
+    if (deletion == NULL) {
+        call_fail_out_of_memory(call);
+        return;
+    }
+    if (!delete_matching_read_filter(call, &deletion->filter))
+        return;
+    deletion->bucket_name = call->bucket;
+    deletion->kind = kind;
+    deletion->deadline_ms = call->deadline_ms;
+    deletion->take_memory = call_charge_memory;
+    deletion->is_wanted = delete_matching_is_wanted;
+    deletion->done = delete_matching_answer;
+    deletion->arg = call;
+    delete_matching(call_store(call), &call->arena, deletion);
+}
