@@ -63,13 +63,13 @@ enum method_flag {
     METHOD(lock, acquire,   2, 2, METHOD_WRITES, "wait value owner timeout")                                           \
     METHOD(lock, check,     3, 3, METHOD_HOLDS | METHOD_NEEDS_WRITE, "timeout")                                        \
     METHOD(lock, release,   3, 3, METHOD_HOLDS | METHOD_NEEDS_WRITE, "timeout")                                        \
-    METHOD(bucket, create,  1, 1, METHOD_ADMINISTERS, METHODS_BUCKET_OPTIONS)                                          \
+    METHOD(bucket, create,  1, 1, METHOD_ADMINISTERS, METHODS_BUCKET_OPTIONS " update force")                          \
     METHOD(bucket, update,  1, 1, METHOD_ADMINISTERS, METHODS_BUCKET_OPTIONS " force")                                      \
     METHOD(bucket, delete,  1, 1, METHOD_ADMINISTERS, "timeout")                                                       \
     METHOD(bucket, purge,   1, 1, METHOD_ADMINISTERS, "filter timeout")                                                \
     METHOD(bucket, compact, 1, 1, METHOD_ADMINISTERS, "older_than timeout")                                            \
     METHOD(bucket, info,    1, 1, METHOD_READS | METHOD_NEEDS_NATS, "timeout")                                         \
-    METHOD(bucket, list,    0, 0, METHOD_INSPECTS | METHOD_NEEDS_NATS, "filter timeout")                               \
+    METHOD(bucket, list,    0, 0, METHOD_INSPECTS | METHOD_NEEDS_NATS, "filter limit after infos timeout")             \
     METHOD(watch, start,    1, 1, METHOD_READS | METHOD_NEEDS_NATS,                                                    \
            "filter include_history ignore_deletes meta_only updates_only from_revision snapshot timeout")              \
     METHOD(watch, stop,     1, 1, METHOD_INSPECTS, "timeout")                                                          \

@@ -3,7 +3,6 @@
 
 #include <inttypes.h>
 #include <limits.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,6 +124,7 @@ static bool bucket_settings_read(struct settings *settings, const struct invocat
     options->republish_source = arguments_value(invocation, "republish-from");
     options->republish_destination = arguments_value(invocation, "republish-to");
     options->force = arguments_flag(invocation, "force");
+    options->update = arguments_flag(invocation, "update");
     options->republish_headers_only = arguments_flag(invocation, "republish-headers-only");
     if (!bucket_read_unsigned(invocation, "history", &options->history) ||
         !bucket_read_unsigned(invocation, "replicas", &options->replicas) ||
@@ -265,32 +265,7 @@ enum status bucket_rm(struct invocation *invocation)
     return STATUS_OK;
 }
 
-/* The row of a bucket in the table. */
-struct bucket_row {
-    struct kvs_error error; /* KVS_OK: none */
-    uint64_t values, bytes, max_bytes;
-    unsigned history;
-    int64_t ttl_s;
-    struct short_text description;
-};
-
-static void bucket_on_info(struct kvs *kvs, const struct kvs_error *error, const struct kvs_bucket_info *info,
-                           void *context)
-{
-    struct bucket_row *row = context;
-
-    (void)kvs;
-    if (error != NULL) {
-        row->error = *error;
-        return;
-    }
-    *row = (struct bucket_row){.values = info->values,
-                               .bytes = info->bytes,
-                               .max_bytes = (uint64_t)info->max_bytes,
-                               .history = info->history,
-                               .ttl_s = info->ttl_s,
-                               .description = text_of_bytes(info->description, strlen(info->description))};
-}
+/* --- Lists ------------------------------------------------------------------------------------ */
 
 /* A limit that is not set is a dash. */
 static void bucket_add_limit(struct table *table, bool is_set, struct short_text text)
@@ -298,24 +273,29 @@ static void bucket_add_limit(struct table *table, bool is_set, struct short_text
     table_add(table, "%s", is_set ? text.text : "-");
 }
 
-static void bucket_add_bucket(struct table *table, const char *name, const struct bucket_row *row)
+/* Add the row of a bucket. If its info cannot be read, the row has the reason. */
+static void bucket_add_row(struct table *table, const struct kvs_value *info)
 {
-    table_add(table, "%s", name);
-    if (row->error.code != KVS_OK) {
+    const struct kvs_value *error = kvs_value_member(info, "error");
+    int64_t max_bytes = kvs_value_integer(kvs_value_member(info, "max_bytes"));
+    int64_t ttl_s = kvs_value_integer(kvs_value_member(info, "ttl"));
+
+    table_add(table, "%s", text_of_value(kvs_value_member(info, "bucket")).text);
+    if (error != NULL) {
         for (int column = 1; column < 6; column++)
             table_add(table, "?");
-        table_add(table, "%s", row->error.message);
+        table_add(table, "%s", text_of_value(kvs_value_member(error, "message")).text);
         return;
     }
-    table_add(table, "%" PRIu64, row->values);
-    table_add(table, "%s", text_of_size(row->bytes).text);
-    bucket_add_limit(table, row->max_bytes > 0, text_of_size(row->max_bytes));
-    table_add(table, "%u", row->history);
-    bucket_add_limit(table, row->ttl_s > 0, text_of_duration(row->ttl_s));
-    table_add(table, "%s", row->description.text);
+    table_add(table, "%" PRIu64, kvs_value_unsigned(kvs_value_member(info, "values")));
+    table_add(table, "%s", text_of_size(kvs_value_unsigned(kvs_value_member(info, "bytes"))).text);
+    bucket_add_limit(table, max_bytes > 0, text_of_size((uint64_t)max_bytes));
+    table_add(table, "%" PRIu64, kvs_value_unsigned(kvs_value_member(info, "history")));
+    bucket_add_limit(table, ttl_s > 0, text_of_duration(ttl_s));
+    table_add(table, "%s", text_of_value(kvs_value_member(info, "description")).text);
 }
 
-static enum status bucket_print_buckets(char **names, const struct bucket_row *rows, size_t count)
+static enum status bucket_print_table(struct kvs_value *const *pages, size_t page_count)
 {
     static const char *const titles[] = {"BUCKET", "VALUES", "SIZE", "LIMIT", "HISTORY", "TTL", "DESCRIPTION"};
     struct table table;
@@ -324,35 +304,66 @@ static enum status bucket_print_buckets(char **names, const struct bucket_row *r
     table.cuts_last = true;
     for (size_t i = 0; i < sizeof(titles) / sizeof(*titles); i++)
         table_add(&table, "%s", titles[i]);
-    for (size_t i = 0; i < count; i++)
-        bucket_add_bucket(&table, names[i], &rows[i]);
+    for (size_t page = 0; page < page_count; page++) {
+        for (size_t i = 0; i < kvs_value_count(pages[page]); i++)
+            bucket_add_row(&table, kvs_value_item(pages[page], i));
+    }
     return table_print(&table);
 }
 
-/* Ask for the infos of all buckets at once. A bucket that is deleted meanwhile has an error in its row. */
-static enum status bucket_print_infos(struct invocation *invocation, char **names, size_t count)
+static enum status bucket_print_infos_json(struct kvs_value *const *pages, size_t page_count)
 {
-    struct kvs_call_options options = KVS_CALL_OPTIONS(.timeout_s = invocation->timeout_s);
-    struct bucket_row *rows = calloc(count + 1, sizeof(*rows));
-    enum status status = STATUS_OK;
+    const char *before = "[";
 
-    if (rows == NULL)
-        return report("out of memory");
-    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
-        if (kvs_async_bucket_info(invocation->kvs, names[i], &options, bucket_on_info, &rows[i]) != KVS_OK)
-            status = report_error(kvs_last_error(invocation->kvs));
+    for (size_t page = 0; page < page_count; page++) {
+        for (size_t i = 0; i < kvs_value_count(pages[page]); i++) {
+            char *json = kvs_value_json(kvs_value_item(pages[page], i));
+            if (json == NULL)
+                return report("out of memory for the output");
+            printf("%s%s", before, json);
+            before = ",\n";
+            kvs_free(json);
+        }
     }
-    while (kvs_process(invocation->kvs) == KVS_OK && kvs_in_flight(invocation->kvs) > 0) {
-        struct pollfd waited = {.fd = kvs_fd(invocation->kvs), .events = kvs_events(invocation->kvs)};
-        poll(&waited, 1, kvs_timeout_ms(invocation->kvs));
+    puts(*before == '[' ? "[]" : "]");
+    return STATUS_OK;
+}
+
+/* Read all pages of infos. Free the pages and the array. */
+static enum status bucket_read_infos(struct invocation *invocation, struct kvs_list_options options,
+                                     struct kvs_value ***pages, size_t *page_count)
+{
+    struct kvs_value *page;
+
+    for (;;) {
+        if (kvs_bucket_list_infos(invocation->kvs, &options, &page) != KVS_OK)
+            return report_error(kvs_last_error(invocation->kvs));
+        struct kvs_value **larger = realloc(*pages, (*page_count + 1) * sizeof(struct kvs_value *));
+        if (larger == NULL) {
+            kvs_free(page);
+            return report("out of memory");
+        }
+        *pages = larger;
+        larger[(*page_count)++] = page;
+        if (kvs_value_count(page) == 0)
+            return STATUS_OK;
+        const struct kvs_value *last = kvs_value_item(page, kvs_value_count(page) - 1);
+        size_t size;
+        options.after = kvs_value_bytes(kvs_value_member(last, "bucket"), &size);
     }
-    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
-        if (rows[i].error.code != KVS_OK && rows[i].error.code != KVS_BUCKET_NOT_FOUND)
-            status = report_error(&rows[i].error);
-    }
+}
+
+static enum status bucket_print_infos(struct invocation *invocation, const struct kvs_list_options *options)
+{
+    struct kvs_value **pages = NULL;
+    size_t page_count = 0;
+    enum status status = bucket_read_infos(invocation, *options, &pages, &page_count);
+
     if (status == STATUS_OK)
-        status = bucket_print_buckets(names, rows, count);
-    free(rows);
+        status = invocation->json ? bucket_print_infos_json(pages, page_count) : bucket_print_table(pages, page_count);
+    for (size_t i = 0; i < page_count; i++)
+        kvs_free(pages[i]);
+    free(pages);
     return status;
 }
 
@@ -363,8 +374,10 @@ enum status bucket_ls(struct invocation *invocation)
                          .timeout_s = invocation->timeout_s);
     char **names;
     size_t count;
-    enum status status = STATUS_OK;
 
+    if (arguments_flag(invocation, "long") ||
+        (invocation->terminal && !invocation->json && !arguments_flag(invocation, "names")))
+        return bucket_print_infos(invocation, &options);
     if (kvs_bucket_list(invocation->kvs, &options, &names, &count) != KVS_OK)
         return report_error(kvs_last_error(invocation->kvs));
     if (invocation->json) {
@@ -373,12 +386,10 @@ enum status bucket_ls(struct invocation *invocation)
         for (size_t i = 0; i < count; i++)
             printf("%s\"%s\"", i > 0 ? "," : "", names[i]);
         puts("]");
-    } else if (arguments_flag(invocation, "long") || (invocation->terminal && !arguments_flag(invocation, "names"))) {
-        status = bucket_print_infos(invocation, names, count);
     } else {
         for (size_t i = 0; i < count; i++)
             print_line(invocation, names[i]);
     }
     kvs_free(names);
-    return status;
+    return STATUS_OK;
 }

@@ -138,7 +138,9 @@ static const struct verb_option bench_options[] = {
 };
 static const struct verb_option ls_options[] = {
     {"names", NULL, "print only names, even to a terminal"},
-    {"long", NULL, "print the table, even if the output is not a terminal"},
+    {"long", NULL,
+     "print the table, even if the output is not a terminal; with\n--json, print the settings and state of each "
+     "bucket"},
     {0},
 };
 static const struct verb_option dump_options[] = {{"limit", "N", "number of items of each list (100), at most 1000"},
@@ -164,35 +166,41 @@ static const struct verb_option sessions_options[] = {
 static const struct verb_option ping_options[] = {{"count", "N", "number of round trips (100)"}, {0}};
 
 /* Named like the members of the protocol's settings, so that the daemon's messages name the option. */
+/* clang-format off */
+#define SETTING_OPTIONS \
+    {"description", "TEXT", "description of the bucket"}, \
+    {"history", "N", "values kept per key, 1 to 64"}, \
+    {"ttl", "TIME", "values expire after this time (1h, 7d); none: never"}, \
+    {"max-bytes", "SIZE", "limit of the whole bucket (10M, 2G); none: no limit"}, \
+    {"max-value-size", "SIZE", "limit of one value (64K); none: no limit"}, \
+    {"storage", "KIND", "file or memory; cannot be changed later"}, \
+    {"replicas", "N", "number of servers of the cluster that hold the bucket"}, \
+    {"compression", "on|off", "compress the stored data"}, \
+    {"limit-marker-ttl", "TIME", "when a value expires, leave a marker for this time, so that\nwatches report it"}, \
+    {"marker-ttl", "TIME", \
+     "remove the markers of deleted keys after this time, at least\ntwice calls.max_timeout; none: never. See compact"}, \
+    {"cluster", "NAME", "place the bucket in this cluster"}, \
+    {"tag", "TAG", "place the bucket on servers with this tag; may be repeated"}, \
+    {"republish-to", "SUBJECT", "publish each write again on this subject"}, \
+    {"republish-from", "SUBJECT", "... only writes to these subjects"}, \
+    {"republish-headers-only", NULL, "... without the values"}, \
+    {"mirror", "BUCKET", \
+     "copy this bucket and forward writes to it;\nBUCKET,domain=NAME for one in another JetStream domain;\ncannot be " \
+     "changed later"}, \
+    {"source", "BUCKET", \
+     "gather the writes to this bucket; may be repeated;\nBUCKET,domain=NAME,filter=KEYS for some of its keys"}, \
+    {"metadata", "NAME=VALUE", "store a note with the bucket; may be repeated"},
+/* clang-format on */
+
 static const struct verb_option edit_options[] = {
     {"force", NULL, "apply also what removes stored values at once"},
-    {"description", "TEXT", "description of the bucket"},
-    {"history", "N", "values kept per key, 1 to 64"},
-    {"ttl", "TIME", "values expire after this time (1h, 7d); none: never"},
-    {"max-bytes", "SIZE", "limit of the whole bucket (10M, 2G); none: no limit"},
-    {"max-value-size", "SIZE", "limit of one value (64K); none: no limit"},
-    {"storage", "KIND", "file or memory; cannot be changed later"},
-    {"replicas", "N", "number of servers of the cluster that hold the bucket"},
-    {"compression", "on|off", "compress the stored data"},
-    {"limit-marker-ttl", "TIME", "when a value expires, leave a marker for this time, so that\nwatches report it"},
-    {"marker-ttl", "TIME",
-     "remove the markers of deleted keys after this time, at least\ntwice calls.max_timeout; none: never. See compact"},
-    {"cluster", "NAME", "place the bucket in this cluster"},
-    {"tag", "TAG", "place the bucket on servers with this tag; may be repeated"},
-    {"republish-to", "SUBJECT", "publish each write again on this subject"},
-    {"republish-from", "SUBJECT", "... only writes to these subjects"},
-    {"republish-headers-only", NULL, "... without the values"},
-    {"mirror", "BUCKET",
-     "copy this bucket and forward writes to it;\nBUCKET,domain=NAME for one in another JetStream domain;\ncannot be "
-     "changed later"},
-    {"source", "BUCKET",
-     "gather the writes to this bucket; may be repeated;\nBUCKET,domain=NAME,filter=KEYS for some of its keys"},
-    {"metadata", "NAME=VALUE", "store a note with the bucket; may be repeated"},
-    {0},
+    SETTING_OPTIONS{0},
 };
-
-/* All but the first. */
-#define add_options (&edit_options[1])
+static const struct verb_option add_options[] = {
+    {"update", NULL, "if the bucket exists, change the settings that are given"},
+    {"force", NULL, "... also those that remove stored values at once"},
+    SETTING_OPTIONS{0},
+};
 
 static const struct verb_option compact_options[] = {
     {"older-than", "TIME",
@@ -210,6 +218,7 @@ const struct option_rule option_rules[] = {
     {NULL, "mirror", OPTION_EXCLUDES, "source"},
     {NULL, "republish-from", OPTION_NEEDS, "republish-to"},
     {NULL, "republish-headers-only", OPTION_NEEDS, "republish-to"},
+    {"add", "force", OPTION_NEEDS, "update"},
     {"bench", "seconds", OPTION_EXCLUDES, "operations"},
     {"del", "marker", OPTION_EXCLUDES, "revision"},
     {"ls", "names", OPTION_EXCLUDES, "long"},
@@ -228,8 +237,10 @@ const struct option_rule option_rules[] = {
 const struct verb verbs[] = {
     {"add", "BUCKET", 1, 1, "create a bucket",
      "Creates BUCKET and prints its settings. Settings that are not given get the server's\n"
-     "defaults. It is an error if the bucket exists with other settings.",
+     "defaults. It is an error if the bucket exists with other settings, unless --update is given:\n"
+     "then it is changed, as by edit. So a script can run again.",
      "  kvctl add config\n"
+     "  kvctl add config --update --history 10\n"
      "  kvctl add sessions --ttl 1h --max-bytes 100M --storage memory\n",
      add_options, bucket_add},
     {"edit", "BUCKET", 1, 1, "change a bucket's settings",

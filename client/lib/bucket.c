@@ -117,8 +117,9 @@ static void bucket_build_settings(struct kvs *kvs, const char *method, const cha
     bucket_add_republish(request, &own);
     bucket_add_mirror_and_sources(request, &own);
     request_option_headers(request, "metadata", own.metadata, own.metadata_count);
-    if (own.force && strcmp(method, "bucket.update") == 0)
-        request_option_boolean(request, "force", true);
+    bool is_create = strcmp(method, "bucket.create") == 0;
+    request_option_boolean(request, "update", own.update && is_create);
+    request_option_boolean(request, "force", own.force && (!is_create || own.update));
     request->timeout_s = own.timeout_s;
 }
 
@@ -231,13 +232,16 @@ enum kvs_code kvs_async_bucket_info(struct kvs *kvs, const char *bucket, const s
     return call_submit(kvs, deliver_bucket_info(done, context));
 }
 
-static void bucket_build_list(struct kvs *kvs, const struct kvs_list_options *options)
+static void bucket_build_list(struct kvs *kvs, const struct kvs_list_options *options, bool has_infos)
 {
     struct kvs_request *request = call_begin(kvs, "bucket.list", 0);
     struct kvs_list_options own;
 
     request_copy_options(request, &own, sizeof(own), options);
     request_option_string(request, "filter", own.filter);
+    request_option_unsigned(request, "limit", own.limit);
+    request_option_string(request, "after", own.after);
+    request_option_boolean(request, "infos", has_infos);
     request->timeout_s = own.timeout_s;
 }
 
@@ -245,13 +249,27 @@ enum kvs_code kvs_bucket_list(struct kvs *kvs, const struct kvs_list_options *op
 {
     *names = NULL;
     *count = 0;
-    bucket_build_list(kvs, options);
+    bucket_build_list(kvs, options, false);
     return blocking_run(kvs, reply_read_strings, &(struct reply_strings){names, count});
 }
 
 enum kvs_code kvs_async_bucket_list(struct kvs *kvs, const struct kvs_list_options *options, kvs_names_fn *done,
                                     void *context)
 {
-    bucket_build_list(kvs, options);
+    bucket_build_list(kvs, options, false);
     return call_submit(kvs, deliver_names(done, context));
+}
+
+enum kvs_code kvs_bucket_list_infos(struct kvs *kvs, const struct kvs_list_options *options, struct kvs_value **infos)
+{
+    *infos = NULL;
+    bucket_build_list(kvs, options, true);
+    return blocking_run(kvs, reply_read_list, infos);
+}
+
+enum kvs_code kvs_async_bucket_list_infos(struct kvs *kvs, const struct kvs_list_options *options, kvs_value_fn *done,
+                                          void *context)
+{
+    bucket_build_list(kvs, options, true);
+    return call_submit(kvs, deliver_value(done, context));
 }

@@ -57,7 +57,8 @@ struct kvs_bucket_options {
 
     double timeout_s; /* of this call */
 
-    bool force; /* of kvs_bucket_update: apply settings that remove stored values at once; otherwise KVS_UNSUPPORTED */
+    bool force;  /* of kvs_bucket_update: apply settings that remove stored values at once; otherwise KVS_UNSUPPORTED */
+    bool update; /* of kvs_bucket_create: if the bucket exists with other settings, change those that are given */
 };
 #define KVS_BUCKET_OPTIONS(...) KVS_SIZED_(kvs_bucket_options, __VA_ARGS__)
 
@@ -138,11 +139,19 @@ struct kvs_list_options {
     size_t size;
     const char *filter; /* of bucket names: "*" matches any characters, "?" one; NULL: all */
     double timeout_s;
+    unsigned limit;    /* maximum number of buckets; 0: no limit, or 1,000 of kvs_bucket_list_infos */
+    const char *after; /* only buckets after this one in byte order: the last one of the page before; NULL: all */
 };
 #define KVS_LIST_OPTIONS(...) KVS_SIZED_(kvs_list_options, __VA_ARGS__)
 
 /* Return the names of the buckets: *names is an array of *count strings, one block. */
 enum kvs_code kvs_bucket_list(struct kvs *kvs, const struct kvs_list_options *options, char ***names, size_t *count);
+
+/*
+ * Return the infos of buckets, up to 1,000: *infos is an array of maps as in kvs_bucket_info.raw. A bucket whose info
+ * cannot be read has a map of bucket and error. Only an empty array means that there are no more.
+ */
+enum kvs_code kvs_bucket_list_infos(struct kvs *kvs, const struct kvs_list_options *options, struct kvs_value **infos);
 
 /* --- The daemon ---------------------------------------------------------------------------- */
 /* The results are trees (see kvstore_raw.h), because they grow with the daemon. */
@@ -214,6 +223,8 @@ enum kvs_code kvs_async_bucket_info(struct kvs *kvs, const char *bucket, const s
                                     kvs_bucket_fn *done, void *context);
 enum kvs_code kvs_async_bucket_list(struct kvs *kvs, const struct kvs_list_options *options, kvs_names_fn *done,
                                     void *context);
+enum kvs_code kvs_async_bucket_list_infos(struct kvs *kvs, const struct kvs_list_options *options, kvs_value_fn *done,
+                                          void *context);
 enum kvs_code kvs_async_health(struct kvs *kvs, const char *bucket, const struct kvs_call_options *options,
                                kvs_value_fn *done, void *context);
 enum kvs_code kvs_async_daemon_info(struct kvs *kvs, const struct kvs_call_options *options, kvs_value_fn *done,

@@ -108,6 +108,11 @@ enum kvs_code reply_read_tree(const struct kvs_value *result, void *out)
     return kvs_value_type(result) == KVS_MAP ? reply_read_copy(result, out) : KVS_PROTOCOL;
 }
 
+enum kvs_code reply_read_list(const struct kvs_value *result, void *out)
+{
+    return kvs_value_type(result) == KVS_ARRAY ? reply_read_copy(result, out) : KVS_PROTOCOL;
+}
+
 enum kvs_code reply_read_text(const struct kvs_value *result, void *out)
 {
     return kvs_value_type(result) == KVS_STRING ? reply_read_copy(result, out) : KVS_PROTOCOL;

@@ -45,6 +45,7 @@ enum kvs_code reply_read_strings(const struct kvs_value *result, void *out);   /
 enum kvs_code reply_read_json(const struct kvs_value *result, void *out);      /* char **, NULL for nil */
 enum kvs_code reply_read_copy(const struct kvs_value *result, void *out);      /* struct kvs_value ** */
 enum kvs_code reply_read_tree(const struct kvs_value *result, void *out);      /* struct kvs_value **; a map */
+enum kvs_code reply_read_list(const struct kvs_value *result, void *out);      /* struct kvs_value **; an array */
 enum kvs_code reply_read_text(const struct kvs_value *result, void *out);      /* struct kvs_value **; a string */
 enum kvs_code reply_read_bucket_info(const struct kvs_value *result,
                                      void *out); /* struct kvs_bucket_info **, or NULL */

@@ -1,4 +1,3 @@
-#include "daemon/base/glob.h"
 #include "daemon/handlers/bucket_settings.h"
 #include "daemon/handlers/delete_matching.h"
 #include "daemon/handlers/entry.h"
@@ -43,7 +42,8 @@ static void bucket_start_admin(struct call *call, bucket_admin_fn *start, const 
     }
     admin->bucket_name = call->bucket;
     admin->config = config;
-    if (!option_bool(call, "force", &admin->is_forced)) /* only bucket.update has the option */
+    if (!option_bool(call, "force", &admin->is_forced) || /* only create and update have these options */
+        !option_bool(call, "update", &admin->updates_existing))
         return;
     admin->deadline_ms = call->deadline_ms;
     admin->done = bucket_answer_info;
@@ -55,8 +55,13 @@ void handle_bucket_create(struct call *call)
 {
     const struct bucket_config *config = bucket_settings_read(call);
 
-    if (config != NULL)
-        bucket_start_admin(call, admin_create, config);
+    if (config == NULL)
+        return;
+    if (option_find(call, "force") != NULL && option_find(call, "update") == NULL) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "force needs update: a bucket that is created has no values");
+        return;
+    }
+    bucket_start_admin(call, admin_create, config);
 }
 
 void handle_bucket_update(struct call *call)
@@ -112,45 +117,4 @@ void handle_bucket_compact(struct call *call)
 void handle_bucket_info(struct call *call)
 {
     bucket_start_admin(call, admin_info, NULL);
-}
-
-static void bucket_answer_names(void *arg, const char *const *names, size_t count, const struct error *error)
-{
-    struct call *call = arg;
-    size_t visible = 0;
-
-    if (error != NULL) {
-        call_fail(call, error);
-        return;
-    }
-    for (size_t i = 0; i < count; i++)
-        visible += call_access(call, names[i]) >= CONF_ACCESS_READ;
-    msgpack_packer *packer = call_begin_result(call);
-    msgpack_pack_array(packer, visible);
-    for (size_t i = 0; i < count; i++) {
-        if (call_access(call, names[i]) >= CONF_ACCESS_READ)
-            pack_str(packer, names[i]);
-    }
-    call_end_result(call);
-}
-
-void handle_bucket_list(struct call *call)
-{
-    struct admin *admin = arena_zalloc(&call->arena, sizeof(*admin));
-
-    if (admin == NULL) {
-        call_fail_out_of_memory(call);
-        return;
-    }
-    if (!option_string(call, "filter", &admin->filter))
-        return;
-    if (admin->filter != NULL && strlen(admin->filter) > GLOB_LENGTH_MAX) {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "filter has %zu characters; a pattern has at most %u",
-                       strlen(admin->filter), GLOB_LENGTH_MAX);
-        return;
-    }
-    admin->deadline_ms = call->deadline_ms;
-    admin->listed = bucket_answer_names;
-    admin->arg = call;
-    admin_list(call_store(call), &call->arena, admin);
 }

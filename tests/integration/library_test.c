@@ -626,6 +626,7 @@ START_TEST(every_call_has_its_asynchronous_form)
     expect_json(kvs_async_bucket_update(kvs, "async", &change, on_bucket, &outcome), "\"history\":4");
     expect_json(kvs_async_bucket_info(kvs, "async", NULL, on_bucket, &outcome), "\"last_revision\":11");
     expect_json(kvs_async_bucket_list(kvs, &list, on_names, &outcome), "async,");
+    expect_json(kvs_async_bucket_list_infos(kvs, &list, on_value, &outcome), "\"bucket\":\"async\"");
     expect_json(kvs_async_bucket_purge(kvs, "async", NULL, on_finished, &outcome), "finished");
     expect_json(kvs_async_bucket_compact(kvs, "async", NULL, on_count, &outcome), "0");
     expect_json(kvs_async_delete_matching(kvs, "async", ">", NULL, on_count, &outcome), "0");
@@ -636,7 +637,7 @@ START_TEST(every_call_has_its_asynchronous_form)
     expect_json(kvs_async_bucket_delete(kvs, "async", NULL, on_finished, &outcome), "finished");
     struct kvs_request *request = kvs_request_new("daemon.info", 0);
     expect_json(kvs_submit(kvs, request, 0, on_value, &outcome), "\"methods\"");
-    ck_assert_uint_eq(outcome.ok, 28);
+    ck_assert_uint_eq(outcome.ok, 29);
     kvs_request_free(request);
     kvs_free(outcome.json);
     kvs_close(kvs);

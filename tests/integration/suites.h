@@ -11,6 +11,7 @@
 
 Suite *access_suite(void);
 Suite *argument_suite(void);
+Suite *bucket_list_suite(void);
 Suite *bucket_suite(void);
 Suite *bulk_suite(void);
 Suite *cached_read_suite(void);

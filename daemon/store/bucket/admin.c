@@ -236,6 +236,11 @@ void admin_free_all(struct store *store)
 /* The default marker_ttl in embedded mode: a week. */
 #define MARKER_TTL_S (7 * 24 * 3600)
 
+/* A bucket that other clients create and delete meanwhile is looked up this number of times. */
+#define CREATE_TRIES_MAX 4u
+
+static void on_admin_update_info(void *arg, json_t *answer, unsigned err_code, const struct error *error);
+
 /* --- Create ---------------------------------------------------------------------------------------- */
 
 bool admin_has_deleted(const struct store *store, const char *bucket_name)
@@ -305,6 +310,12 @@ static void on_admin_created(void *arg, json_t *answer, unsigned err_code, const
         on_admin_created_info(admin, answer, 0, NULL);
         return;
     }
+    if (err_code == JETSTREAM_STREAM_NAME_IN_USE && admin->updates_existing) {
+        json_decref(admin->stream);
+        admin->stream = NULL;
+        admin_call_stream(admin, "STREAM.INFO", NULL, on_admin_update_info);
+        return;
+    }
     if (err_code == JETSTREAM_STREAM_NAME_IN_USE) {
         error_set(&exists, ERROR_ALREADY_EXISTS,
                   "bucket \"%s\" exists with other settings; bucket.info shows them, bucket.update changes them",
@@ -353,6 +364,7 @@ static void on_admin_create_level(void *arg, json_t *answer, unsigned err_code, 
         return;
     }
     (void)err_code;
+    admin->level = admin_level_in(answer);
     struct bucket_config config = admin_config_with_defaults(admin);
     admin->stream =
         bucket_config_to_stream(admin->bucket_name, &config, admin_level_in(answer), admin_window_ms(admin), &wrong);
@@ -392,11 +404,18 @@ static void on_admin_update_info(void *arg, json_t *answer, unsigned err_code, c
     struct admin *admin = arg;
     struct error wrong;
 
+    bool is_missing = answer == NULL && err_code == JETSTREAM_STREAM_NOT_FOUND;
+
+    if (is_missing && admin->updates_existing && ++admin->tries < CREATE_TRIES_MAX) {
+        admin_call_api(admin, "INFO", NULL, NULL, on_admin_create_level);
+        return;
+    }
+    if (is_missing) {
+        admin_fail_not_found(admin);
+        return;
+    }
     if (answer == NULL) {
-        if (err_code == JETSTREAM_STREAM_NOT_FOUND)
-            admin_fail_not_found(admin);
-        else
-            admin_fail(admin, error);
+        admin_fail(admin, error);
         return;
     }
     admin->stream = json_incref(json_object_get(answer, "config"));

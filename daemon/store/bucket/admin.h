@@ -24,6 +24,7 @@ struct admin {
     const char *bucket_name;
     const struct bucket_config *config; /* of create and update */
     bool is_forced;                     /* update: even if it removes values */
+    bool updates_existing;              /* create: if the bucket exists with other settings, update it */
     const char *filter;                 /* of list: a shell pattern, NULL for all */
     uint64_t deadline_ms;
     admin_info_fn *done;
@@ -38,6 +39,7 @@ struct admin {
     unsigned level;
     json_t *stream;   /* the settings to ask for */
     const char *verb; /* "STREAM.CREATE" or "STREAM.UPDATE" */
+    unsigned tries;   /* of create: times that the bucket was there, and gone when it was looked up */
     bool is_changing; /* observe_begin_change was called */
     jetstream_call_fn *changed;
     size_t origin; /* the next bucket that must exist: 0 is the mirror, others are sources */

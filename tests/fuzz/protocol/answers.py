@@ -140,6 +140,20 @@ def _names(result, _params):
     expect(result == sorted(set(result)), "the names are not in order, or one is there twice: {}", result)
 
 
+def _buckets(result, params):
+    if option_of(params, "infos") is not True:
+        _names(result, params)
+        return
+    expect(type(result) is list, "the result is {} and no array of infos", result)
+    for info in result:
+        if type(info) is dict and "error" in info:
+            check_error(info["error"])
+        else:
+            _info(info, params)
+    names = [info["bucket"] for info in result]
+    expect(names == sorted(set(names)), "the infos are not in the order of their buckets: {}", names)
+
+
 def asked_keys(argument):
     """Return the keys that a bulk call names."""
     items = map_items(argument)
@@ -254,7 +268,7 @@ RESULTS = {
     "bucket.purge": _purge,
     "bucket.compact": _count,
     "bucket.info": _info,
-    "bucket.list": _names,
+    "bucket.list": _buckets,
     "watch.start": _watch_id,
     "watch.stop": _nil,
     "session.configure": _map_with(errors=str),

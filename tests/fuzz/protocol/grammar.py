@@ -215,7 +215,8 @@ def bucket_create(context):
     if context.maybe(0.6):
         return [context.rng.choice(pools.PASSING_BUCKETS)], {}
     bucket = context.rng.choice((*pools.PASSING_BUCKETS, pools.LONG_BUCKET, context.bucket()))
-    return [bucket], bucket_settings(context, bucket)
+    options = {"update": True, "force": context.maybe(0.5)} if context.maybe(0.3) else {}
+    return [bucket], {**bucket_settings(context, bucket), **options}
 
 
 def bucket_update(context):
@@ -246,7 +247,14 @@ def bucket_compact(context):
 
 
 def bucket_list(context):
-    return [], {"filter": context.rng.choice(pools.PATTERNS)} if context.maybe(0.7) else {}
+    options = {"filter": context.rng.choice(pools.PATTERNS)} if context.maybe(0.7) else {}
+    if context.maybe(0.4):
+        options["infos"] = context.maybe(0.7)
+    if context.maybe(0.3):
+        options["limit"] = context.rng.choice((1, 2, 1000, 1001))
+    if context.maybe(0.3):
+        options["after"] = context.bucket()
+    return [], options
 
 
 def watch_start(context):
