@@ -205,7 +205,8 @@ static void complete_find_argument(const char *arguments, size_t place, char arg
     for (size_t at = 0; *arguments != '\0'; at++) {
         size_t length = strcspn(arguments, " ");
         bool repeats = memmem(arguments, length, "...", 3) != NULL;
-        if (at == place || (at < place && repeats && arguments[length] == '\0')) {
+        bool is_last = arguments[length] == '\0' || strncmp(arguments + length, " [--", 4) == 0;
+        if (at == place || (at < place && repeats && is_last)) {
             snprintf(argument, 64, "%.*s", (int)length, arguments);
             return;
         }
@@ -310,6 +311,8 @@ void complete_command_line(const struct verb_option *globals, char **words, size
     } else if (!completion.is_literal && completion.current[0] == '-') {
         complete_options(&completion, completion.verb != NULL ? completion.verb->options : NULL);
         complete_options(&completion, globals);
+    } else if (completion.is_literal && completion.verb != NULL && verb_takes_command(completion.verb)) {
+        puts(":files");
     } else if (completion.verb == NULL) {
         complete_verbs(&completion);
     } else {

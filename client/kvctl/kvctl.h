@@ -62,6 +62,7 @@ struct invocation {
     double timeout_s;
     char **arguments;
     int argument_count;
+    char **command; /* the words after --, of a verb that takes a COMMAND; NULL: none */
     struct argument_option *options;
     size_t option_count;
 };
@@ -83,6 +84,9 @@ extern const struct option_rule option_rules[]; /* the last has no option */
 
 /* Return the verb of this name, or NULL. */
 const struct verb *verb_find(const char *name);
+
+/* Return whether what follows -- on the command line is a command to run. */
+bool verb_takes_command(const struct verb *verb);
 
 /* Return whether a verb needs no daemon: then invocation->kvs is NULL. */
 bool verb_is_offline(const struct verb *verb);
@@ -299,6 +303,7 @@ enum status kv_create(struct invocation *invocation);
 enum status kv_update(struct invocation *invocation);
 enum status kv_del(struct invocation *invocation);
 enum status kv_purge(struct invocation *invocation);
+enum status revert_run(struct invocation *invocation);
 enum status kv_history(struct invocation *invocation);
 enum status kv_keys(struct invocation *invocation);
 enum status entries_run(struct invocation *invocation);

@@ -84,6 +84,7 @@ struct command_line {
     double timeout_s;
     struct argument_option *options; /* the verb's options */
     size_t option_count;
+    char **command; /* see invocation */
 };
 
 #define GLOBAL_COUNT (sizeof(global_options) / sizeof(*global_options) - 1)
@@ -165,6 +166,7 @@ static enum status main_run_verb(const struct verb *verb, const struct command_l
                                     .timeout_s = line->timeout_s,
                                     .arguments = argv,
                                     .argument_count = argc,
+                                    .command = line->command,
                                     .options = line->options,
                                     .option_count = line->option_count};
     /* A restart of the daemon is a pause and no error. */
@@ -185,6 +187,24 @@ static enum status main_run_verb(const struct verb *verb, const struct command_l
     enum status status = verb->run(&invocation);
     kvs_close(invocation.kvs);
     return status;
+}
+
+/* Divide the command after -- from the words before it, whose number is *argc then. False after a message. */
+static bool main_take_command(struct command_line *line, const struct verb *verb, int *argc, char **argv)
+{
+    int at = 0;
+
+    if (!verb_takes_command(verb))
+        return true;
+    while (at < *argc && strcmp(argv[at], "--") != 0)
+        at++;
+    if (at == *argc)
+        return true;
+    if (at + 1 == *argc)
+        return report("-- must be followed by a command: see kvctl %s --help", verb->name) == STATUS_OK;
+    line->command = argv + at + 1;
+    *argc = at;
+    return true;
 }
 
 static enum status main_run(struct command_line *line, int argc, char **argv)
@@ -216,7 +236,7 @@ static enum status main_run(struct command_line *line, int argc, char **argv)
     const struct verb *verb = verb_find(argv[0]);
     if (verb == NULL)
         return report("unknown verb '%.100s': see kvctl --help", argv[0]);
-    if (!main_read_options(line, argc, argv, verb))
+    if (!main_take_command(line, verb, &argc, argv) || !main_read_options(line, argc, argv, verb))
         return STATUS_FAILED;
     if (line->help) {
         main_print_verb_help(verb);

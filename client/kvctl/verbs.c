@@ -97,6 +97,7 @@ static const struct verb_option watch_options[] = {
     {"meta-only", NULL, "print the size of each value instead of the value"},
     {"until-ready", NULL, "exit after the entries from before the watch"},
     {"count", "N", "exit after N entries"},
+    {"keep-going", NULL, "continue if COMMAND fails; otherwise kvctl exits with its status"},
     {0},
 };
 #define WAIT_OPTION                                                                                                    \
@@ -332,6 +333,14 @@ const struct verb verbs[] = {
      "The bucket's setting history limits their number. Long values are cut; --json prints them\n"
      "whole.",
      "  kvctl history config port\n", NULL, kv_history},
+    {"revert", "BUCKET KEY REVISION", 3, 3, "write an earlier value again",
+     "Writes the value that KEY had at REVISION, with its headers and its TTL, and prints the new\n"
+     "revision. The bucket must have a history that still has the value. If KEY is written\n"
+     "meanwhile, writes nothing, and the exit status is 3. If the value of REVISION is the present\n"
+     "one, writes nothing.",
+     "  kvctl history config port\n"
+     "  kvctl revert config port 17\n",
+     NULL, revert_run},
     {"keys", "BUCKET [FILTER]", 1, 2, "list the keys",
      "Prints the keys in byte order, one per line, without loading their values. FILTER is a\n"
      "pattern of tokens between dots: * matches one token, > at the end all remaining ones.",
@@ -348,17 +357,25 @@ const struct verb verbs[] = {
      "  kvctl entries users 'eu.*.name' --limit 10\n"
      "  kvctl --json entries config | jq -r '.[].key'\n",
      entries_options, entries_run},
-    {"watch", "BUCKET [FILTER...]", 1, INT_MAX, "print changes as they happen",
+    {"watch", "BUCKET [FILTER...] [-- COMMAND...]", 1, INT_MAX, "print changes, or run a command for each",
      "Prints the entries of BUCKET, then each change: time, revision, operation, key and value,\n"
      "one per line. Bytes that cannot be printed are shown as \\xHH, and long values are cut on a\n"
      "terminal; with --json each line is a whole entry. With FILTERs, prints only keys that match\n"
      "one of them: * matches one token, > at the end all remaining ones. If the connection to the\n"
      "daemon is lost, kvctl reconnects, and resumes after the last revision that it printed. It\n"
-     "says so on standard error if the daemon is not there at once. Ctrl-C ends it with status 0.",
+     "says so on standard error if the daemon is not there at once. Ctrl-C ends it with status 0.\n"
+     "\n"
+     "With COMMAND, runs it for each entry instead of printing, one at a time and in order. The\n"
+     "value is its standard input, with --json the whole entry. Its environment has KVCTL_BUCKET,\n"
+     "KVCTL_KEY, KVCTL_OPERATION (put, delete or purge) and KVCTL_REVISION. If it fails, kvctl\n"
+     "exits with its status. kvctl passes SIGINT, SIGTERM and SIGHUP on to it, waits for it, and\n"
+     "ends with status 0.",
      "  kvctl watch config\n"
      "  kvctl watch users 'eu.*.name' 'us.>' --updates-only\n"
      "  kvctl --json watch config --until-ready | jq -r .key\n"
-     "  kvctl watch jobs --updates-only --count 1 && run-next-job\n",
+     "  kvctl watch jobs --updates-only --count 1 && run-next-job\n"
+     "  kvctl watch config 'nginx.>' --updates-only -- systemctl reload nginx\n"
+     "  kvctl watch config -- sh -c 'cat >\"/run/app/$KVCTL_KEY\"'\n",
      watch_options, watch_run},
     {"mget", "BUCKET KEY...", 2, INT_MAX, "print the values of several keys",
      "Prints KEY, a tab and VALUE for each key that exists, one per line, in the order of the\n"
@@ -538,6 +555,11 @@ const struct verb *verb_find(const char *name)
             return &verbs[i];
     }
     return NULL;
+}
+
+bool verb_takes_command(const struct verb *verb)
+{
+    return strstr(verb->arguments, "-- COMMAND") != NULL;
 }
 
 bool verb_is_offline(const struct verb *verb)

@@ -1,6 +1,7 @@
 /* The verb watch: prints changes as they happen, until it is interrupted. */
 #include "client/kvctl/kvctl.h"
 #include "client/kvctl/safe_text.h"
+#include "client/kvctl/watch_command.h"
 
 #include <inttypes.h>
 #include <poll.h>
@@ -91,6 +92,26 @@ static enum status watch_print_entry(struct watching *watching, const struct kvs
     return fflush(stdout) == 0 ? STATUS_OK : STATUS_FAILED;
 }
 
+/* --- Running a command ---------------------------------------------------------------------- */
+
+/* Run the command for an entry. Meanwhile the daemon keeps what comes, up to watches.buffer_bytes. */
+static enum status watch_run_command(struct watching *watching, const struct kvs_entry *entry)
+{
+    enum status status;
+
+    switch (watch_command_run(watching->invocation, entry, &status)) {
+    case WATCH_COMMAND_DONE:
+        break;
+    case WATCH_COMMAND_INTERRUPTED:
+        is_interrupted = 1;
+        break;
+    case WATCH_COMMAND_FAILED:
+        if (!arguments_flag(watching->invocation, "keep-going"))
+            return status;
+    }
+    return STATUS_OK;
+}
+
 /* --- Events -------------------------------------------------------------------------------- */
 
 static void watch_finish(struct watching *watching, enum status status)
@@ -142,8 +163,9 @@ static void watch_on_event(struct kvs *kvs, struct kvs_watch *watch, const struc
     (void)kvs;
     (void)watch;
     if (event->type == KVS_EVENT_ENTRY) {
-        enum status status = watch_print_entry(watching, event->entry);
-        if (--watching->left == 0 || status != STATUS_OK)
+        enum status status = watching->invocation->command != NULL ? watch_run_command(watching, event->entry)
+                                                                   : watch_print_entry(watching, event->entry);
+        if (--watching->left == 0 || status != STATUS_OK || is_interrupted)
             watch_finish(watching, status);
     } else if (event->type == KVS_EVENT_READY) {
         if (watching->until_ready)
@@ -249,6 +271,8 @@ enum status watch_run(struct invocation *invocation)
         .left = UINT64_MAX,
     };
 
+    if (invocation->command == NULL && arguments_flag(invocation, "keep-going"))
+        return report("--keep-going needs a COMMAND after --");
     if (!arguments_number(invocation, "from-revision", &watching.options.from_revision) ||
         !arguments_number(invocation, "count", &watching.left))
         return STATUS_FAILED;
