@@ -63,5 +63,6 @@ void delete_matching_start(struct call *call, enum kv_operation kind)
     deletion->is_wanted = delete_matching_is_wanted;
     deletion->done = delete_matching_answer;
     deletion->arg = call;
+    call_begin_waiting(call);
     delete_matching(call_store(call), &call->arena, deletion);
 }

@@ -86,8 +86,9 @@ void call_fail_out_of_memory(struct call *call);
 bool call_charge_memory(void *call, size_t bytes);
 
 /*
- * The call may wait for very long from now on, for something that other clients do. It no longer counts for the
- * session's backpressure, and ends if its client leaves. The session must be there.
+ * The call may take very long from now on: it waits for something that other clients do, or works through a bucket. It
+ * no longer counts for the session's backpressure. If its client leaves, it is dropped, or abandoned if something of it
+ * was sent. The session must be there.
  */
 void call_begin_waiting(struct call *call);
 

@@ -529,16 +529,19 @@ START_TEST(an_unknown_key_gets_the_nearest_known_one)
            "t.yaml:1:11: unknown setting watches.check_interval: did you mean watches.reconcile_interval?");
     refuse("acess: []", "t.yaml:1:1: unknown setting acess: did you mean access?");
     refuse("retry-max: 3", "t.yaml:1:1: unknown setting retry-max: did you mean calls.retry_max?");
-    refuse("zzz: 3", "t.yaml:1:1: unknown setting zzz: expected one of listen, nats, buckets, watches, cache, calls, "
-                     "limits, metrics, log, access");
+    refuse("zzz: 3",
+           "t.yaml:1:1: unknown setting zzz: expected one of listen, nats, buckets, watches, locks, cache, calls, "
+           "limits, metrics, log, access");
     refuse("buckets: {zzz: 3}", "t.yaml:1:11: unknown setting buckets.zzz: expected one of metadata_ttl, group_commit");
     refuse(
         "listen.path: x",
         "t.yaml:1:1: unknown setting \"listen.path\": expected a section's name, and its settings indented below it");
-    refuse("'': x", "t.yaml:1:1: unknown setting : expected one of listen, nats, buckets, watches, cache, calls, "
-                    "limits, metrics, log, access");
-    refuse("<<: {listen: {}}", "t.yaml:1:1: unknown setting <<: expected one of listen, nats, buckets, watches, cache, "
-                               "calls, limits, metrics, log, access");
+    refuse("'': x",
+           "t.yaml:1:1: unknown setting : expected one of listen, nats, buckets, watches, locks, cache, calls, "
+           "limits, metrics, log, access");
+    refuse("<<: {listen: {}}",
+           "t.yaml:1:1: unknown setting <<: expected one of listen, nats, buckets, watches, locks, cache, "
+           "calls, limits, metrics, log, access");
 }
 END_TEST
 
@@ -722,9 +725,10 @@ START_TEST(a_strangers_text_stays_within_one_line_of_the_message)
 {
     refuse("log: {level: \"a\\nb\\e[31m\"}",
            "t.yaml:1:14: log.level is \"a?b?[31m\": expected error, warning, info or debug");
-    refuse("\"a\\nb\": 1", "t.yaml:1:1: unknown setting a?b: expected one of listen, nats, buckets, watches, cache, "
-                           "calls, limits, metrics, log, "
-                           "access");
+    refuse("\"a\\nb\": 1",
+           "t.yaml:1:1: unknown setting a?b: expected one of listen, nats, buckets, watches, locks, cache, "
+           "calls, limits, metrics, log, "
+           "access");
     /* 60 bytes would end within the last euro sign. */
     refuse(
         "log: {level: \xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac"

@@ -47,9 +47,10 @@ END_TEST
 START_TEST(the_names_are_those_of_the_protocol)
 {
     static const char *const names[] = {
-        "invalid_argument",  "bucket_not_found", "already_exists",     "conflict",    "too_large",
-        "permission_denied", "unsupported",      "resource_exhausted", "unavailable", "deadline_exceeded",
-        "revision_gone",     "not_an_integer",   "out_of_range",       "internal",
+        "invalid_argument", "bucket_not_found",  "already_exists", "conflict",
+        "too_large",        "permission_denied", "unsupported",    "resource_exhausted",
+        "unavailable",      "deadline_exceeded", "revision_gone",  "locked",
+        "not_held",         "not_an_integer",    "out_of_range",   "internal",
     };
 
     ck_assert_uint_eq(sizeof(names) / sizeof(names[0]), ERROR_CODE_COUNT - 1);

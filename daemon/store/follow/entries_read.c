@@ -401,7 +401,7 @@ static enum entries_verdict entries_look_at(struct entries_read *read, const str
 
     if (strncmp(name, read->prefix, strlen(read->prefix)) != 0)
         return ENTRIES_DONE;
-    if (read->filter != NULL && !kv_filter_matches(read->filter, name))
+    if (kv_is_reserved(name) || (read->filter != NULL && !kv_filter_matches(read->filter, name)))
         return ENTRIES_CONTINUE;
     /* The bucket has no markers of expired values: only the server knows whether the key is still there. */
     if (copy->feed.info.expires_silently && local_copy_has_expired(copy, key))
