@@ -16,8 +16,11 @@
 /* For which reads and writes of a lease's key may take. Waiters have their own deadlines. */
 #define ASKING_MS 5000u
 
-/* A lease for which nobody waits is declared dead after this number of its TTLs, by the daemon that is first. */
-#define ABANDONED_AFTER 2u
+/*
+ * A lease for which nobody waits is declared dead a random part of this fraction of its TTL later, so that not all
+ * daemons do it together. Its keys are to be gone within two TTLs.
+ */
+#define ABANDONED_SPREAD 2u
 
 /* A lease that nobody has asked for is forgotten after this number of TTLs. */
 #define FORGOTTEN_AFTER 4u
@@ -83,22 +86,35 @@ static void foreign_lease_answer(struct foreign_lease *lease, const struct error
 
 /* --- What is seen of a lease ----------------------------------------------------------------------- */
 
-/* Note the last message of the lease's key. entry NULL: the key is absent. */
+/* Return whether the key is as it was noted: still absent, or still at its revision. */
+static bool foreign_lease_is_unchanged(const struct foreign_lease *lease, const struct kv_entry *entry, bool is_there)
+{
+    if (lease->state == FOREIGN_LEASE_UNKNOWN)
+        return false;
+    return is_there ? entry->revision == lease->revision : lease->is_removed;
+}
+
+/*
+ * Note the last message of the lease's key. entry NULL: the key is absent. That is no proof that the lease is dead: the
+ * answer may be old, or somebody may have removed the key. The daemon may vouch for it as long as for one that was
+ * renewed just now.
+ */
 static void foreign_lease_note(struct foreign_lease *lease, const struct kv_entry *entry)
 {
-    struct lease_text text;
+    bool is_there = entry != NULL && entry->operation == KV_PUT;
+    struct lease_text text = {.is_alive = true};
 
     if (lease->state == FOREIGN_LEASE_DEAD) {
-        lease->is_removed |= entry == NULL || entry->operation != KV_PUT;
+        lease->is_removed |= !is_there;
         return;
     }
-    if (entry != NULL && entry->revision <= lease->revision)
+    if (foreign_lease_is_unchanged(lease, entry, is_there))
         return;
     lease->seen_ms = store_boot_ms();
-    lease->is_removed = entry == NULL || entry->operation != KV_PUT;
+    lease->is_removed = !is_there;
     lease->revision = entry != NULL ? entry->revision : 0;
-    bool is_well = !lease->is_removed && lease_text_read(entry, &text);
-    lease->state = is_well && text.is_alive ? FOREIGN_LEASE_ALIVE : FOREIGN_LEASE_DEAD;
+    bool is_well = is_there && lease_text_read(entry, &text);
+    lease->state = is_well && !text.is_alive ? FOREIGN_LEASE_DEAD : FOREIGN_LEASE_ALIVE;
     if (is_well)
         lease->ttl_ms = text.ttl_ms;
 }
@@ -107,7 +123,7 @@ void foreign_lease_note_entry(struct lease_bucket *in, const char *id, const str
 {
     struct foreign_lease *lease = foreign_lease_obtain(in, id);
 
-    if (lease == NULL)
+    if (lease == NULL || entry->revision < lease->revision)
         return;
     foreign_lease_note(lease, entry);
     if (lease->state == FOREIGN_LEASE_DEAD && !lease->is_asking)
@@ -171,6 +187,7 @@ static void on_foreign_lease_declared(void *arg, uint64_t revision, const struct
     log_info("bucket %s: the lease %s was not renewed for its TTL of %.3g s, and is declared dead", lease->in->name,
              lease->id, (double)lease->ttl_ms / 1000.0);
     lease->state = FOREIGN_LEASE_DEAD;
+    lease->is_removed = false;
     lease->revision = revision;
     lease->in->store->leases->counts.declared_dead++;
     lease_end_foreign(lease->in, lease->id);
@@ -191,8 +208,8 @@ static void foreign_lease_declare_dead(struct foreign_lease *lease)
     write->bucket_name = lease->in->name;
     write->operation.key = lease->key;
     write->operation.kind = KV_PUT;
-    write->operation.condition = OPERATION_IF_AT_REVISION;
-    write->operation.revision = lease->revision;
+    write->operation.condition = lease->is_removed ? OPERATION_IF_ABSENT : OPERATION_IF_AT_REVISION;
+    write->operation.revision = lease->is_removed ? 0 : lease->revision;
     write->operation.value_bytes = strlen(write->operation.value);
     write->deadline_ms = uv_now(store->loop) + ASKING_MS;
     write->done = on_foreign_lease_declared;
@@ -233,12 +250,12 @@ void foreign_lease_ask(struct lease_bucket *in, const char *id, bool is_heard, s
 
 /* --- The tick -------------------------------------------------------------------------------------- */
 
-/* A random part of a TTL, which differs between daemons: not all of them declare a lease dead together. */
+/* Which differs between daemons. */
 static uint64_t foreign_lease_jitter_ms(const struct foreign_lease *lease)
 {
     uint64_t mixed = lease->revision * UINT64_C(0x9e3779b97f4a7c15) ^ (uint64_t)(uintptr_t)lease->in->store;
 
-    return (mixed >> 32) % (lease->ttl_ms + 1);
+    return (mixed >> 32) % (lease->ttl_ms / ABANDONED_SPREAD + 1);
 }
 
 static void foreign_lease_tick_one(struct foreign_lease *lease)
@@ -249,14 +266,14 @@ static void foreign_lease_tick_one(struct foreign_lease *lease)
     if (lease->is_asking)
         return;
     if (lease->waits == NULL && unused_ms > FORGOTTEN_AFTER * lease->ttl_ms &&
-        (lease->state != FOREIGN_LEASE_ALIVE || lease->in->listener.copy == NULL)) {
+        (lease->state != FOREIGN_LEASE_ALIVE || lease->is_removed || lease->in->listener.copy == NULL)) {
         foreign_lease_free(lease);
         return;
     }
-    if (age_ms < ABANDONED_AFTER * lease->ttl_ms + foreign_lease_jitter_ms(lease))
+    if (age_ms < lease->ttl_ms + foreign_lease_jitter_ms(lease))
         return;
-    if (lease->state == FOREIGN_LEASE_ALIVE) {
-        foreign_lease_declare_dead(lease);
+    if (lease->state == FOREIGN_LEASE_ALIVE && !lease->is_removed) {
+        foreign_lease_declare_dead(lease); /* one whose key is gone has been ended, or nobody asks for it */
     } else if (lease->state == FOREIGN_LEASE_DEAD && !lease->is_removed) {
         lease->seen_ms = now_ms; /* the daemon that declared it dead has not removed it: it may be dead, too */
         lease_end_foreign(lease->in, lease->id);

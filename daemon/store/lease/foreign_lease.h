@@ -1,10 +1,10 @@
 /*
  * foreign_lease: the leases of other daemons in a bucket, and which of them are dead.
  *
- * Used by lock, which waits for them, and by lease_bucket. A lease is dead if its key says so, or is gone: no id is
- * used twice. A lease whose key this daemon has seen unchanged for the lease's TTL is declared dead by a conditional
- * update of that key: from then on its daemon cannot renew it. That is safe because the daemon vouches for the lease
- * for a shorter time: it counts the TTL from before it sent the renewal that is seen here.
+ * Used by lock, which waits for them, and by lease_bucket. A lease is dead if its key says so. A lease whose key this
+ * daemon has seen unchanged for the lease's TTL, also as absent, is declared dead by a conditional update of that key:
+ * from then on its daemon cannot renew it. That is safe because the daemon vouches for the lease for a shorter time: it
+ * counts the TTL from before it sent the renewal that is seen here.
  */
 #ifndef DAEMON_STORE_FOREIGN_LEASE_H
 #define DAEMON_STORE_FOREIGN_LEASE_H
@@ -26,7 +26,7 @@ struct foreign_lease {
     struct lease_bucket *in;
     enum foreign_lease_state state;
     bool is_asking;    /* its key is being read or written */
-    bool is_removed;   /* dead, and its key is gone */
+    bool is_removed;   /* its key is gone */
     uint64_t revision; /* of its key */
     uint64_t seen_ms;  /* store_boot_ms when this revision was seen first */
     uint64_t ttl_ms;
