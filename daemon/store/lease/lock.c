@@ -17,6 +17,7 @@ struct lock {
     struct lock_wait *line;   /* the first came first */
     struct job trying;        /* the first may try now */
     uint64_t marker_revision; /* of the marker that the last holder has left; 0: not known */
+    bool has_changed;         /* its key was deleted since the first in line began to look at it */
     char name[];
 };
 
@@ -115,21 +116,6 @@ static void lock_fail_locked(struct lock_wait *wait)
 
 static void lock_ask(struct lock_wait *wait);
 
-static void on_lock_timer(struct timer *timer)
-{
-    struct lock_wait *wait = (struct lock_wait *)((char *)timer - offsetof(struct lock_wait, timer));
-    bool is_over = uv_now(wait->store->loop) >= wait->until_ms;
-
-    if (wait->step == LOCK_IN_LINE && !is_over)
-        timer_start(wait->store->timers, &wait->timer, wait->until_ms, on_lock_timer);
-    else if (is_over)
-        lock_fail_locked(wait);
-    else if (wait->dead_revision > 0)
-        lock_ask(wait);
-    else
-        lock_try(wait);
-}
-
 /* Return whether a change of the key is heard of at once. */
 static bool lock_is_heard(const struct lock_wait *wait)
 {
@@ -138,11 +124,34 @@ static bool lock_is_heard(const struct lock_wait *wait)
     return copy != NULL && local_copy_is_following(copy);
 }
 
+/* Return how old a look at the key may be. */
+static uint64_t lock_poll_ms(const struct lock_wait *wait)
+{
+    return lock_is_heard(wait) ? POLL_MS : wait->store->conf->locks.lease_ttl_ms / 3;
+}
+
+static void on_lock_timer(struct timer *timer)
+{
+    struct lock_wait *wait = (struct lock_wait *)((char *)timer - offsetof(struct lock_wait, timer));
+    bool is_over = uv_now(wait->store->loop) >= wait->until_ms;
+
+    if (wait->step == LOCK_IN_LINE && !is_over) {
+        timer_start(wait->store->timers, &wait->timer, wait->until_ms, on_lock_timer);
+    } else if (is_over) {
+        lock_fail_locked(wait);
+    } else if (wait->dead_revision > 0 && uv_now(wait->store->loop) - wait->looked_ms < lock_poll_ms(wait)) {
+        lock_ask(wait);
+    } else {
+        wait->dead_revision = 0; /* nobody has said that its lease is dead */
+        lock_try(wait);
+    }
+}
+
 /* Wait until the key changes, for so long at most. */
 static void lock_listen(struct lock_wait *wait, uint64_t ms)
 {
     uint64_t now_ms = uv_now(wait->store->loop);
-    uint64_t poll_ms = lock_is_heard(wait) ? POLL_MS : wait->store->conf->locks.lease_ttl_ms / 3;
+    uint64_t poll_ms = lock_poll_ms(wait);
 
     if (now_ms >= wait->until_ms || !wait->is_wanted(wait->arg)) {
         lock_fail_locked(wait);
@@ -151,6 +160,8 @@ static void lock_listen(struct lock_wait *wait, uint64_t ms)
     if (ms > poll_ms)
         ms = poll_ms;
     wait->step = LOCK_LISTENING;
+    if (wait->lock->has_changed)
+        lock_schedule(wait->lock);
     timer_start(wait->store->timers, &wait->timer, now_ms + ms < wait->until_ms ? now_ms + ms : wait->until_ms,
                 on_lock_timer);
 }
@@ -304,6 +315,8 @@ static void lock_read(struct lock_wait *wait)
     get->done = on_lock_read;
     get->arg = wait;
     wait->step = LOCK_READING;
+    wait->looked_ms = uv_now(wait->store->loop);
+    wait->lock->has_changed = false;
     get_start(wait->store, wait->arena, get);
 }
 
@@ -390,6 +403,7 @@ static bool run_trying(struct job *job)
     wait->dead_revision = 0;
     wait->marker_revision = lock->marker_revision;
     lock->marker_revision = 0;
+    lock->has_changed = false;
     lock_try(wait); /* the lock may be gone */
     return !is_last && lock->in->store->leases->is_draining;
 }
@@ -398,11 +412,13 @@ void lock_wake(struct lease_bucket *in, const char *name, uint64_t marker_revisi
 {
     struct lock *lock = lock_find(in, name);
 
-    if (lock == NULL || lock->line->step != LOCK_LISTENING)
+    if (lock == NULL)
         return;
     if (marker_revision > lock->marker_revision)
         lock->marker_revision = marker_revision;
-    lock_schedule(lock);
+    lock->has_changed = true; /* a reading that is under way may not know it */
+    if (lock->line->step == LOCK_LISTENING)
+        lock_schedule(lock);
 }
 
 void lock_drain(struct lease_bucket *in)

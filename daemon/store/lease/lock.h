@@ -50,6 +50,7 @@ struct lock_wait {
     uint64_t dead_revision;     /* of the key that names that lease; 0: the key must be absent */
     uint64_t marker_revision;   /* of the marker that the last holder has left; 0: not known */
     bool is_prolonged;          /* it waits longer than it was to, for a deletion */
+    uint64_t looked_ms;         /* loop time of the last look at the key */
     unsigned failures;          /* attempts in a row that failed in another way */
     struct held_write held;
     struct get get;
