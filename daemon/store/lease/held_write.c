@@ -3,12 +3,40 @@
 #include <stdio.h>
 #include <string.h>
 
+bool held_write_is_in_progress(const struct lease_bucket *in, const char *key)
+{
+    const struct held_write *held = NULL;
+
+    if (in->writes != NULL)
+        HASH_FIND_STR(in->writes, key, held);
+    return held != NULL;
+}
+
+/* It has the lease, and is sent. */
+static void held_write_begin(struct held_write *held, struct lease *lease)
+{
+    held->lease = lease;
+    lease_retain(lease);
+    HASH_ADD_KEYPTR(hh, held->in->writes, held->operation.key, strlen(held->operation.key), held);
+}
+
+/* The holding, if there is one, is known by now. */
+static void held_write_end(struct held_write *held)
+{
+    HASH_DEL(held->in->writes, held);
+    lease_release(held->lease);
+    held->lease = NULL;
+}
+
 static void held_write_finish(struct held_write *held, struct holding *holding, const struct error *error)
 {
     struct lease *lease = held->lease;
 
     arena_end_task(&held->task);
-    held->lease = NULL;
+    if (lease != NULL) {
+        lease_retain(lease);
+        held_write_end(held);
+    }
     held->done(held->arg, holding, error);
     if (lease != NULL)
         lease_release(lease);
@@ -60,8 +88,7 @@ static void on_held_write_lease(void *arg, struct lease *lease, const struct err
         held_write_finish(held, NULL, error);
         return;
     }
-    held->lease = lease;
-    lease_retain(lease);
+    held_write_begin(held, lease);
     memset(write, 0, sizeof(*write));
     write->bucket_name = held->in->name;
     write->operation = held->operation;
@@ -88,7 +115,7 @@ static void held_write_cancel(struct arena_task *task)
     if (held->lease != NULL) {
         if (held->write.request.base.was_sent)
             holding_add_doubtful(held->lease, held->operation.key);
-        lease_release(held->lease);
+        held_write_end(held);
     }
 }
 

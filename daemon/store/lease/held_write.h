@@ -24,6 +24,7 @@ struct held_write {
     /* private */
     struct arena *arena;
     struct arena_task task;
+    UT_hash_handle hh; /* by its key, while it is being written: several may have the same one */
     struct lease *lease;
     struct lease_wait wait;
     struct write write;
@@ -31,5 +32,8 @@ struct held_write {
 
 /* Write. *held is zeroed but for what the caller sets. It and the arena live until done was called. */
 void held_write_start(struct arena *arena, struct held_write *held);
+
+/* Return whether a write of the key with a lease is in progress. */
+bool held_write_is_in_progress(const struct lease_bucket *in, const char *key);
 
 #endif

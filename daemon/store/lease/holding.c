@@ -1,5 +1,6 @@
 #include "daemon/store/lease/holding.h"
 
+#include "daemon/store/lease/held_write.h"
 #include "daemon/store/lease/leases.h"
 #include "daemon/store/lease/lock.h"
 #include "daemon/store/read/get.h"
@@ -201,7 +202,15 @@ static bool holding_delete(struct holding *holding)
     return true;
 }
 
-/* The key whose write was in doubt. If it names the lease, it is the holding's. */
+/* Return whether a later write of the key, with the same lease, has made a holding of it. */
+static bool holding_is_superseded(const struct holding *holding, const struct kv_entry *entry)
+{
+    const struct holding *known = holding_find(holding->lease->in, holding->key);
+
+    return known != NULL && known != holding && known->revision >= entry->revision;
+}
+
+/* The key whose write was in doubt. If it names the lease, it is the holding's, unless another write has done that. */
 static void on_holding_looked(void *arg, const struct kv_entry *entry, const struct error *error)
 {
     struct holding *holding = arg;
@@ -210,6 +219,11 @@ static void on_holding_looked(void *arg, const struct kv_entry *entry, const str
     bool is_ours = id != NULL && strcmp(id, holding->lease->id) == 0;
     bool is_gone = error != NULL && error->code == ERROR_BUCKET_NOT_FOUND;
 
+    if (is_ours && held_write_is_in_progress(in, holding->key)) {
+        holding_try_again(holding); /* it may be that write's */
+        return;
+    }
+    is_ours = is_ours && !holding_is_superseded(holding, entry);
     if (is_ours)
         holding->revision = entry->revision;
     holding->looks += error == NULL;

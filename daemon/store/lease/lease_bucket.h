@@ -23,6 +23,7 @@
 struct lease;
 struct holding;
 struct lock;
+struct held_write;
 struct foreign_lease;
 struct lease_scan;
 
@@ -35,6 +36,7 @@ struct lease_bucket {
     struct holding *holdings;     /* by key */
     struct holding *deletions;    /* holdings whose keys are to be deleted, in line */
     unsigned deleting;            /* of them, in progress */
+    struct held_write *writes;    /* in progress, by key */
     struct lock *locks;           /* by name: those for which somebody waits */
     struct foreign_lease *others; /* by id */
     struct local_copy_listener listener;
