@@ -74,8 +74,8 @@ static const char *check_fences(const struct lock_held *held, size_t held_count,
                (held[at].lock < write->lock || (held[at].lock == write->lock && held[at].token <= write->token)))
             at++;
         if (write->revision <= write->token)
-            return format_text("lock %u: revision %llu was written with token %llu", write->lock,
-                               (ull)write->revision, (ull)write->token);
+            return format_text("lock %u: revision %llu was written with token %llu", write->lock, (ull)write->revision,
+                               (ull)write->token);
         if (at < held_count && held[at].lock == write->lock && held[at].token < write->revision)
             return format_text("lock %u: client %u has written revision %llu with token %llu, after client %u had got "
                                "token %llu",

@@ -125,8 +125,7 @@ static bool lock_client_read(struct lock_client *client, unsigned wait_ms, struc
     if (poll(&readable, 1, (int)wait_ms) != 1)
         return true;
     ck_assert(msgpack_unpacker_reserve_buffer(&client->unpacker, READ_BYTES));
-    ssize_t received =
-        recv(client->socket, msgpack_unpacker_buffer(&client->unpacker), READ_BYTES, MSG_DONTWAIT);
+    ssize_t received = recv(client->socket, msgpack_unpacker_buffer(&client->unpacker), READ_BYTES, MSG_DONTWAIT);
     if (received <= 0)
         return received < 0 && (errno == EAGAIN || errno == EINTR);
     msgpack_unpacker_buffer_consumed(&client->unpacker, (size_t)received);

@@ -31,9 +31,9 @@ struct lock_answer {
     uint64_t sent_ns, received_ns;
     char code[32]; /* "ok", or the error's code */
     char message[200];
-    uint64_t token;     /* of a lock */
-    uint64_t valid_ns;  /* its valid_for */
-    uint64_t revision;  /* of a result that is one, or the first one of an array */
+    uint64_t token;    /* of a lock */
+    uint64_t valid_ns; /* its valid_for */
+    uint64_t revision; /* of a result that is one, or the first one of an array */
 };
 
 uint64_t lock_client_now_ns(void);
@@ -44,8 +44,7 @@ void lock_client_close(struct lock_client *client);
 
 /* Make a call, and wait for so long for its answer. A later answer is ignored. *must_stop ends the wait, too. */
 struct lock_answer lock_client_call(struct lock_client *client, unsigned wait_ms, const bool *must_stop,
-                                    const char *method, const char *params, ...)
-    __attribute__((format(printf, 5, 6)));
+                                    const char *method, const char *params, ...) __attribute__((format(printf, 5, 6)));
 
 /* Read what comes within this time. Return false if the session has ended. */
 bool lock_client_listen(struct lock_client *client, unsigned wait_ms);

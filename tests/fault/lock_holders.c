@@ -87,9 +87,9 @@ static uint64_t holder_session_end(const struct holder *holder, const struct loc
 /* Ask whether the lock is still held. Return false if it is not; then held->end_ns says since when. */
 static bool holder_check(struct holder *holder, struct lock_held *held)
 {
-    struct lock_answer answer = lock_client_call(&holder->client, CHECK_MS, &is_over, "lock.check",
-                                                 "['%s', 'lock.%u', %llu]", bucket, held->lock,
-                                                 (unsigned long long)held->token);
+    struct lock_answer answer =
+        lock_client_call(&holder->client, CHECK_MS, &is_over, "lock.check", "['%s', 'lock.%u', %llu]", bucket,
+                         held->lock, (unsigned long long)held->token);
 
     if (answer.reply == LOCK_REPLY_ENDED) {
         held->end_ns = least(held->end_ns, holder_session_end(holder, held));
@@ -121,9 +121,9 @@ static void holder_leave(struct holder *holder, struct lock_held *held)
         lock_client_close(&holder->client);
         return;
     }
-    struct lock_answer answer = lock_client_call(&holder->client, RELEASE_MS, &is_over, "lock.release",
-                                                 "['%s', 'lock.%u', %llu]", bucket, held->lock,
-                                                 (unsigned long long)held->token);
+    struct lock_answer answer =
+        lock_client_call(&holder->client, RELEASE_MS, &is_over, "lock.release", "['%s', 'lock.%u', %llu]", bucket,
+                         held->lock, (unsigned long long)held->token);
     if (answer.reply == LOCK_REPLY_ERROR)
         ck_assert_msg(holder->client.lost_token == held->token, "a lock that was not lost: %s: %s", answer.code,
                       answer.message);

@@ -31,7 +31,7 @@ struct history {
 static const struct history histories[] = {
     {NULL, {HELD(0, 1, 5, 10, 20), HELD(0, 2, 8, 20, 30)}, {FENCED(0, 1, 5, 6), FENCED(0, 2, 8, 9)}},
     {NULL, {HELD(0, 1, 5, 10, 20), HELD(1, 2, 4, 12, 18)}, {{0}}},
-    {NULL, {HELD(0, 1, 5, 10, 20), HELD(0, 2, 3, 25, 25)}, {{0}}}, /* an answer that came too late */
+    {NULL, {HELD(0, 1, 5, 10, 20), HELD(0, 2, 3, 25, 25)}, {{0}}},                /* an answer that came too late */
     {NULL, {HELD(0, 1, 5, 10, 20), HELD(0, 2, 8, 30, 40)}, {FENCED(0, 1, 5, 7)}}, /* late, but before the next */
     {"two hold it", {HELD(0, 1, 5, 10, 20), HELD(0, 2, 8, 19, 30)}, {{0}}},
     {"two hold it", {HELD(0, 2, 8, 15, 16), HELD(0, 1, 5, 10, 20)}, {{0}}},

@@ -17,6 +17,7 @@ Suite *exactly_once_suite(void);
 Suite *group_suite(void);
 Suite *increment_fault_suite(void);
 Suite *linear_suite(void);
+Suite *lease_suite(void);
 Suite *locks_suite(void);
 Suite *partition_suite(void);
 Suite *reading_fault_suite(void);

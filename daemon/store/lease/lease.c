@@ -433,7 +433,17 @@ static void on_lease_bucket(void *arg, struct bucket *bucket, const struct error
         return;
     }
     lease->allows_ttl = bucket->allows_ttl;
+    uint64_t max_age_ms = bucket->max_age_ms;
     bucket_release(bucket);
+    if (max_age_ms > 0 && !lease->is_adopted) {
+        struct error unsupported;
+        error_set(&unsupported, ERROR_UNSUPPORTED,
+                  "the values of this bucket expire after %.3g s, and so would locks and ephemeral keys, without "
+                  "notice; use a bucket without ttl",
+                  (double)max_age_ms / 1000.0);
+        lease_fail(lease, &unsupported);
+        return;
+    }
     if (lease->is_adopted) {
         if (!lease_key_read(lease, lease_opening_deadline_ms(lease), on_adopted_lease_read))
             lease_retry_later(lease);

@@ -1,0 +1,236 @@
+/* What a daemon must not conclude of the leases and locks of others, and what it must not miss. */
+#include "tests/fault/deployment.h"
+#include "tests/fault/lock_client.h"
+#include "tests/fault/suites.h"
+#include "tests/support/calls.h"
+#include "tests/support/nats.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TTL_MS 2000u
+
+/* No attempt is made again, unless a connection was lost. */
+#define CONF DEPLOYMENT_ATTEMPTS(60) "locks:\n  lease_ttl: 2\n"
+
+static struct deployment one, two;
+
+static void begin(void)
+{
+    deployment_begin(&one, 1, CONF);
+    deployment_make_short_bucket(&one, "b");
+    deployment_join(&two, &one, CONF);
+}
+
+static void begin_without_copies(void)
+{
+    deployment_begin(&one, 1, CONF);
+    deployment_make_short_bucket(&one, "b");
+    deployment_make_short_bucket(&one, "watched");
+    deployment_join(&two, &one, CONF "watches:\n  max_buckets: 1\n");
+    assert_ok(client_call(two.client, "watch.start", "['watched']"));
+}
+
+static void end(void)
+{
+    deployment_end(&two);
+    deployment_end(&one);
+}
+
+/* Return the only lease of the bucket, as a subject. */
+static const char *lease_subject(void)
+{
+    json_t *info = nats_api(one.nats, "STREAM.INFO", "KV_b", "{'subjects_filter': '$KV.b._kvstored.lease.>'}");
+    json_t *subjects = json_object_get(json_object_get(info, "state"), "subjects");
+
+    ck_assert_uint_eq(json_object_size(subjects), 1);
+    return format_text("%s", json_object_iter_key(json_object_iter(subjects)));
+}
+
+static uint64_t subjects_of(const char *filter)
+{
+    json_t *info = nats_api(one.nats, "STREAM.INFO", "KV_b", "{'subjects_filter': '%s'}", filter);
+
+    return json_object_size(json_object_get(json_object_get(info, "state"), "subjects"));
+}
+
+/* Acquire the lock, and return when the time is over for which the daemon vouches. */
+static uint64_t hold(struct client *client)
+{
+    uint64_t sent_ns = lock_client_now_ns();
+    const struct answer *answer = client_call(client, "lock.acquire", "['b', 'lock']");
+
+    assert_ok(answer);
+    return sent_ns + (uint64_t)(double_at(&answer->result, "valid_for") * 1e9);
+}
+
+/* --- Removed leases -------------------------------------------------------------------------------- */
+
+/* The holder's daemon cannot tell it: it is stopped. The second one must not have the lock too early. */
+static void expect_patience(void (*remove)(const char *subject))
+{
+    uint64_t vouched_ns = hold(one.client);
+    const char *subject = lease_subject();
+
+    pid_suspend(one.daemon.process.pid);
+    remove(subject);
+    const struct answer *answer = client_call(two.client, "lock.acquire", "['b', 'lock', {'wait': 60}]");
+    uint64_t received_ns = lock_client_now_ns();
+    assert_ok(answer);
+    ck_assert_msg(received_ns >= vouched_ns, "%.0f ms too early", (double)(vouched_ns - received_ns) / 1e6);
+    pid_resume(one.daemon.process.pid);
+    struct notification *lost = client_wait_notification(one.client, 0);
+    ck_assert_str_eq(lost->method, "lock.lost");
+}
+
+static void purge_without_trace(const char *subject)
+{
+    nats_api(one.nats, "STREAM.PURGE", "KV_b", "{'filter': '%s'}", subject);
+}
+
+/* As the server does after the TTL of a message, by its own clock. */
+static void leave_marker(const char *subject)
+{
+    nats_request_json(one.nats, subject, "Nats-Marker-Reason: MaxAge\r\n", "");
+}
+
+START_TEST(a_lease_that_is_gone_is_vouched_for_until_its_ttl_is_over)
+{
+    expect_patience(purge_without_trace);
+}
+END_TEST
+
+START_TEST(a_lease_that_the_server_has_expired_is_vouched_for_until_its_ttl_is_over)
+{
+    expect_patience(leave_marker);
+}
+END_TEST
+
+/* The host is gone for good. Nobody has declared its lease dead before the server removed it. */
+START_TEST(the_keys_of_a_lease_that_expired_long_ago_are_deleted_by_the_next_daemon_with_a_lease)
+{
+    assert_ok(client_call(one.client, "kv.put", "['b', 'here.1', 'x', {'ephemeral': true}]"));
+    assert_ok(client_call(one.client, "kv.put", "['b', 'here.2', 'x', {'ephemeral': true}]"));
+    hold(one.client);
+    deployment_kill_daemon(&one);
+    unlink(format_text("%s.leases", one.daemon.socket_path));
+    wait_until(subjects_of("$KV.b._kvstored.lease.>") == 0, "the server to remove the lease");
+    hold(two.client);
+    wait_until(client_call(two.client, "kv.get", "['b', 'here.1']")->result.type == MSGPACK_OBJECT_NIL &&
+                   client_call(two.client, "kv.get", "['b', 'here.2']")->result.type == MSGPACK_OBJECT_NIL,
+               "the keys of the dead host to go");
+    deployment_restart_daemon(&one);
+}
+END_TEST
+
+/* --- Waiters --------------------------------------------------------------------------------------- */
+
+/* The holder's daemon goes on to renew its lease for other keys. */
+static uint32_t begin_waiting(struct client *client)
+{
+    assert_ok(client_call(one.client, "kv.put", "['b', 'here', 'x', {'ephemeral': true}]"));
+    uint32_t waiter = client_send(client, "lock.acquire", "['b', 'lock', {'wait': 600}]");
+
+    wait_for_stat(client, "locks.waiting", 1);
+    return waiter;
+}
+
+/* The daemon follows as many buckets as it may, and not this one. */
+START_TEST(a_waiter_gets_the_lock_although_its_daemon_does_not_follow_the_bucket)
+{
+    const struct answer *held = client_call(one.client, "lock.acquire", "['b', 'lock']");
+    uint32_t waiter = begin_waiting(two.client);
+
+    wait_until(proxy_publishes(two.proxy) == 0 && deployment_stat(&two, "locks.leases") == 1, "its lease");
+    uint64_t renewals = deployment_stat(&two, "locks.renewals");
+    wait_until(deployment_stat(&two, "locks.renewals") > renewals + 1, "a second look at the lock");
+    uint64_t released_ms = now_ms();
+    assert_ok(client_call(one.client, "lock.release", "['b', 'lock', %llu]",
+                          (unsigned long long)number_at(&held->result, "token")));
+    assert_ok(client_wait(two.client, waiter));
+    ck_assert_uint_lt(now_ms() - released_ms, 30000);
+}
+END_TEST
+
+/* The answer about the holder is under way while the holder leaves, and comes last. */
+START_TEST(a_release_beside_a_look_at_the_lock_is_not_missed)
+{
+    const struct answer *held = client_call(one.client, "lock.acquire", "['b', 'lock']");
+    uint64_t token = number_at(&held->result, "token");
+
+    /* The daemon follows the bucket, and knows the other one's lease. */
+    assert_ok(client_call(two.client, "kv.put", "['b', 'there', 'x', {'ephemeral': true}]"));
+    assert_code(client_call(two.client, "lock.acquire", "['b', 'lock']"), "locked");
+    put_text(one.client, "b", "other", "x");
+    struct client *watcher = client_open(&two.daemon);
+    uint64_t watch = number_at(&client_call(watcher, "watch.start", "['b', {'filter': 'lock'}]")->result, "");
+    while (strcmp(client_wait_notification(watcher, watch)->method, "watch.ready") != 0)
+        ;
+    /* The first look tells the write why it was refused, the second one who holds the lock. */
+    proxy_arm(two.proxy,
+              (struct proxy_fault){.kind = PROXY_DELAY_ACK, .subject = "$JS.API.STREAM.MSG.GET.KV_b", .skip = 1});
+    uint32_t waiter = begin_waiting(two.client);
+    wait_until(proxy_strikes(two.proxy) == 1, "the look");
+    assert_ok(client_call(one.client, "lock.release", "['b', 'lock', %llu]", (unsigned long long)token));
+    client_wait_notification(watcher, watch); /* the daemon knows that the key is deleted */
+    uint64_t delivered_ms = now_ms();
+    proxy_deliver(two.proxy);
+    assert_ok(client_wait(two.client, waiter));
+    ck_assert_uint_lt(now_ms() - delivered_ms, 20000);
+    client_close(watcher);
+}
+END_TEST
+
+/* --- Ephemeral keys -------------------------------------------------------------------------------- */
+
+/* The first session's write is in doubt, and its key would be deleted. By then it is another session's. */
+START_TEST(an_ephemeral_key_stays_although_an_earlier_write_of_it_was_in_doubt)
+{
+    struct client *other = client_open(&one.daemon);
+
+    assert_ok(client_call(other, "kv.put", "['b', 'first', 'x', {'ephemeral': true}]"));
+    nats_server_freeze(&one.servers[0]);
+    assert_code(client_call(one.client, "kv.put", "['b', 'here', 'A', {'ephemeral': true, 'timeout': 0.3}]"),
+                "deadline_exceeded");
+    uint32_t put = client_send(other, "kv.put", "['b', 'here', 'B', {'ephemeral': true}]");
+    nats_server_thaw(&one.servers[0]);
+    assert_ok(client_wait(other, put));
+    uint64_t renewals = deployment_stat(&one, "locks.renewals");
+    wait_until(deployment_stat(&one, "locks.renewals") > renewals + 2, "the daemon to find out");
+    ck_assert_str_eq(text_at(&client_call(other, "kv.get", "['b', 'here']")->result, "value"), "B");
+    client_close(other);
+    wait_until(client_call(one.client, "kv.get", "['b', 'here']")->result.type == MSGPACK_OBJECT_NIL,
+               "the key to be deleted with its session");
+}
+END_TEST
+
+/* --- Buckets that forget --------------------------------------------------------------------------- */
+
+START_TEST(a_bucket_whose_values_expire_has_no_locks)
+{
+    deployment_make_bucket(&one, "short", "'ttl': 1");
+    assert_code_says(client_call(one.client, "lock.acquire", "['short', 'lock']"), "unsupported", "expire");
+    assert_code_says(client_call(one.client, "kv.put", "['short', 'here', 'x', {'ephemeral': true}]"), "unsupported",
+                     "expire");
+}
+END_TEST
+
+Suite *lease_suite(void)
+{
+    Suite *suite = suite_create("leases");
+    TCase *leases = tcase_create("leases"), *without_copies = tcase_create("a daemon that follows nothing");
+
+    tcase_add_checked_fixture(leases, begin, end);
+    tcase_add_test(leases, a_lease_that_is_gone_is_vouched_for_until_its_ttl_is_over);
+    tcase_add_test(leases, a_lease_that_the_server_has_expired_is_vouched_for_until_its_ttl_is_over);
+    tcase_add_test(leases, the_keys_of_a_lease_that_expired_long_ago_are_deleted_by_the_next_daemon_with_a_lease);
+    tcase_add_test(leases, a_release_beside_a_look_at_the_lock_is_not_missed);
+    tcase_add_test(leases, an_ephemeral_key_stays_although_an_earlier_write_of_it_was_in_doubt);
+    tcase_add_test(leases, a_bucket_whose_values_expire_has_no_locks);
+    suite_add_tcase(suite, leases);
+    tcase_add_checked_fixture(without_copies, begin_without_copies, end);
+    tcase_add_test(without_copies, a_waiter_gets_the_lock_although_its_daemon_does_not_follow_the_bucket);
+    suite_add_tcase(suite, without_copies);
+    return suite;
+}
