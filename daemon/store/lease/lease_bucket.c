@@ -13,8 +13,8 @@
 /* Ticks in the time of a lease. */
 #define TICKS_PER_TTL 12u
 
-/* What is known of other daemons' leases is kept for this number of TTLs. */
-#define KEPT_FOR 3u
+/* What is known of other daemons' leases is kept for this number of TTLs: a dead one is declared dead before that. */
+#define KEPT_FOR 4u
 
 /* --- Changes of the bucket ----------------------------------------------------------------------- */
 
@@ -71,18 +71,21 @@ static void lease_bucket_stop_listing(struct lease_bucket *in)
     in->listing = NULL;
 }
 
-/* If it failed, the leases that are renewed become known nevertheless. */
+/* If it failed, the next tick tries again. */
 static void on_leases_listed(void *arg, const struct error *error)
 {
-    (void)error;
-    lease_bucket_stop_listing(arg);
+    struct lease_bucket *in = arg;
+
+    in->needs_listing = error != NULL && error->code != ERROR_BUCKET_NOT_FOUND;
+    lease_bucket_stop_listing(in);
 }
 
 /* Find the leases that nobody renews: their daemons may be dead. */
 static void lease_bucket_list(struct lease_bucket *in)
 {
-    in->listing = calloc(1, sizeof(*in->listing));
-    if (in->listing == NULL)
+    if (in->needs_listing && in->listing == NULL)
+        in->listing = calloc(1, sizeof(*in->listing));
+    if (!in->needs_listing || in->listing == NULL || in->listing->is_running)
         return;
     *in->listing = (struct lease_scan){.in = in,
                                        .filter = KV_LEASE_PREFIX ">",
@@ -100,8 +103,9 @@ void lease_bucket_listen(struct lease_bucket *in)
     in->was_opened = true;
     if (in->listener.copy != NULL || in->store->leases->is_ended)
         return;
-    if (local_copy_listen(in->store, in->name, &in->listener, &ignored) && in->listing == NULL)
-        lease_bucket_list(in);
+    if (local_copy_listen(in->store, in->name, &in->listener, &ignored))
+        in->needs_listing = true;
+    lease_bucket_list(in);
 }
 
 /* --- The tick -------------------------------------------------------------------------------------- */
@@ -138,6 +142,7 @@ static void on_lease_bucket_tick(struct timer *timer)
     lease_bucket_start_tick(in);
     if (in->lease != NULL && in->was_opened)
         lease_bucket_listen(in);
+    lease_bucket_list(in);
     lease_tick(in);
     holding_tick(in);
     foreign_lease_tick(in);

@@ -40,6 +40,7 @@ struct lease_bucket {
     struct lock *locks;           /* by name: those for which somebody waits */
     struct foreign_lease *others; /* by id */
     struct local_copy_listener listener;
+    bool needs_listing;
     struct lease_scan *listing; /* of the leases of other daemons; NULL: it is not running */
     struct timer tick;
     bool was_opened;  /* it had a lease */

@@ -3,8 +3,11 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The server removes a lease that is not renewed after this number of its TTLs. */
-#define EXPIRES_AFTER 3u
+/*
+ * The marker of a lease that has ended goes after this time. The lease itself does not expire: whoever finds it later
+ * learns that there may be keys to delete.
+ */
+#define MARKER_TTL_S 60
 
 bool lease_key_write(struct lease *lease, enum kv_operation kind, enum operation_condition condition,
                      uint64_t deadline_ms, write_done_fn *done)
@@ -25,8 +28,8 @@ bool lease_key_write(struct lease *lease, enum kv_operation kind, enum operation
     write->operation.condition = condition;
     write->operation.revision = lease->revision;
     write->operation.value_bytes = strlen(write->operation.value);
-    if (lease->allows_ttl)
-        write->operation.ttl_s = (int64_t)(lease->ttl_ms * EXPIRES_AFTER + 999) / 1000;
+    if (lease->allows_ttl && kind != KV_PUT)
+        write->operation.ttl_s = MARKER_TTL_S;
     write->deadline_ms = deadline_ms;
     write->done = done;
     write->arg = lease;
