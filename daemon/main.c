@@ -535,6 +535,7 @@ int main(int argc, char **argv)
     int option;
 
     heap_configure();
+    log_open();
     main_open_standard_descriptors();
     while ((option = getopt_long(argc, argv, "c:Vh", options, NULL)) != -1) {
         switch (option) {
@@ -566,7 +567,8 @@ int main(int argc, char **argv)
     int read =
         daemon.conf_path != NULL ? conf_read(&daemon.conf, daemon.conf_path, error) : conf_set_defaults(&daemon.conf);
     if (read != 0) {
-        fprintf(stderr, "kvstored: %s\n", daemon.conf_path != NULL ? error : "out of memory");
+        fprintf(stderr, "%skvstored: %s\n", log_priority(CONF_LOG_ERROR),
+                daemon.conf_path != NULL ? error : "out of memory");
         return EXIT_CONFIGURATION;
     }
     int status = 0;
@@ -574,7 +576,6 @@ int main(int argc, char **argv)
         printf("%s: configuration OK\n", daemon.conf_path != NULL ? daemon.conf_path : "defaults");
     } else {
         signal(SIGPIPE, SIG_IGN);
-        log_open();
         log_set_level(daemon.conf.log.level);
         status = main_run(&daemon);
         nats_CloseAndWait(1000);

@@ -50,6 +50,11 @@ static const struct {
     [CONF_LOG_DEBUG] = {"<7>", "debug"},
 };
 
+const char *log_priority(enum conf_log_level level)
+{
+    return log_state.to_journal ? levels[level].priority : "";
+}
+
 void log_write(enum conf_log_level level, const char *format, ...)
 {
     char line[2048];

@@ -15,6 +15,10 @@
 /* Choose the form of the lines. Call it once, before everything else. */
 void log_open(void);
 
+/* Return what a line of this level begins with in the journal; elsewhere "". For lines that log_write does not write.
+ */
+const char *log_priority(enum conf_log_level level);
+
 /* Drop lines above this level from now on. */
 void log_set_level(enum conf_log_level level);
 

@@ -97,6 +97,23 @@ START_TEST(a_bad_file_stops_the_start)
 }
 END_TEST
 
+START_TEST(a_bad_file_is_an_error_in_the_journal)
+{
+    struct stat log;
+
+    daemon_prepare(&daemon_of_test);
+    daemon_configure(&daemon_of_test, NULL, "limits:\n  calls: -1\n");
+    write_file(daemon_of_test.process.log_path, "");
+    ck_assert_int_eq(stat(daemon_of_test.process.log_path, &log), 0);
+    char *journal[] = {keep(strdup(format_text("JOURNAL_STREAM=%llu:%llu", (unsigned long long)log.st_dev,
+                                               (unsigned long long)log.st_ino))),
+                       NULL};
+    daemon_spawn(&daemon_of_test, journal, -1);
+    process_wait(&daemon_of_test.process);
+    ck_assert_int_eq(strncmp(daemon_log(&daemon_of_test), "<3>kvstored: ", 13), 0);
+}
+END_TEST
+
 START_TEST(a_missing_server_program_stops_the_start)
 {
     static const char *const programs[] = {"/nowhere/nats-server", "/usr"};
@@ -774,6 +791,7 @@ Suite *life_suite(void)
     tcase_add_test(tests, the_command_line_says_what_it_is);
     tcase_add_test(tests, check_config_accepts_a_good_file_and_refuses_a_bad_one);
     tcase_add_test(tests, a_bad_file_stops_the_start);
+    tcase_add_test(tests, a_bad_file_is_an_error_in_the_journal);
     tcase_add_test(tests, a_missing_server_program_stops_the_start);
     tcase_add_test(tests, the_socket_is_at_runtime_directory_when_no_path_is_given);
     tcase_add_test(tests, the_socket_has_the_configured_mode);
