@@ -13,6 +13,7 @@
 #include "daemon/base/timers.h"
 #include "daemon/embedded/process.h"
 #include "daemon/handlers/methods.h"
+#include "daemon/handlers/waiting_get.h"
 #include "daemon/monitor/monitor.h"
 #include "daemon/reload.h"
 #include "daemon/rpc/dispatch.h"
@@ -243,6 +244,7 @@ static void main_drain(struct daemon *daemon)
     sd_notify(0, "STOPPING=1");
     log_info("ending: %u sessions, %u calls in flight", daemon->metrics.sessions, daemon->metrics.calls);
     server_close(&daemon->server);
+    waiting_get_drop_all(&daemon->service);
     uv_timer_start(&daemon->drain_limit, main_on_drain_limit, daemon->conf.calls.drain_timeout_ms, 0);
     leases_drain(&daemon->store);
     session_list_drain(&daemon->sessions, main_on_sessions_gone, daemon);

@@ -44,7 +44,7 @@ enum method_flag {
 
 /* clang-format off */
 #define METHODS(METHOD)                                                                                                \
-    METHOD(kv, get,         2, 2, METHOD_READS, "revision consistency timeout")                                        \
+    METHOD(kv, get,         2, 2, METHOD_READS, "revision wait_above consistency timeout")                                        \
     METHOD(kv, get_json,    2, 2, METHOD_READS, "revision consistency timeout")                                        \
     METHOD(kv, put,         3, 3, METHOD_WRITES, "ttl keep_ttl headers ephemeral id first_sent timeout")               \
     METHOD(kv, create,      3, 3, METHOD_WRITES, "ttl headers ephemeral id first_sent timeout")                        \

@@ -51,6 +51,7 @@ static const struct {
     {"max_value_size", "--max-value-size"},
     {"meta_only", "--meta-only"},
     {"older_than", "--older-than"},
+    {"wait_above", "--wait-above"},
     {"updates_only", "--updates-only"},
     /* A shorter text would be ambiguous. %N stands for a number. */
     {"sort must be", "--sort must be"},

@@ -37,6 +37,38 @@ static void kv_print_value(const struct invocation *invocation, const struct kvs
         putchar('\n');
 }
 
+static void kv_print_entry(const struct invocation *invocation, const struct kvs_entry *entry)
+{
+    if (invocation->json)
+        print_and_free(entry != NULL ? kvs_entry_json(entry) : strdup("null"));
+    else if (entry != NULL)
+        kv_print_value(invocation, entry);
+}
+
+/* Wait for a change. A deleted key is its marker. */
+static enum status kv_get_waiting(struct invocation *invocation, struct kvs_get_options *options)
+{
+    enum status status = STATUS_OK;
+    struct kvs_entry *entry;
+
+    options->waits = true;
+    if (!arguments_number(invocation, "wait-above", &options->wait_above))
+        return STATUS_FAILED;
+    if (kvs_get(invocation->kvs, invocation->arguments[0], invocation->arguments[1], options, &entry) != KVS_OK)
+        return report_error(kvs_last_error(invocation->kvs));
+    kv_print_entry(invocation, entry);
+    if (entry == NULL || entry->revision <= options->wait_above) {
+        report_note("timed out: key %s has no revision above %" PRIu64
+                    " yet; allow a longer --timeout, or run it again",
+                    invocation->arguments[1], options->wait_above);
+        status = STATUS_TIMEOUT;
+    } else if (entry->operation != KVS_OPERATION_PUT) {
+        status = kv_absent(invocation);
+    }
+    kvs_free(entry);
+    return status;
+}
+
 enum status kv_get(struct invocation *invocation)
 {
     struct kvs_get_options options = KVS_GET_OPTIONS(.timeout_s = invocation->timeout_s);
@@ -46,6 +78,8 @@ enum status kv_get(struct invocation *invocation)
     if (!arguments_number(invocation, "revision", &options.revision) ||
         !arguments_consistency(invocation, &options.consistency))
         return STATUS_FAILED;
+    if (arguments_flag(invocation, "wait-above"))
+        return kv_get_waiting(invocation, &options);
     if (arguments_flag(invocation, "as-json"))
         return kv_get_json(invocation, &options);
     if (kvs_get(invocation->kvs, invocation->arguments[0], invocation->arguments[1], &options, &entry) != KVS_OK)

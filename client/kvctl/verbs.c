@@ -29,6 +29,7 @@
 
 static const struct verb_option get_options[] = {
     {"revision", "N", "the value of this revision, if the history still has it"},
+    {"wait-above", "REVISION", "wait until KEY has a higher revision; a deleted key is a change"},
     CONSISTENCY_OPTION,
     CACHED_OPTION,
     {"as-json", NULL, "the value is JSON: parse and reformat it"},
@@ -223,6 +224,8 @@ const struct option_rule option_rules[] = {
     {"bench", "seconds", OPTION_EXCLUDES, "operations"},
     {"del", "marker", OPTION_EXCLUDES, "revision"},
     {"ls", "names", OPTION_EXCLUDES, "long"},
+    {"get", "wait-above", OPTION_EXCLUDES, "revision"},
+    {"get", "wait-above", OPTION_EXCLUDES, "as-json"},
     {"incr", "keep-ttl", OPTION_NEEDS, "ttl"},
     {"purge", "all", OPTION_EXCLUDES, "revision"},
     {"purge", "all", OPTION_EXCLUDES, "ttl"},
@@ -278,11 +281,14 @@ const struct verb verbs[] = {
     {"get", "BUCKET KEY", 2, 2, "print a key's value",
      "Prints the value byte for byte, followed by a newline only on a terminal. With --json,\n"
      "prints the whole entry: key, value, revision, created (microseconds since 1970), operation,\n"
-     "headers, and if it has a TTL, when it expires. The exit status is 1 if the key does not exist.",
+     "headers, and if it has a TTL, when it expires. The exit status is 1 if the key does not exist.\n"
+     "With --wait-above, waits for a change for up to --timeout (5 seconds); if there is none, prints\n"
+     "the present value, and the exit status is 6.",
      "  kvctl get config port\n"
      "  kvctl get config logo >logo.png\n"
      "  kvctl get config limits --as-json | jq .memory\n"
-     "  kvctl --json get config port | jq .revision\n",
+     "  kvctl --json get config port | jq .revision\n"
+     "  kvctl --timeout 60 get config port --wait-above \"$revision\"\n",
      get_options, kv_get},
     {"put", "BUCKET KEY VALUE|-", 3, 3, "write a key",
      "Writes KEY unconditionally and prints the new revision.\n" VALUE_TEXT,

@@ -23,6 +23,10 @@ static void kv_build_get(struct kvs *kvs, const char *method, const char *bucket
     request_copy_options(request, &own, sizeof(own), options);
     request_option_unsigned(request, "revision", own.revision);
     request_option_consistency(request, own.consistency);
+    if (own.waits) {
+        request_option(request, "wait_above");
+        kvs_request_unsigned(request, own.wait_above);
+    }
     request->timeout_s = own.timeout_s;
 }
 

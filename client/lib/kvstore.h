@@ -222,6 +222,8 @@ struct kvs_get_options {
     uint64_t revision; /* 0: the newest */
     enum kvs_consistency consistency;
     double timeout_s;
+    bool waits;          /* kvs_get: wait until the key has a revision above wait_above, or for the timeout */
+    uint64_t wait_above; /* the entry may then be the marker of a deleted key; after the timeout, the present entry */
 };
 #define KVS_GET_OPTIONS(...) KVS_SIZED_(kvs_get_options, __VA_ARGS__)
 

@@ -2,6 +2,7 @@
 #include "daemon/handlers/kv_arguments.h"
 #include "daemon/handlers/methods.h"
 #include "daemon/handlers/session_holding.h"
+#include "daemon/handlers/waiting_get.h"
 #include "daemon/rpc/call.h"
 #include "daemon/rpc/dispatch.h"
 #include "daemon/rpc/json.h"
@@ -85,9 +86,35 @@ static void kv_answer_entry(void *arg, const struct kv_entry *entry, const struc
     call_end_result(call);
 }
 
-void handle_kv_get(struct call *call)
+/* The key has not changed in time: answer with its present entry. */
+static void kv_give_up_waiting(struct call *call)
 {
     kv_start_get(call, kv_answer_entry);
+}
+
+static void kv_start_waiting_get(struct call *call)
+{
+    enum read_consistency consistency;
+    const char *key;
+    int64_t above;
+
+    if (!kv_argument_key(call, 1, &key) || !kv_option_consistency(call, &consistency) ||
+        !option_integer(call, "wait_above", 0, INT64_MAX, 0, &above))
+        return;
+    if (option_find(call, "revision") != NULL)
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "wait_above and revision exclude each other");
+    else if (call->is_notification)
+        call_drop(call);
+    else if (call_needs_nats(call))
+        waiting_get_start(call, key, (uint64_t)above, kv_give_up_waiting);
+}
+
+void handle_kv_get(struct call *call)
+{
+    if (option_find(call, "wait_above") != NULL)
+        kv_start_waiting_get(call);
+    else
+        kv_start_get(call, kv_answer_entry);
 }
 
 /* The limits of a message apply to the answer, too. Its envelope has five values: the array, type, msgid, error,

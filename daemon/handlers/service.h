@@ -24,8 +24,9 @@ struct service {
     struct store *store;
     struct session_list *sessions;
     struct monitor *monitor;
-    uint64_t watch_ids;             /* the last one */
-    struct service_entry packed[2]; /* by enum watch_form */
+    uint64_t watch_ids;               /* the last one */
+    struct service_entry packed[2];   /* by enum watch_form */
+    struct waiting_get *waiting_gets; /* a list */
 };
 
 /* All pointers are borrowed. monitor is made later. */

@@ -118,8 +118,8 @@ static size_t session_watch_limit(const struct session_watch *watch)
 }
 
 /* The same entry is delivered to many watches: pack it once. */
-static const msgpack_sbuffer *session_watch_pack_entry(struct service *service, const struct kv_entry *entry,
-                                                       uint64_t serial, enum watch_form form)
+const msgpack_sbuffer *watches_pack_entry(struct service *service, const struct kv_entry *entry, uint64_t serial,
+                                          enum watch_form form)
 {
     struct service_entry *packed = &service->packed[form];
     msgpack_packer packer;
@@ -140,10 +140,19 @@ static const msgpack_sbuffer *session_watch_pack_entry(struct service *service, 
     return &packed->bytes;
 }
 
+void watches_pack_forms(struct service *service, const struct kv_entry *entry, uint64_t serial,
+                        struct watch_packed packed[WATCH_FORMS])
+{
+    for (enum watch_form form = 0; form < WATCH_FORMS; form++) {
+        const msgpack_sbuffer *bytes = watches_pack_entry(service, entry, serial, form);
+        packed[form] = (struct watch_packed){bytes->data, bytes->size};
+    }
+}
+
 static bool session_watch_on_entry(void *arg, const struct kv_entry *entry, uint64_t serial, bool must_fit)
 {
     struct session_watch *watch = session_watch_of(arg);
-    const msgpack_sbuffer *packed = session_watch_pack_entry(watch->service, entry, serial, session_watch_form(watch));
+    const msgpack_sbuffer *packed = watches_pack_entry(watch->service, entry, serial, session_watch_form(watch));
     size_t unread = outbox_unread_bytes(watch->session);
 
     struct error full;
@@ -161,10 +170,7 @@ static void session_watch_on_pack(void *arg, const struct kv_entry *entry, uint6
 {
     struct session_watch *watch = session_watch_of(arg);
 
-    for (enum watch_form form = 0; form < WATCH_FORMS; form++) {
-        const msgpack_sbuffer *bytes = session_watch_pack_entry(watch->service, entry, serial, form);
-        packed[form] = (struct watch_packed){bytes->data, bytes->size};
-    }
+    watches_pack_forms(watch->service, entry, serial, packed);
 }
 
 static void session_watch_on_packed(void *arg, const struct watch_packed packed[WATCH_FORMS])

@@ -6,10 +6,21 @@
 #ifndef DAEMON_HANDLERS_WATCH_H
 #define DAEMON_HANDLERS_WATCH_H
 
+#include "daemon/handlers/service.h"
 #include "daemon/rpc/dispatch.h"
+#include "daemon/store/follow/backlog.h"
 
 /* The access rules may have changed: end the watches that they forbid now. */
 void watches_reload(struct dispatcher *dispatcher, struct session_list *sessions);
+
+/*
+ * Return an entry as clients get it. serial: see watch_ops. The bytes are valid until the next entry is packed. The
+ * second function returns all forms of it.
+ */
+const msgpack_sbuffer *watches_pack_entry(struct service *service, const struct kv_entry *entry, uint64_t serial,
+                                          enum watch_form form);
+void watches_pack_forms(struct service *service, const struct kv_entry *entry, uint64_t serial,
+                        struct watch_packed packed[WATCH_FORMS]);
 
 /* For daemon.dump. */
 struct watch_info {

@@ -590,6 +590,35 @@ START_TEST(a_key_is_touched_and_its_ttl_is_kept)
 }
 END_TEST
 
+START_TEST(a_get_waits_for_a_change)
+{
+    struct kvs *kvs = library_connect(&shared_daemon, NULL), *other = library_connect(&shared_daemon, NULL);
+    const char *bucket = library_new_bucket(kvs, 1);
+    struct kvs_get_options wait = KVS_GET_OPTIONS(.waits = true, .timeout_s = 0.3);
+    struct outcome outcome = {0};
+    struct kvs_entry *entry;
+
+    assert_done(kvs_get(kvs, bucket, "k", &wait, &entry));
+    ck_assert_ptr_null(entry);
+    wait.timeout_s = 60;
+    assert_done(kvs_async_get(kvs, bucket, "k", &wait, on_entry, &outcome));
+    library_put(other, bucket, "k", "here");
+    ck_assert_int_eq(run_loop(kvs), KVS_OK);
+    ck_assert_ptr_nonnull(strstr(outcome.json, "here"));
+    wait.timeout_s = 0.3;
+    wait.wait_above = 1;
+    assert_done(kvs_get(kvs, bucket, "k", &wait, &entry));
+    ck_assert_uint_eq(entry->revision, 1);
+    kvs_free(entry);
+    assert_done(kvs_delete(kvs, bucket, "k", NULL, NULL));
+    assert_done(kvs_get(kvs, bucket, "k", &wait, &entry));
+    ck_assert_int_eq(entry->operation, KVS_OPERATION_DELETE);
+    kvs_free(entry);
+    kvs_close(other);
+    kvs_close(kvs);
+}
+END_TEST
+
 START_TEST(every_call_has_its_asynchronous_form)
 {
     struct kvs *kvs = library_connect(&shared_daemon, NULL);
@@ -886,6 +915,7 @@ Suite *library_suite(void)
     tcase_add_test(tests, answers_for_many_keys_have_the_order_of_the_request);
     tcase_add_test(tests, json_and_keys_are_read);
     tcase_add_test(tests, a_number_is_incremented);
+    tcase_add_test(tests, a_get_waits_for_a_change);
     tcase_add_test(tests, a_key_is_touched_and_its_ttl_is_kept);
     tcase_add_test(tests, a_value_can_expire);
     tcase_add_test(tests, buckets_are_made_changed_listed_and_removed);

@@ -49,6 +49,7 @@ Suite *snapshot_suite(void);
 Suite *tls_suite(void);
 Suite *ttl_suite(void);
 Suite *txn_suite(void);
+Suite *waiting_get_suite(void);
 Suite *watch_library_suite(void);
 Suite *watch_limit_suite(void);
 Suite *watch_loss_suite(void);

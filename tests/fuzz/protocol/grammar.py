@@ -65,6 +65,15 @@ def kv_get(context):
     return [bucket, key], options
 
 
+def kv_get_waiting(context):
+    arguments, options = kv_get(context)
+    if context.maybe(0.15):
+        options.pop("revision", None)
+        options["wait_above"] = context.rng.choice((0, 1, context.revision(*arguments) or 0, 2**40))
+        options["timeout"] = context.rng.choice((0.05, 0.2, 1))
+    return arguments, options
+
+
 def kv_put(context):
     value = context.value() if context.maybe(0.9) else pools.json_text(context.rng)
     return [context.bucket(), context.key(), value], put_options(context)
@@ -306,7 +315,7 @@ def nothing(_context):
 
 # The grammar of each method, and how often it is drawn.
 METHODS = {
-    "kv.get": (kv_get, 6),
+    "kv.get": (kv_get_waiting, 6),
     "kv.get_json": (kv_get, 3),
     "kv.put": (kv_put_keeping_ttl, 8),
     "kv.create": (kv_put, 4),
