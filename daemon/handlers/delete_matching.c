@@ -19,12 +19,6 @@ static void delete_matching_answer(void *arg, uint64_t count, const struct error
     call_end_result(call);
 }
 
-/* A deletion may take long. It stops if its session ends. */
-static bool delete_matching_is_wanted(void *arg)
-{
-    return ((const struct call *)arg)->session != NULL;
-}
-
 /* False: the call is answered. */
 static bool delete_matching_read_filter(struct call *call, const char **filter)
 {
@@ -60,7 +54,7 @@ void delete_matching_start(struct call *call, enum kv_operation kind)
     deletion->kind = kind;
     deletion->deadline_ms = call->deadline_ms;
     deletion->take_memory = call_charge_memory;
-    deletion->is_wanted = delete_matching_is_wanted;
+    deletion->is_wanted = call_is_wanted;
     deletion->done = delete_matching_answer;
     deletion->arg = call;
     call_begin_waiting(call);

@@ -157,6 +157,14 @@ static bool call_only_reads(const struct call *call)
     return call->method != NULL && (call->method->flags & METHOD_ONLY_READS) != 0;
 }
 
+bool call_is_wanted(void *arg)
+{
+    const struct call *call = arg;
+
+    return call->session != NULL &&
+           !(call->session->inbox.state == INBOX_AT_END && inbox_client_has_left(call->session));
+}
+
 void call_drop(struct call *call)
 {
     call_debug(call, "dropped");

@@ -92,6 +92,12 @@ bool call_charge_memory(void *call, size_t bytes);
  */
 void call_begin_waiting(struct call *call);
 
+/*
+ * Return whether somebody waits for the answer. False: the session has ended, or will when its calls are answered,
+ * because its client has closed the socket. call is a struct call.
+ */
+bool call_is_wanted(void *call);
+
 /* End a call without an answer. What it started is cancelled. */
 void call_drop(struct call *call);
 

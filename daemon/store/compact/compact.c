@@ -53,6 +53,11 @@ static void compact_release(struct compact *compact)
         bucket_release(compact->opened);
 }
 
+static bool compact_is_unsent(const struct arena_task *task)
+{
+    return !ARENA_TASK_OWNER(task, struct compact, task)->has_changed;
+}
+
 static void cancel_compact(struct arena_task *task)
 {
     compact_release(ARENA_TASK_OWNER(task, struct compact, task));
@@ -88,6 +93,13 @@ static void compact_fail_out_of_memory(struct compact *compact)
 
     error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
     compact_fail(compact, &error);
+}
+
+static bool compact_is_wanted(void *arg)
+{
+    const struct compact *compact = arg;
+
+    return compact->is_wanted == NULL || compact->is_wanted(compact->arg);
 }
 
 static bool compact_has_failed(const struct compact *compact)
@@ -149,6 +161,7 @@ static void compact_raise_horizon(struct compact *compact)
         return;
     }
     compact->step = COMPACT_RAISING;
+    compact->has_changed = true;
     raise_horizon_start(&compact->raise, revision);
 }
 
@@ -191,6 +204,7 @@ static void compact_set_up_work(struct compact *compact)
     compact->purges.connection = compact->connection;
     compact->purges.deadline_ms = compact->deadline_ms;
     compact->purges.is_past_barrier |= bucket->history > 1;
+    compact->purges.is_wanted = compact_is_wanted;
     compact->purges.done = on_chunk_purged;
     compact->purges.arg = compact;
 }
@@ -205,6 +219,7 @@ static void compact_work_on_chunk(struct compact *compact)
     compact_chunk_clear(&compact->filling);
     if (compact->is_in_files && compact->opened->history > 1) {
         compact->step = COMPACT_CLEARING;
+        compact->has_changed = true;
         compact_purges_start(&compact->purges, &compact->chunk, true, compact->barrier);
     } else if (compact->is_in_files) {
         compact_look_at_files(compact);
@@ -217,7 +232,12 @@ static void compact_work_on_chunk(struct compact *compact)
 static void compact_continue(struct compact *compact)
 {
     bool is_full = compact_chunk_is_full(&compact->filling);
+    struct error error;
 
+    if (!compact_is_wanted(compact)) {
+        error_set(&error, ERROR_UNAVAILABLE, "the client has left");
+        compact_fail(compact, &error);
+    }
     if (compact_has_failed(compact) || (!compact->is_reading && compact->filling.count == 0))
         compact_finish(compact);
     else if (!compact->is_reading || is_full)
@@ -497,6 +517,7 @@ void compact_start(struct store *store, struct arena *arena, struct compact *com
     compact->step = COMPACT_WAITING;
     DL_APPEND2(store->compact->compactions, compact, previous, next);
     arena_begin_task(arena, &compact->task, cancel_compact);
+    compact->task.is_unsent = compact_is_unsent;
     jobs_add(store->jobs, &store->compact->starting, run_compact_starting);
 }
 

@@ -54,6 +54,7 @@ struct compact {
     int64_t older_than_s;  /* 0: of any age; -1: the bucket's marker_ttl, or COMPACT_DEFAULT_AGE_S if it has none */
     bool needs_marker_ttl; /* does nothing if the bucket has none */
     uint64_t deadline_ms;
+    bool (*is_wanted)(void *arg); /* false: nobody waits for the answer; NULL: always true */
     compact_done_fn *done;
     void *arg;
 
@@ -70,7 +71,8 @@ struct compact {
     struct local_copy_wait feed_wait;
     struct job going_on;
     struct consumer_reading reading;
-    bool is_reading; /* the reading is not over; it may be paused */
+    bool is_reading;  /* the reading is not over; it may be paused */
+    bool has_changed; /* something was requested that may change the bucket */
     const char *subject;
     uint64_t connection;                 /* number of the connection that the stream is read on */
     int64_t cutoff_us;                   /* markers that were stored later stay */

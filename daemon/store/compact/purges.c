@@ -125,6 +125,16 @@ static void compact_purges_check_connection(struct compact_purges *purges)
     compact_purges_fail(purges, &error);
 }
 
+static void compact_purges_check_client(struct compact_purges *purges)
+{
+    struct error error;
+
+    if (purges->is_wanted(purges->arg))
+        return;
+    error_set(&error, ERROR_UNAVAILABLE, "the client has left");
+    compact_purges_fail(purges, &error);
+}
+
 /* Send as many purges as may be in flight. The chunk is done when none is. */
 static void compact_purges_send(struct compact_purges *purges)
 {
@@ -132,6 +142,7 @@ static void compact_purges_send(struct compact_purges *purges)
     struct compact_purge *purge;
 
     compact_purges_check_connection(purges);
+    compact_purges_check_client(purges);
     while (!compact_purges_have_failed(purges) && purges->next_marker < chunk->count &&
            (purge = compact_purges_find_free(purges)) != NULL) {
         size_t run = compact_purges_count_run(purges);

@@ -33,6 +33,7 @@ struct compact_purges {
     bool is_past_barrier; /* markers are removed one by one */
     /* All markers of the chunk were removed, or there was an error. Called once for each start. */
     void (*done)(void *arg, const struct error *error);
+    bool (*is_wanted)(void *arg); /* false: no more purges are sent */
     void *arg;
 
     /* Results, of all chunks */
