@@ -44,7 +44,6 @@ static struct call *waiting_get_leave_call(struct waiting_get *waiting)
     struct call *call = waiting->call;
 
     waiting->call = NULL;
-    waiting->session->waiting_calls--;
     usage_subtract(call->dispatcher->usage, call->user, USAGE_FILTERS, 1);
     timer_stop(waiting->service->store->timers, &waiting->timer);
     arena_end_task(&waiting->task);
@@ -194,9 +193,9 @@ static bool waiting_get_check_limits(struct call *call)
     unsigned limit = call->dispatcher->conf->watches.max_per_session;
     struct error error;
 
-    if (session_count(call->session, SESSION_LASTING) + call->session->waiting_calls >= limit) {
+    if (session_count(call->session, SESSION_WATCH) + session_count(call->session, SESSION_WAITING) >= limit) {
         call_fail_with(call, ERROR_RESOURCE_EXHAUSTED,
-                       "this session has %u watches and gets that wait, which is the limit (watches.max_per_session)",
+                       "this session has %u watches and calls that wait, which is the limit (watches.max_per_session)",
                        limit);
         return false;
     }
@@ -232,8 +231,8 @@ void waiting_get_start(struct call *call, const char *key, uint64_t above, void 
     waiting->watch.owner = call->session;
     waiting->watch.ops = &waiting_get_ops;
     waiting->watch.arg = waiting;
-    call->session->waiting_calls++;
     usage_add(call->dispatcher->usage, call->user, USAGE_FILTERS, 1);
+    call_begin_waiting(call);
     arena_charge(&call->arena, sizeof(*waiting) + key_bytes);
     arena_begin_task(&call->arena, &waiting->task, waiting_get_cancel);
     DL_APPEND2(service->waiting_gets, waiting, previous, next);

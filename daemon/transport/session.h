@@ -131,7 +131,6 @@ struct session {
     struct session_resource *resources[SESSION_KINDS];
     unsigned counts[SESSION_KINDS];
     size_t pending_bytes;           /* memory of the pending resources */
-    unsigned waiting_calls;         /* of the pending ones: those that wait for a change. Their owner counts them */
     struct session_waiter *waiters; /* until the client has read more */
     struct job releasing;           /* after the handle is closed */
     struct timer linger;            /* SESSION_LINGERING: its end */
