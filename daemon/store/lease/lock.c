@@ -416,7 +416,7 @@ void lock_wake(struct lease_bucket *in, const char *name, uint64_t marker_revisi
         return;
     if (marker_revision > lock->marker_revision)
         lock->marker_revision = marker_revision;
-    lock->has_changed = true; /* a reading that is under way may not know it */
+    lock->has_changed = true; /* a reading in progress may not know it */
     if (lock->line->step == LOCK_LISTENING)
         lock_schedule(lock);
 }
