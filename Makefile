@@ -152,6 +152,9 @@ $(B)/pic/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)$(COMPILE) -fPIC -c -o $@ $<
 
+# These have the version from the command line, and are compiled again when it changes.
+$(call objects,$(shell grep -l KVSTORED_VERSION $(DAEMON))): client/lib/kvstore.h
+
 -include $(shell find $(B)/obj $(B)/pic -name '*.d' 2>/dev/null)
 
 # What clangd and other tools need to know: one command for each source file.
