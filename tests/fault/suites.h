@@ -10,6 +10,7 @@
 
 Suite *bank_suite(void);
 Suite *bulk_fault_suite(void);
+Suite *entries_fault_suite(void);
 Suite *cached_read_fault_suite(void);
 Suite *compact_fault_suite(void);
 Suite *doubt_suite(void);
