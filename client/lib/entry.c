@@ -16,7 +16,7 @@ const char *entry_operation_name(enum kvs_operation operation)
 
 /* The members of an entry's map; NULL if missing. */
 struct members {
-    const struct kvs_value *key, *value, *size, *revision, *created, *operation, *headers, *ttl, *expires;
+    const struct kvs_value *key, *value, *size, *revision, *created, *operation, *headers, *ttl, *expires, *lease;
 };
 
 static bool entry_is_named(const char *name, size_t length, const char *wanted)
@@ -35,7 +35,9 @@ static const struct kvs_value **entry_find_member(struct members *members, const
     case 4:
         return entry_is_named(name, length, "size") ? &members->size : NULL;
     case 5:
-        return entry_is_named(name, length, "value") ? &members->value : NULL;
+        if (entry_is_named(name, length, "value"))
+            return &members->value;
+        return entry_is_named(name, length, "lease") ? &members->lease : NULL;
     case 7:
         if (entry_is_named(name, length, "created"))
             return &members->created;
@@ -94,6 +96,7 @@ static bool entry_is_valid(const struct members *members, bool of_watch)
 
     return text_is(members->key) && entry_has_value(members, of_watch) && entry_has_revision(members, of_watch) &&
            kvs_value_type(members->created) == KVS_INTEGER && entry_read_operation(members->operation, &operation) &&
+           (kvs_value_type(members->lease) == KVS_NIL || text_is(members->lease)) &&
            (kvs_value_type(members->headers) == KVS_NIL || text_is_map(members->headers));
 }
 
@@ -107,6 +110,8 @@ bool entry_measure(const struct kvs_value *value, struct entry_space *space)
     space->entries++;
     space->headers += kvs_value_count(members.headers);
     space->text_bytes += text_space(members.key) + text_space(members.value);
+    if (text_is(members.lease))
+        space->text_bytes += text_space(members.lease);
     for (size_t i = 0; i < kvs_value_count(members.headers); i++)
         space->text_bytes +=
             text_space(kvs_value_key(members.headers, i)) + text_space(kvs_value_item(members.headers, i));
@@ -159,6 +164,8 @@ struct kvs_entry *entry_read(const struct kvs_value *value, struct entry_places 
     entry_read_operation(members.operation, &entry->operation);
     entry->ttl_s = kvs_value_integer(members.ttl);
     entry->expires_us = kvs_value_integer(members.expires);
+    if (text_is(members.lease))
+        entry->lease = text_copy(&places->text, members.lease);
     entry_read_headers(entry, members.headers, places);
     return entry;
 }

@@ -70,6 +70,8 @@ bool client_error_read(struct kvs_error *error, const msgpack_object *map)
     error->revision = wire.revision;
     client_error_copy_cut(error->bucket, sizeof(error->bucket), wire.bucket, bucket_length);
     client_error_copy_cut(error->key, sizeof(error->key), wire.key, key_length);
+    error->value_size = wire.value_bytes < sizeof(error->value) ? wire.value_bytes : sizeof(error->value) - 1;
+    client_error_copy_cut(error->value, sizeof(error->value), wire.value, wire.value_bytes);
     client_error_copy_cut(error->message, sizeof(error->message), wire.message, strlen(wire.message));
     return true;
 }

@@ -260,7 +260,9 @@ static bool json_write_entry(struct buffer *json, const struct kvs_entry *entry)
     if (entry->ttl_s > 0)
         snprintf(numbers, sizeof(numbers), ",\"ttl\":%" PRId64 ",\"expires\":%" PRId64, entry->ttl_s,
                  entry->expires_us);
-    return json_write_text(json, numbers) && json_write_text(json, "}");
+    return json_write_text(json, numbers) &&
+           (entry->lease == NULL || json_write_named(json, ",\"lease\":", entry->lease, strlen(entry->lease))) &&
+           json_write_text(json, "}");
 }
 
 char *kvs_entry_json(const struct kvs_entry *entry)
@@ -292,6 +294,7 @@ static bool json_write_error(struct buffer *json, const struct kvs_error *error)
            json_write_text(json, error->retryable ? ",\"retryable\":true" : ",\"retryable\":false") &&
            json_write_optional(json, ",\"bucket\":", error->bucket) &&
            json_write_optional(json, ",\"key\":", error->key) && json_write_text(json, revision) &&
+           (error->value_size == 0 || json_write_named(json, ",\"value\":", error->value, error->value_size)) &&
            json_write_text(json, error->outcome == KVS_OUTCOME_NONE      ? ",\"outcome\":\"none\""
                                  : error->outcome == KVS_OUTCOME_UNKNOWN ? ",\"outcome\":\"unknown\""
                                                                          : "") &&

@@ -5,6 +5,7 @@
  * watches, all with functions that wait for the answer. There are more headers:
  *
  *   kvstore_async.h   the same calls without waiting, for a program with an event loop
+ *   kvstore_lock.h    locks and leader election
  *   kvstore_admin.h   buckets and the daemon itself
  *   kvstore_raw.h     any method of the protocol, and results as trees of values
  *   kvstore_libuv.h   connects a handle to a libuv loop
@@ -93,9 +94,10 @@ enum kvs_outcome {
     KVS_OUTCOME_UNKNOWN     /* it may have been written */
 };
 
-#define KVS_BUCKET_MAX    251  /* bytes of a bucket's name */
-#define KVS_KEY_MAX       1024 /* bytes of a key */
-#define KVS_MESSAGE_BYTES 256
+#define KVS_BUCKET_MAX     251  /* bytes of a bucket's name */
+#define KVS_KEY_MAX        1024 /* bytes of a key */
+#define KVS_LOCK_VALUE_MAX 1024 /* bytes of a lock's value */
+#define KVS_MESSAGE_BYTES  256
 
 /* Plain memory: may be copied. Strings end with NUL, and are empty if unknown. */
 struct kvs_error {
@@ -108,6 +110,8 @@ struct kvs_error {
     char bucket[KVS_BUCKET_MAX + 1]; /* never cut, like key: longer names are invalid */
     char key[KVS_KEY_MAX + 1];
     char message[KVS_MESSAGE_BYTES]; /* a sentence that says what to do about it */
+    size_t value_size;
+    char value[KVS_LOCK_VALUE_MAX + 1]; /* KVS_LOCKED: what the holder says of itself, followed by NUL */
 };
 
 /* Return the code's name, such as "bucket_not_found". Never NULL. */
@@ -209,6 +213,7 @@ struct kvs_entry {
     size_t header_count;
     int64_t ttl_s;      /* the value expires this time after created_us; 0: it has no TTL of its own */
     int64_t expires_us; /* if it has: when it expires, in microseconds since the Unix epoch */
+    const char *lease;  /* the id of the lease with which a lock or an ephemeral key lives; NULL: an ordinary key */
 };
 
 enum kvs_consistency {

@@ -90,15 +90,25 @@ static bool entry_pack_header(void *arg, const char *name, const char *value)
     return true;
 }
 
+/* Return the id of the lease that a value lives with; NULL: it lives with none. */
+static const char *entry_lease(const struct kv_entry *entry)
+{
+    if (entry->message->header_count == 0 || entry->operation != KV_PUT)
+        return NULL;
+    const char *lease = message_header(entry->message, KV_HEADER_LEASE);
+    return lease != NULL && lease[0] != '\0' ? lease : NULL;
+}
+
 static void entry_pack_form(const struct kv_entry *entry, bool with_value, msgpack_packer *packer)
 {
     char before[BEFORE_BYTES], behind[BEHIND_BYTES];
     size_t key_length = strlen(entry->key), headers = 0;
     int64_t ttl_s = entry->message->header_count > 0 ? kv_read_ttl(entry->message) : 0;
+    const char *lease = entry_lease(entry);
     char *at = before;
 
     message_each_header(entry->message, entry_count_header, &headers);
-    *at++ = (char)(0x85 + (headers > 0) + 2 * (ttl_s > 0));
+    *at++ = (char)(0x85 + (headers > 0) + 2 * (ttl_s > 0) + (lease != NULL));
     at = ENTRY_PUT_LITERAL(at, "\xa3key");
     if (key_length <= KV_KEY_LENGTH_MAX && utf8_is_valid(entry->key, key_length)) {
         at = entry_put_key(at, entry->key, key_length);
@@ -129,6 +139,10 @@ static void entry_pack_form(const struct kv_entry *entry, bool with_value, msgpa
                                 (uint64_t)kv_read_expiry_us(entry));
     }
     packer->callback(packer->data, behind, (size_t)(at - behind));
+    if (lease != NULL) {
+        pack_str(packer, "lease");
+        pack_foreign_text(packer, lease);
+    }
     if (headers > 0) {
         pack_str(packer, "headers");
         msgpack_pack_map(packer, headers);

@@ -12,7 +12,8 @@
 
 #include <msgpack.h>
 
-/* Pack the map of the protocol: key, value, revision, created, operation, and headers if there are any. */
+/* Pack the map of the protocol: key, value, revision, created, operation, and if there are any ttl, lease and headers.
+ */
 void entry_pack(const struct kv_entry *entry, msgpack_packer *packer);
 
 /* The same with size, the value's bytes, instead of value. */

@@ -3,10 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Of the internal headers, only those about the TTL are of use to readers. */
+/* Of the internal headers, those about the TTL and the lease are of use to readers. */
 static bool cache_value_wants_header(const char *name)
 {
-    return !kv_is_internal_header(name) || kv_is_expiry_header(name);
+    return !kv_is_internal_header(name) || kv_is_expiry_header(name) || strcmp(name, KV_HEADER_LEASE) == 0;
 }
 
 struct cache_value_tally {

@@ -88,13 +88,15 @@ ENTRY_MEMBERS = {
         type(name) is str and type(text) is str for name, text in value.items()),
     "ttl": is_integer,
     "expires": is_integer,
+    "lease": lambda value: type(value) is str and value,
 }
 
 
 def check_entry(entry, is_meta_only=False):
     expect(type(entry) is dict, "an entry is no map: {}", entry)
     needed = {"key", "size" if is_meta_only else "value", "revision", "created", "operation"}
-    expect(needed <= entry.keys() <= needed | {"headers", "ttl", "expires"}, "an entry's members are not those of an entry: {}", entry)
+    optional = {"headers", "ttl", "expires", "lease"}
+    expect(needed <= entry.keys() <= needed | optional, "an entry's members are not those of an entry: {}", entry)
     for member, value in entry.items():
         expect(ENTRY_MEMBERS[member](value), "an entry's {} cannot be {}: {}", member, value, entry)
 
