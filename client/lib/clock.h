@@ -11,7 +11,10 @@
 /* Return the present moment in milliseconds. */
 int64_t clock_now_ms(void);
 
-/* The same clock, CLOCK_MONOTONIC, in microseconds. */
+/* The same of a clock that also counts the time while the machine is suspended: CLOCK_BOOTTIME. For locks. */
+int64_t clock_boot_ms(void);
+
+/* The clock of clock_now_ms, CLOCK_MONOTONIC, in microseconds. */
 uint64_t clock_now_us(void);
 
 /* Return the moment after the given number of seconds. INT64_MAX (never) if it is negative or too large. */

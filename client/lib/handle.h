@@ -1,9 +1,9 @@
 /*
- * handle: a program's handle, struct kvs: the state of the connection, the calls and the watches.
+ * handle: a program's handle, struct kvs: the state of the connection, the calls, the watches and the locks.
  *
  * It is only data: each part belongs to the module named beside it. The modules from the lowest to the highest are
- * connection, loop, call, blocking, the methods' files and watch; each uses only lower ones. kvstore.c is above all of
- * them: it makes handles, and passes what the connection reports to the calls and watches.
+ * connection, loop, call, blocking, the methods' files, watch and lock; each uses only lower ones. kvstore.c is above
+ * all of them: it makes handles, and passes what the connection reports to the calls and watches.
  */
 #ifndef CLIENT_HANDLE_H
 #define CLIENT_HANDLE_H
@@ -34,6 +34,10 @@ struct kvs {
     struct kvs_watch *watches; /* watch.c; the newest first */
     int64_t watch_due_ms;      /* when the first watch that waits is to be started or stopped; INT64_MAX: none */
     struct kvs_watch *awaited; /* the watch that kvs_watch_next waits for, or NULL */
+
+    struct kvs_lock *locks; /* lock.c; the newest first */
+    int64_t lock_due_ms;    /* clock_boot_ms when the first of them has something to send; INT64_MAX: none */
+    int64_t lock_ends_ms;   /* the same, when the time of the first of them is over */
 };
 
 #endif

@@ -1,9 +1,11 @@
 /*
- * The top of the library: makes and closes handles, and passes what a connection reports to the calls and watches.
+ * The top of the library: makes and closes handles, and passes what a connection reports to the calls, watches and
+ * locks.
  */
 #include "client/lib/call.h"
 #include "client/lib/clock.h"
 #include "client/lib/error.h"
+#include "client/lib/lock.h"
 #include "client/lib/options.h"
 #include "client/lib/watch.h"
 #include "proto/rpc.h"
@@ -32,13 +34,14 @@ static bool kvs_on_is_needed(void *owner)
 {
     const struct kvs *kvs = owner;
 
-    return kvs->calls.held > 0 || clock_now_ms() >= kvs->watch_due_ms;
+    return kvs->calls.held > 0 || clock_now_ms() >= kvs->watch_due_ms || lock_needs_connection(kvs);
 }
 
 static void kvs_on_turn_begin(void *owner)
 {
     call_send_held(owner);
     watch_run(owner);
+    lock_run(owner);
 }
 
 static bool kvs_on_is_paused(void *owner)
@@ -51,6 +54,7 @@ static bool kvs_on_is_paused(void *owner)
 static void kvs_on_turn_end(void *owner)
 {
     call_expire(owner, clock_now_ms());
+    lock_expire(owner);
 }
 
 static void kvs_on_lost(void *owner, const struct kvs_error *reason)
@@ -58,8 +62,10 @@ static void kvs_on_lost(void *owner, const struct kvs_error *reason)
     struct kvs *kvs = owner;
 
     watch_lose_all(kvs, reason);
+    lock_lose_all(kvs, reason);
     call_end_all(kvs, reason);
     watch_deliver_ends(kvs);
+    lock_announce_ends(kvs);
     kvs->error = *reason;
 }
 
@@ -112,7 +118,7 @@ static enum kvs_code kvs_handle_message(struct kvs *kvs, const struct rpc_messag
         connection_mark_answered(&kvs->connection);
     switch (message->type) {
     case RPC_NOTIFICATION:
-        if (!watch_receive(kvs, message, &wrong))
+        if (!watch_receive(kvs, message, &wrong) && !lock_receive(kvs, message, &wrong))
             kvs_deliver_notification(kvs, message);
         break;
     case RPC_RESPONSE:
@@ -190,6 +196,7 @@ static enum kvs_code kvs_open(struct kvs *kvs, const char *path)
 static void kvs_release(struct kvs *kvs)
 {
     watch_free_all(kvs);
+    lock_free_all(kvs);
     request_release(&kvs->scratch);
     request_release(&kvs->inner);
     connection_release(&kvs->connection);
@@ -215,6 +222,7 @@ struct kvs *kvs_connect(const char *path, const struct kvs_options *options, str
     kvs->connection.fd = -1;
     kvs->zone = zone;
     kvs->watch_due_ms = INT64_MAX;
+    kvs->lock_due_ms = kvs->lock_ends_ms = INT64_MAX;
     call_table_init(&kvs->calls);
     if (getrandom(&kvs->identity, sizeof(kvs->identity), 0) != sizeof(kvs->identity)) {
         client_error_set(error, KVS_IO, "getrandom: %s", strerror(errno));

@@ -33,10 +33,21 @@ void loop_wait_and_turn(struct kvs *kvs, int64_t until_ms)
     loop_turn(kvs);
 }
 
+/* Return a moment of clock_boot_ms as one of clock_now_ms. */
+static int64_t loop_moment(int64_t boot_ms)
+{
+    return boot_ms == INT64_MAX ? INT64_MAX : clock_now_ms() + boot_ms - clock_boot_ms();
+}
+
+static int64_t loop_earlier(int64_t one_ms, int64_t other_ms)
+{
+    return one_ms < other_ms ? one_ms : other_ms;
+}
+
 int loop_timeout_ms(const struct kvs *kvs)
 {
     const struct connection *connection = &kvs->connection;
-    int64_t due_ms = kvs->watch_due_ms;
+    int64_t due_ms = loop_earlier(kvs->watch_due_ms, loop_moment(kvs->lock_due_ms));
 
     if (connection->has_unhandled)
         return 0;
@@ -44,6 +55,7 @@ int loop_timeout_ms(const struct kvs *kvs)
         due_ms = connection->next_attempt_ms;
     if (kvs->calls.in_flight > 0 && kvs->calls.next_deadline_ms < due_ms)
         due_ms = kvs->calls.next_deadline_ms;
+    due_ms = loop_earlier(due_ms, loop_moment(kvs->lock_ends_ms));
     if (due_ms == INT64_MAX)
         return -1;
     int64_t left_ms = due_ms - clock_now_ms();

@@ -38,5 +38,6 @@ bool method_takes_id(const char *method)
 
 bool method_is_of_session(const char *method)
 {
-    return strncmp(method, "watch.", strlen("watch.")) == 0 || strncmp(method, "session.", strlen("session.")) == 0;
+    return strncmp(method, "watch.", strlen("watch.")) == 0 || strncmp(method, "lock.", strlen("lock.")) == 0 ||
+           strncmp(method, "session.", strlen("session.")) == 0;
 }

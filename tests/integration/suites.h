@@ -33,6 +33,7 @@ Suite *library_suite(void);
 Suite *libuv_suite(void);
 Suite *life_suite(void);
 Suite *limit_suite(void);
+Suite *lock_library_suite(void);
 Suite *lock_suite(void);
 Suite *memory_suite(void);
 Suite *metrics_suite(void);
