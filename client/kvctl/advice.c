@@ -39,6 +39,9 @@ static const struct {
     {"kv.put", "kvctl put"},
     {"kv.touch", "kvctl touch"},
     {"kv.update", "kvctl update"},
+    {"lock.acquire", "kvctl lock %s"},
+    {"lock.check", "kvctl lock %s"},
+    {"lock.release", "kvctl lock %s"},
     {"txn.commit", "kvctl txn"},
     {"watch.start", "kvctl watch"},
 

@@ -204,6 +204,10 @@ static void complete_find_argument(const char *arguments, size_t place, char arg
     argument[0] = '\0';
     for (size_t at = 0; *arguments != '\0'; at++) {
         size_t length = strcspn(arguments, " ");
+        if (strncmp(arguments, "-- ", 3) == 0) { /* not a word that is counted */
+            arguments += 3;
+            length = strcspn(arguments, " ");
+        }
         bool repeats = memmem(arguments, length, "...", 3) != NULL;
         bool is_last = arguments[length] == '\0' || strncmp(arguments + length, " [--", 4) == 0;
         if (at == place || (at < place && repeats && is_last)) {
@@ -229,7 +233,9 @@ static void complete_argument(const struct completion *completion)
         complete_buckets(completion, "", completion->current);
     else if (strstr(argument, "SESSION") != NULL)
         complete_sessions(completion);
-    else if (strstr(argument, "FILE") != NULL)
+    else if (strstr(argument, "NAME") != NULL)
+        complete_keys(completion, completion->current, "");
+    else if (strstr(argument, "FILE") != NULL || strstr(argument, "COMMAND") != NULL)
         puts(":files");
     else if (islower((unsigned char)argument[1])) { /* "[put|get|cached]..." */
         argument[strcspn(argument, "]")] = '\0';

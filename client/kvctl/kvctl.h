@@ -22,7 +22,9 @@ enum status {
     STATUS_REFUSED = 4,     /* not permitted, over a limit, or not supported by the server or the bucket */
     STATUS_UNAVAILABLE = 5, /* the daemon or NATS cannot be reached */
     STATUS_TIMEOUT = 6,
-    STATUS_UNKNOWN = 7 /* the outcome of a write is unknown */
+    STATUS_UNKNOWN = 7, /* the outcome of a write is unknown */
+    STATUS_LOCKED = 8,  /* somebody else holds the lock */
+    STATUS_LOST = 9     /* the lock was lost while the command ran */
 };
 
 #define OPTIONS_MAX 24 /* options of one verb, with the terminating element */
@@ -193,7 +195,10 @@ enum status report_absent(const char *format, ...) __attribute__((format(printf,
 /* Print an error of a call, with advice that names kvctl's verbs. Returns its status. */
 enum status report_error(const struct kvs_error *error);
 
-/* The same of one key among several. */
+/* Print that a lock was lost, for this reason, while a command ran, which ended by itself or was ended. */
+enum status report_lost(const struct kvs_error *reason, bool was_ended);
+
+/* The same as report_error of one key among several. */
 enum status report_key_error(const char *key, const struct kvs_error *error);
 
 /* Print one line on standard error that is not an error. With report_as_json an object with the member note. */
@@ -318,6 +323,7 @@ enum status backup_run(struct invocation *invocation);
 enum status restore_run(struct invocation *invocation);
 enum status check_run(struct invocation *invocation);
 enum status txn_run(struct invocation *invocation);
+enum status lock_run(struct invocation *invocation);
 
 enum status bucket_add(struct invocation *invocation);
 enum status bucket_edit(struct invocation *invocation);

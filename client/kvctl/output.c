@@ -220,6 +220,10 @@ enum status status_of_error(const struct kvs_error *error)
         return STATUS_UNAVAILABLE;
     case KVS_DEADLINE_EXCEEDED:
         return STATUS_TIMEOUT;
+    case KVS_LOCKED:
+        return STATUS_LOCKED;
+    case KVS_NOT_HELD:
+        return STATUS_LOST;
     default:
         return STATUS_FAILED;
     }
@@ -234,6 +238,15 @@ enum status report_key_error(const char *key, const struct kvs_error *error)
     snprintf(before, sizeof(before), "%s: ", key);
     output_advise(error, before, error->outcome == KVS_OUTCOME_UNKNOWN ? UNKNOWN_OUTCOME : "");
     return status_of_error(error);
+}
+
+enum status report_lost(const struct kvs_error *reason, bool was_ended)
+{
+    output_advise(reason,
+                  was_ended ? "the lock was lost, and the command was ended: "
+                            : "the lock was lost before the command has ended: ",
+                  "");
+    return STATUS_LOST;
 }
 
 void report_note(const char *format, ...)

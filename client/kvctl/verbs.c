@@ -167,6 +167,12 @@ static const struct verb_option sessions_options[] = {
 };
 static const struct verb_option ping_options[] = {{"count", "N", "number of round trips (100)"}, {0}};
 
+static const struct verb_option lock_options[] = {
+    {"wait", "TIME", "wait so long until the lock is free; none: without a limit.\nDefault: do not wait"},
+    {"value", "TEXT", "what others see of the holder; default: host, pid and program"},
+    {0},
+};
+
 /* Named like the members of the protocol's settings, so that the daemon's messages name the option. */
 /* clang-format off */
 #define SETTING_OPTIONS \
@@ -432,6 +438,17 @@ const struct verb verbs[] = {
      "      kvctl txn demo\n"
      "  kvctl txn demo changes.txt\n",
      NULL, txn_run},
+    {"lock", "BUCKET [NAME -- COMMAND...]", 1, INT_MAX, "run a command while holding a lock",
+     "Acquires the lock NAME, runs COMMAND, and releases the lock when COMMAND ends. Of all hosts\n"
+     "of a NATS cluster, one at a time holds it. The exit status is that of COMMAND, or 128 and the\n"
+     "signal that ended it; 8 if somebody else holds the lock; 9 if the lock was lost. Then COMMAND\n"
+     "gets SIGTERM, and SIGKILL before somebody else can have the lock. COMMAND gets the signals\n"
+     "that kvctl gets, ends with kvctl, and finds KVSTORED_LOCK_BUCKET, KVSTORED_LOCK_NAME and\n"
+     "KVSTORED_LOCK_TOKEN in its environment. Without NAME, lists the locks and ephemeral keys.",
+     "  kvctl lock jobs nightly -- run-nightly-job\n"
+     "  kvctl lock jobs deploy --wait 10m --value \"$USER\" -- ./deploy.sh production\n"
+     "  kvctl lock jobs\n",
+     lock_options, lock_run},
     {"export", "BUCKET [FILE|-]", 1, 2, "write a bucket to a file",
      "Writes what BUCKET holds at one point in time: a line of JSON with the bucket's settings,\n"
      "one for each key, and a last one with the revision, the number of entries and a SHA-256.\n"
