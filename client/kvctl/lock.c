@@ -66,8 +66,7 @@ static enum status lock_find_names(struct invocation *invocation, struct lock_na
             status = report_error(kvs_last_error(kvs));
         else if (event.type == KVS_EVENT_ENDED)
             status = report_error(event.error);
-        else if (event.type == KVS_EVENT_ENTRY && event.entry->lease != NULL &&
-                 !lock_add_name(names, event.entry->key))
+        else if (event.type == KVS_EVENT_ENTRY && event.entry->lease != NULL && !lock_add_name(names, event.entry->key))
             status = report("out of memory");
     }
     kvs_watch_stop(watch);

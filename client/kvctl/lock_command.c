@@ -42,7 +42,7 @@ static bool lock_command_block_signals(struct lock_command *command, sigset_t *b
     command->signals = signalfd(-1, &blocked, SFD_CLOEXEC | SFD_NONBLOCK);
     if (command->signals < 0)
         return report("cannot wait for signals: %s", strerror(errno)) == STATUS_OK;
-    signal(SIGCHLD, SIG_DFL);      /* ignored, it would hide the end of the command */
+    signal(SIGCHLD, SIG_DFL);     /* ignored, it would hide the end of the command */
     sigaddset(&blocked, SIGTTOU); /* of tcsetpgrp in the background */
     sigprocmask(SIG_BLOCK, &blocked, before);
     return true;
@@ -219,8 +219,8 @@ int lock_command_run(struct lock_command *command)
     if (lock_command_start(command, &before)) {
         while (command->state != LOCK_COMMAND_ENDED)
             lock_command_turn(command);
-        status = WIFSIGNALED(command->status) ? STATUS_OF_SIGNAL + WTERMSIG(command->status)
-                                              : WEXITSTATUS(command->status);
+        status =
+            WIFSIGNALED(command->status) ? STATUS_OF_SIGNAL + WTERMSIG(command->status) : WEXITSTATUS(command->status);
     }
     lock_command_give_terminal(command, getpgrp());
     if (command->terminal >= 0)

@@ -41,8 +41,8 @@ struct lock_command {
 };
 
 /*
- * Run it to its end. Return its exit status, or 128 and the number of the signal that ended it. -1 after a message if it
- * could not be started at all.
+ * Run it to its end. Return its exit status, or 128 and the number of the signal that ended it. -1 after a message if
+ * it could not be started at all.
  */
 int lock_command_run(struct lock_command *command);
 
