@@ -334,6 +334,7 @@ static enum status bucket_read_infos(struct invocation *invocation, struct kvs_l
                                      struct kvs_value ***pages, size_t *page_count)
 {
     struct kvs_value *page;
+    char last[256]; /* a bucket's name has up to 251 bytes */
 
     for (;;) {
         if (kvs_bucket_list_infos(invocation->kvs, &options, &page) != KVS_OK)
@@ -347,9 +348,11 @@ static enum status bucket_read_infos(struct invocation *invocation, struct kvs_l
         larger[(*page_count)++] = page;
         if (kvs_value_count(page) == 0)
             return STATUS_OK;
-        const struct kvs_value *last = kvs_value_item(page, kvs_value_count(page) - 1);
-        size_t size;
-        options.after = kvs_value_bytes(kvs_value_member(last, "bucket"), &size);
+        size_t size = 0;
+        const struct kvs_value *info = kvs_value_item(page, kvs_value_count(page) - 1);
+        const char *name = kvs_value_bytes(kvs_value_member(info, "bucket"), &size);
+        snprintf(last, sizeof(last), "%.*s", (int)size, name != NULL ? name : ""); /* its bytes do not end in a NUL */
+        options.after = last;
     }
 }
 

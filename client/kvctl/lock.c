@@ -15,7 +15,7 @@
 
 /* --- Listing --------------------------------------------------------------------------------------- */
 
-/* Values are read for so many keys at once: they are of one point in time. */
+/* The most keys whose values are read at one point in time. */
 #define KEYS_AT_ONCE 1024u
 
 struct lock_names {

@@ -110,7 +110,7 @@ typedef void kvs_lock_done_fn(struct kvs *kvs, const struct kvs_error *error, vo
 /* Ask the daemon now; as kvs_lock_check. If the lock is lost, its on_change is called first. */
 enum kvs_code kvs_async_lock_check(struct kvs_lock *lock, kvs_lock_done_fn *done, void *context);
 
-/* Release the lock and call done (unless it is NULL) when its key is deleted. The lock must not be used any more. */
+/* Release the lock and call done (unless it is NULL) when its key is deleted. The lock must not be used afterwards. */
 void kvs_async_lock_release(struct kvs_lock *lock, kvs_lock_done_fn *done, void *context);
 
 #ifdef __cplusplus

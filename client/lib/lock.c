@@ -208,7 +208,7 @@ void lock_link(struct kvs_lock *lock)
     lock_note_times(lock);
 }
 
-/* --- What the program is told ---------------------------------------------------------------------- */
+/* --- Calling the program back ---------------------------------------------------------------------- */
 
 static void lock_call_back(struct kvs_lock *lock, const struct kvs_error *error)
 {

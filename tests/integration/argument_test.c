@@ -209,7 +209,7 @@ START_TEST(an_unknown_option_is_refused_by_name)
     struct client *client = client_open_shared();
     struct answer *answer = client_call(client, "kv.get", "['b', 'k', {'speed': 1}]");
     assert_code_says(answer, "invalid_argument", "\"speed\"");
-    assert_code_says(answer, "invalid_argument", "revision consistency timeout");
+    assert_code_says(answer, "invalid_argument", "revision wait_above consistency timeout");
 }
 END_TEST
 

@@ -666,7 +666,7 @@ START_TEST(every_call_has_its_asynchronous_form)
     expect_json(kvs_async_bucket_delete(kvs, "async", NULL, on_finished, &outcome), "finished");
     struct kvs_request *request = kvs_request_new("daemon.info", 0);
     expect_json(kvs_submit(kvs, request, 0, on_value, &outcome), "\"methods\"");
-    ck_assert_uint_eq(outcome.ok, 29);
+    ck_assert_uint_eq(outcome.ok, 30);
     kvs_request_free(request);
     kvs_free(outcome.json);
     kvs_close(kvs);
