@@ -36,6 +36,8 @@ static void slow_log_write(const struct call *call, uint64_t now_ms, const char 
 {
     double took_s = (double)now_ms / 1000.0 - (double)call->started_ns / 1e9;
     double sent_s = (double)arena_sent_ms(&call->arena, now_ms) / 1000.0;
+    if (sent_s > took_s) /* it is counted in whole milliseconds */
+        sent_s = took_s;
     const char *program = call->session != NULL ? call->session->program : "";
     bool has_bucket = call->bucket != NULL;
     char keys[KEY_SHOWN_BYTES + 16];
@@ -46,8 +48,8 @@ static void slow_log_write(const struct call *call, uint64_t now_ms, const char 
         "slow call: %s%s%s%s took %.3f s (log.slow_call is %.3g s), of that %.3f s in queues of the daemon and %.3f "
         "s at NATS; %s; session %" PRIu64 " of pid %d uid %u%s%s%s",
         call_method_name(call), has_bucket ? " of bucket " : "", has_bucket ? call->bucket : "", keys, took_s,
-        call->dispatcher->conf->log.slow_call_ms / 1000.0, took_s > sent_s ? took_s - sent_s : 0, sent_s, ending,
-        call->session_id, (int)call->pid, (unsigned)call->user->uid, program[0] != '\0' ? " (" : "", program,
+        call->dispatcher->conf->log.slow_call_ms / 1000.0, took_s - sent_s, sent_s, ending, call->session_id,
+        (int)call->pid, (unsigned)call->user->uid, program[0] != '\0' ? " (" : "", program,
         program[0] != '\0' ? ")" : "");
 }
 
