@@ -538,6 +538,22 @@ START_TEST(a_bucket_with_too_many_keys_leaves_memory_to_others)
 }
 END_TEST
 
+START_TEST(a_bucket_that_grows_too_large_is_reported_with_its_keys)
+{
+    struct daemon daemon = {0};
+
+    daemon_start(&daemon, NULL, "cache:\n  max_bytes: 65536\n");
+    struct client *client = client_open(&daemon);
+    const char *bucket = client_new_bucket(client, NULL);
+    put_many(client, bucket, "k.", 0, 10, 8);
+    wait_until_loaded(client, bucket, "k.000000");
+    put_many(client, bucket, "k.", 10, 2000, 8);
+    daemon_wait_log(&daemon, format_text("bucket %s: caching disabled: its ", bucket));
+    ck_assert_int_gt(atoi(daemon_log(&daemon)), 100);
+    daemon_stop(&daemon);
+}
+END_TEST
+
 /* Copies for reads take no room that a watch needs. */
 START_TEST(watched_buckets_evict_buckets_that_are_only_read)
 {
@@ -646,6 +662,7 @@ Suite *memory_suite(void)
     tcase_add_test(own, values_expire_by_later_settings);
     tcase_add_test(own, values_beyond_the_limit_of_memory_are_read_through);
     tcase_add_test(own, a_bucket_with_too_many_keys_leaves_memory_to_others);
+    tcase_add_test(own, a_bucket_that_grows_too_large_is_reported_with_its_keys);
     tcase_add_test(own, watched_buckets_evict_buckets_that_are_only_read);
     suite_add_tcase(suite, own);
     return suite;

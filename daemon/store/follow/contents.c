@@ -139,10 +139,12 @@ bool contents_are_too_large(const struct local_copy *copy)
 static void contents_log_giving_up(const struct local_copy *copy)
 {
     size_t max_bytes = copy->store->conf->cache.max_bytes;
+    /* Either may be the larger one: before it is read, or after keys were added. */
+    uint64_t in_bucket = copy->feed.info.subjects, in_copy = copy->contents.cache.count;
 
     if (contents_have_values(&copy->contents))
         log_warning("bucket %s: caching disabled: its %" PRIu64 " keys exceed cache.max_bytes (%zu)", copy->name,
-                    copy->feed.info.subjects, max_bytes);
+                    in_copy > in_bucket ? in_copy : in_bucket, max_bytes);
     else if (copy->contents.state == CONTENTS_WATCHED_KEYS)
         log_warning("bucket %s: its watched keys exceed cache.max_bytes (%zu): keys that vanish without a message may "
                     "not be reported to watches",
