@@ -71,7 +71,7 @@ enum method_flag {
     METHOD(bucket, info,    1, 1, METHOD_READS | METHOD_NEEDS_NATS, "timeout")                                         \
     METHOD(bucket, list,    0, 0, METHOD_INSPECTS | METHOD_NEEDS_NATS, "filter limit after infos timeout")             \
     METHOD(watch, start,    1, 1, METHOD_READS | METHOD_NEEDS_NATS,                                                    \
-           "filter include_history ignore_deletes meta_only updates_only from_revision snapshot timeout")              \
+           "filter include_history ignore_deletes meta_only updates_only from_revision snapshot previous timeout")              \
     METHOD(watch, stop,     1, 1, METHOD_INSPECTS, "timeout")                                                          \
     METHOD(session, configure, 0, 0, METHOD_INSPECTS, "errors timeout")                                                \
     METHOD(health, check,   0, 1, METHOD_READS, "timeout")                                                             \

@@ -16,7 +16,8 @@ const char *entry_operation_name(enum kvs_operation operation)
 
 /* The members of an entry's map; NULL if missing. */
 struct members {
-    const struct kvs_value *key, *value, *size, *revision, *created, *operation, *headers, *ttl, *expires, *lease;
+    const struct kvs_value *key, *value, *size, *revision, *created, *operation, *headers, *ttl, *expires, *lease,
+        *previous, *previous_value;
 };
 
 static bool entry_is_named(const char *name, size_t length, const char *wanted)
@@ -45,9 +46,13 @@ static const struct kvs_value **entry_find_member(struct members *members, const
             return &members->expires;
         return entry_is_named(name, length, "headers") ? &members->headers : NULL;
     case 8:
-        return entry_is_named(name, length, "revision") ? &members->revision : NULL;
+        if (entry_is_named(name, length, "revision"))
+            return &members->revision;
+        return entry_is_named(name, length, "previous") ? &members->previous : NULL;
     case 9:
         return entry_is_named(name, length, "operation") ? &members->operation : NULL;
+    case 14:
+        return entry_is_named(name, length, "previous_value") ? &members->previous_value : NULL;
     default:
         return NULL;
     }
@@ -112,6 +117,8 @@ bool entry_measure(const struct kvs_value *value, struct entry_space *space)
     space->text_bytes += text_space(members.key) + text_space(members.value);
     if (text_is(members.lease))
         space->text_bytes += text_space(members.lease);
+    if (text_is(members.previous_value))
+        space->text_bytes += text_space(members.previous_value);
     for (size_t i = 0; i < kvs_value_count(members.headers); i++)
         space->text_bytes +=
             text_space(kvs_value_key(members.headers, i)) + text_space(kvs_value_item(members.headers, i));
@@ -166,6 +173,12 @@ struct kvs_entry *entry_read(const struct kvs_value *value, struct entry_places 
     entry->expires_us = kvs_value_integer(members.expires);
     if (text_is(members.lease))
         entry->lease = text_copy(&places->text, members.lease);
+    entry->has_previous = kvs_value_type(members.previous) == KVS_INTEGER;
+    entry->previous = kvs_value_unsigned(members.previous);
+    if (text_is(members.previous_value)) {
+        kvs_value_bytes(members.previous_value, &entry->previous_size);
+        entry->previous_value = text_copy(&places->text, members.previous_value);
+    }
     entry_read_headers(entry, members.headers, places);
     return entry;
 }

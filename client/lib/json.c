@@ -240,7 +240,7 @@ static bool json_write_headers(struct buffer *json, const struct kvs_entry *entr
 static bool json_write_entry(struct buffer *json, const struct kvs_entry *entry)
 {
     const char *operation = entry_operation_name(entry->operation);
-    char numbers[80];
+    char numbers[120];
 
     if (!json_write_named(json, "{\"key\":", entry->key, strlen(entry->key)))
         return false;
@@ -260,9 +260,17 @@ static bool json_write_entry(struct buffer *json, const struct kvs_entry *entry)
     if (entry->ttl_s > 0)
         snprintf(numbers, sizeof(numbers), ",\"ttl\":%" PRId64 ",\"expires\":%" PRId64, entry->ttl_s,
                  entry->expires_us);
-    return json_write_text(json, numbers) &&
-           (entry->lease == NULL || json_write_named(json, ",\"lease\":", entry->lease, strlen(entry->lease))) &&
-           json_write_text(json, "}");
+    if (entry->has_previous)
+        snprintf(numbers + strlen(numbers), sizeof(numbers) - strlen(numbers), ",\"previous\":%" PRIu64,
+                 entry->previous);
+    if (!json_write_text(json, numbers))
+        return false;
+    if (entry->previous_value != NULL &&
+        !json_write_named(json, ",\"previous_value\":", entry->previous_value, entry->previous_size))
+        return false;
+    if (entry->lease != NULL && !json_write_named(json, ",\"lease\":", entry->lease, strlen(entry->lease)))
+        return false;
+    return json_write_text(json, "}");
 }
 
 char *kvs_entry_json(const struct kvs_entry *entry)

@@ -214,6 +214,12 @@ struct kvs_entry {
     int64_t ttl_s;      /* the value expires this time after created_us; 0: it has no TTL of its own */
     int64_t expires_us; /* if it has: when it expires, in microseconds since the Unix epoch */
     const char *lease;  /* the id of the lease with which a lock or an ephemeral key lives; NULL: an ordinary key */
+    /* Of a change in a watch, if the daemon knows the entry before it. */
+    bool has_previous;
+    uint64_t previous; /* its revision; 0: there was none */
+    const char
+        *previous_value; /* with the option previous of the watch: previous_size bytes and NUL; NULL: not known */
+    size_t previous_size;
 };
 
 enum kvs_consistency {
@@ -549,6 +555,7 @@ struct kvs_watch_options {
     size_t max_queued_bytes;
 
     double timeout_s; /* of the calls that start it */
+    bool previous;    /* changes have the value before them, if the daemon has it in memory */
 };
 #define KVS_WATCH_OPTIONS(...) KVS_SIZED_(kvs_watch_options, __VA_ARGS__)
 

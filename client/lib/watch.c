@@ -274,6 +274,7 @@ static enum kvs_code watch_send_start(struct kvs_watch *watch)
     }
     request_option_boolean(request, "ignore_deletes", options->ignore_deletes);
     request_option_boolean(request, "meta_only", options->meta_only);
+    request_option_boolean(request, "previous", options->previous);
     request_option_boolean(request, "snapshot", options->snapshot);
     request->timeout_s = options->timeout_s;
     watch->state = WATCH_STARTING;

@@ -9,7 +9,7 @@
  * buffer and written at once, not one by one through the packer. The bytes are those of the MessagePack specification.
  */
 #define BEFORE_BYTES (KV_KEY_LENGTH_MAX + 32u)
-#define BEHIND_BYTES 112u
+#define BEHIND_BYTES 140u
 
 #define ENTRY_PUT_LITERAL(at, text) entry_put_bytes(at, text, sizeof(text) - 1)
 
@@ -99,7 +99,7 @@ static const char *entry_lease(const struct kv_entry *entry)
     return lease != NULL && lease[0] != '\0' ? lease : NULL;
 }
 
-static void entry_pack_form(const struct kv_entry *entry, bool with_value, msgpack_packer *packer)
+static void entry_pack_form(const struct kv_entry *entry, bool with_value, bool with_previous, msgpack_packer *packer)
 {
     char before[BEFORE_BYTES], behind[BEHIND_BYTES];
     size_t key_length = strlen(entry->key), headers = 0;
@@ -108,7 +108,8 @@ static void entry_pack_form(const struct kv_entry *entry, bool with_value, msgpa
     char *at = before;
 
     message_each_header(entry->message, entry_count_header, &headers);
-    *at++ = (char)(0x85 + (headers > 0) + 2 * (ttl_s > 0) + (lease != NULL));
+    with_previous = with_previous && entry->previous_value != NULL;
+    *at++ = (char)(0x85 + (headers > 0) + 2 * (ttl_s > 0) + entry->has_previous + with_previous + (lease != NULL));
     at = ENTRY_PUT_LITERAL(at, "\xa3key");
     if (key_length <= KV_KEY_LENGTH_MAX && utf8_is_valid(entry->key, key_length)) {
         at = entry_put_key(at, entry->key, key_length);
@@ -138,10 +139,16 @@ static void entry_pack_form(const struct kv_entry *entry, bool with_value, msgpa
                                                       "expires"),
                                 (uint64_t)kv_read_expiry_us(entry));
     }
+    if (entry->has_previous)
+        at = entry_put_unsigned(ENTRY_PUT_LITERAL(at, "\xa8previous"), entry->previous);
     packer->callback(packer->data, behind, (size_t)(at - behind));
     if (lease != NULL) {
         pack_str(packer, "lease");
         pack_foreign_text(packer, lease);
+    }
+    if (with_previous) {
+        pack_str(packer, "previous_value");
+        msgpack_pack_bin_with_body(packer, entry->previous_value, entry->previous_bytes);
     }
     if (headers > 0) {
         pack_str(packer, "headers");
@@ -152,10 +159,15 @@ static void entry_pack_form(const struct kv_entry *entry, bool with_value, msgpa
 
 void entry_pack(const struct kv_entry *entry, msgpack_packer *packer)
 {
-    entry_pack_form(entry, true, packer);
+    entry_pack_form(entry, true, false, packer);
+}
+
+void entry_pack_with_previous(const struct kv_entry *entry, msgpack_packer *packer)
+{
+    entry_pack_form(entry, true, true, packer);
 }
 
 void entry_pack_meta(const struct kv_entry *entry, msgpack_packer *packer)
 {
-    entry_pack_form(entry, false, packer);
+    entry_pack_form(entry, false, false, packer);
 }

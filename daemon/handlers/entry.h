@@ -16,6 +16,9 @@
  */
 void entry_pack(const struct kv_entry *entry, msgpack_packer *packer);
 
+/* The same with previous_value, if it is known. */
+void entry_pack_with_previous(const struct kv_entry *entry, msgpack_packer *packer);
+
 /* The same with size, the value's bytes, instead of value. */
 void entry_pack_meta(const struct kv_entry *entry, msgpack_packer *packer);
 

@@ -25,7 +25,8 @@ struct service {
     struct session_list *sessions;
     struct monitor *monitor;
     uint64_t watch_ids;               /* the last one */
-    struct service_entry packed[2];   /* by enum watch_form */
+    unsigned previous_watches;        /* that want the value before each change */
+    struct service_entry packed[3];   /* by enum watch_form */
     struct waiting_get *waiting_gets; /* a list */
 };
 

@@ -45,6 +45,8 @@ static void session_watch_free(struct session_watch *watch)
 {
     if (watch->counted_filters > 0)
         usage_subtract(&watch->session->list->usage, watch->session->user, USAGE_FILTERS, watch->counted_filters);
+    if (watch->service != NULL && watch->watch.wants_previous)
+        watch->service->previous_watches--;
     for (size_t i = 0; i < watch->watch.filter_count; i++)
         free(watch->filters[i]);
     free(watch->bucket);
@@ -106,6 +108,8 @@ static struct session_watch *session_watch_of(void *arg)
 
 static enum watch_form session_watch_form(const struct session_watch *watch)
 {
+    if (watch->watch.wants_previous)
+        return WATCH_WITH_PREVIOUS;
     return watch->is_meta_only ? WATCH_META : WATCH_WHOLE;
 }
 
@@ -134,6 +138,8 @@ const msgpack_sbuffer *watches_pack_entry(struct service *service, const struct 
     msgpack_packer_init(&packer, &packed->bytes, msgpack_sbuffer_write);
     if (form == WATCH_META)
         entry_pack_meta(entry, &packer);
+    else if (form == WATCH_WITH_PREVIOUS)
+        entry_pack_with_previous(entry, &packer);
     else
         entry_pack(entry, &packer);
     packed->serial = serial;
@@ -144,6 +150,9 @@ void watches_pack_forms(struct service *service, const struct kv_entry *entry, u
                         struct watch_packed packed[WATCH_FORMS])
 {
     for (enum watch_form form = 0; form < WATCH_FORMS; form++) {
+        packed[form] = (struct watch_packed){NULL, 0};
+        if (form == WATCH_WITH_PREVIOUS && service->previous_watches == 0)
+            continue;
         const msgpack_sbuffer *bytes = watches_pack_entry(service, entry, serial, form);
         packed[form] = (struct watch_packed){bytes->data, bytes->size};
     }
@@ -333,11 +342,16 @@ static bool session_watch_read_options(struct call *call, struct session_watch *
         !option_bool(call, "ignore_deletes", &watch->watch.ignores_deletes) ||
         !option_bool(call, "meta_only", &watch->is_meta_only) ||
         !option_bool(call, "snapshot", &watch->watch.is_snapshot) ||
+        !option_bool(call, "previous", &watch->watch.wants_previous) ||
         !option_integer(call, "from_revision", 1, INT64_MAX, 0, &revision))
         return false;
     if (with_history + updates_only + (revision > 0) > 1) {
         call_fail_with(call, ERROR_INVALID_ARGUMENT,
                        "at most one of include_history, updates_only and from_revision can be given");
+        return false;
+    }
+    if (watch->is_meta_only && watch->watch.wants_previous) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "previous and meta_only exclude each other");
         return false;
     }
     const char *wrong = session_watch_read_filters(watch, option_find(call, "filter"));
@@ -405,6 +419,7 @@ void handle_watch_start(struct call *call)
         return;
     }
     watch->service = call_service(call);
+    watch->service->previous_watches += watch->watch.wants_previous;
     watch->call = call;
     watch->id = ++watch->service->watch_ids;
     watch->watch.filters = (const char *const *)watch->filters;

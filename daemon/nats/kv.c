@@ -205,6 +205,7 @@ bool kv_read_entry(struct message *message, const char *subject, const char *pre
      */
     if (strncmp(subject, prefix, prefix_length) != 0 || strlen(subject) > UINT16_MAX)
         return false;
+    memset(entry, 0, sizeof(*entry));
     entry->key = subject + prefix_length;
     entry->operation = read_operation(message);
     /* The payload that another program has stored with a marker is no value (ADR-8). */

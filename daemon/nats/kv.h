@@ -89,6 +89,11 @@ struct kv_entry {
     int64_t created_us; /* since the Unix epoch */
     enum kv_operation operation;
     struct message *message; /* for its headers */
+    /* Of a change that a watch is delivered, if it is known: the entry before. */
+    bool has_previous;
+    uint64_t previous;          /* its revision; 0: there was none */
+    const char *previous_value; /* NULL: there was none, or it is not known, or nobody wants it */
+    size_t previous_bytes;
 };
 
 /* Return NULL for a valid name, otherwise a sentence that says what is wrong with it. */

@@ -590,6 +590,29 @@ START_TEST(a_key_is_touched_and_its_ttl_is_kept)
 }
 END_TEST
 
+START_TEST(a_change_has_the_entry_before_it)
+{
+    struct kvs *kvs = library_connect(&shared_daemon, NULL);
+    const char *bucket = library_new_bucket(kvs, 1);
+    struct kvs_watch_options options = KVS_WATCH_OPTIONS(.previous = true);
+    struct kvs_watch *watch;
+
+    library_put(kvs, bucket, "k", "one");
+    assert_done(kvs_watch(kvs, bucket, &options, &watch));
+    struct kvs_event event = library_watch_next(watch);
+    ck_assert_int_eq(event.type, KVS_EVENT_ENTRY);
+    ck_assert(!event.entry->has_previous);
+    ck_assert_int_eq(library_watch_next(watch).type, KVS_EVENT_READY);
+    library_put(kvs, bucket, "k", "two");
+    event = library_watch_next(watch);
+    ck_assert(event.entry->has_previous);
+    ck_assert_uint_eq(event.entry->previous, 1);
+    if (event.entry->previous_value != NULL) /* the copy may not have its values yet */
+        ck_assert_str_eq(event.entry->previous_value, "one");
+    kvs_close(kvs);
+}
+END_TEST
+
 START_TEST(a_get_waits_for_a_change)
 {
     struct kvs *kvs = library_connect(&shared_daemon, NULL), *other = library_connect(&shared_daemon, NULL);
@@ -916,6 +939,7 @@ Suite *library_suite(void)
     tcase_add_test(tests, json_and_keys_are_read);
     tcase_add_test(tests, a_number_is_incremented);
     tcase_add_test(tests, a_get_waits_for_a_change);
+    tcase_add_test(tests, a_change_has_the_entry_before_it);
     tcase_add_test(tests, a_key_is_touched_and_its_ttl_is_kept);
     tcase_add_test(tests, a_value_can_expire);
     tcase_add_test(tests, buckets_are_made_changed_listed_and_removed);

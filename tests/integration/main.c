@@ -12,16 +12,16 @@
 #include <stdlib.h>
 
 static Suite *(*const suites[])(void) = {
-    access_suite,       argument_suite,      bucket_list_suite, bucket_suite,        bulk_suite,
-    cached_read_suite,  compact_leave_suite, compact_suite,     config_suite,        delete_matching_suite,
-    dump_suite,         embedded_suite,      endpoint_suite,    entries_suite,       external_suite,
-    foreign_suite,      health_suite,        idle_suite,        increment_suite,     keys_suite,
-    kv_suite,           library_suite,       libuv_suite,       life_suite,          limit_suite,
-    lock_library_suite, lock_suite,          memory_suite,      metrics_suite,       neighbour_suite,
-    outage_suite,       overload_suite,      renewal_suite,     repeat_suite,        room_suite,
-    session_suite,      sessions_suite,      slow_call_suite,   snapshot_suite,      tls_suite,
-    ttl_suite,          txn_suite,           waiting_get_suite, watch_library_suite, watch_limit_suite,
-    watch_loss_suite,   watch_scale_suite,   watch_suite,
+    access_suite,       argument_suite,      bucket_list_suite, bucket_suite,      bulk_suite,
+    cached_read_suite,  compact_leave_suite, compact_suite,     config_suite,      delete_matching_suite,
+    dump_suite,         embedded_suite,      endpoint_suite,    entries_suite,     external_suite,
+    foreign_suite,      health_suite,        idle_suite,        increment_suite,   keys_suite,
+    kv_suite,           library_suite,       libuv_suite,       life_suite,        limit_suite,
+    lock_library_suite, lock_suite,          memory_suite,      metrics_suite,     neighbour_suite,
+    outage_suite,       overload_suite,      previous_suite,    renewal_suite,     repeat_suite,
+    room_suite,         session_suite,       sessions_suite,    slow_call_suite,   snapshot_suite,
+    tls_suite,          ttl_suite,           txn_suite,         waiting_get_suite, watch_library_suite,
+    watch_limit_suite,  watch_loss_suite,    watch_scale_suite, watch_suite,
 };
 
 int main(int argc, char **argv)

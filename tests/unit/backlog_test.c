@@ -36,7 +36,7 @@ static void note_lost(struct backlog_reader *reader, uint64_t revision)
 static struct backlog_change *add(uint64_t revision, bool is_unrecorded)
 {
     const struct kv_entry entry = {.key = "key", .revision = revision, .operation = KV_PUT};
-    const struct watch_packed packed[WATCH_FORMS] = {{"whole", 5}, {"meta", 4}};
+    const struct watch_packed packed[WATCH_FORMS] = {{"whole", 5}, {"meta", 4}, {NULL, 0}};
     struct backlog_change *change = backlog_add(&backlog, &entry, is_unrecorded, packed);
 
     ck_assert_ptr_nonnull(change);

@@ -37,7 +37,8 @@ struct backlog_change *backlog_add(struct backlog *backlog, const struct kv_entr
     memcpy(at, entry->key, key_bytes);
     at += key_bytes;
     for (unsigned form = 0; form < WATCH_FORMS; form++) {
-        memcpy(at, packed[form].bytes, packed[form].size);
+        if (packed[form].size > 0)
+            memcpy(at, packed[form].bytes, packed[form].size);
         change->packed[form] = (struct watch_packed){at, packed[form].size};
         at += packed[form].size;
     }

@@ -12,8 +12,11 @@
 
 #include "daemon/nats/kv.h"
 
-/* The forms in which an entry is delivered to clients: whole, or with meta_only. */
-enum watch_form { WATCH_WHOLE, WATCH_META, WATCH_FORMS };
+/*
+ * The forms in which an entry is delivered to clients: whole, with meta_only, or with the value before it. The last one
+ * has no bytes as long as no watch wants it.
+ */
+enum watch_form { WATCH_WHOLE, WATCH_META, WATCH_WITH_PREVIOUS, WATCH_FORMS };
 
 struct watch_packed {
     const char *bytes;

@@ -74,10 +74,45 @@ static void local_copy_receive_horizon(struct local_copy *copy, uint64_t horizon
         reconcile_distrust(copy);
 }
 
+/*
+ * Add to a change what is known of the key's entry before it. After the bucket was recreated, or may have lost
+ * messages, the keys in memory are not those of the stream until it was read again.
+ */
+static void local_copy_add_previous(struct local_copy *copy, struct kv_entry *entry, struct cache_view *view)
+{
+    if (!reconcile_is_trusted(&copy->reconcile) || reconcile_is_loading(&copy->reconcile))
+        return;
+    struct cache_key *key = cache_find(&copy->contents.cache, entry->key, strlen(entry->key));
+    if (key == NULL) {
+        entry->has_previous = copy->contents.state == CONTENTS_COMPLETE;
+        return;
+    }
+    if (key->revision >= entry->revision)
+        return;
+    entry->has_previous = true;
+    entry->previous = key->revision;
+    if (copy->watches.values_wanted == 0 || cache_operation(key) != KV_PUT || !cache_has_value(key) ||
+        !contents_have_values(&copy->contents))
+        return;
+    cache_read(key, view);
+    entry->previous_value = view->entry.value;
+    entry->previous_bytes = view->entry.value_bytes;
+}
+
+static bool local_copy_deliver(struct local_copy *copy, const struct kv_entry *entry)
+{
+    struct kv_entry change = *entry;
+    struct cache_view view;
+
+    if (copy->watches.count > 0)
+        local_copy_add_previous(copy, &change, &view);
+    return watch_set_deliver(&copy->watches, &change);
+}
+
 static void on_feed_entry(void *arg, const struct kv_entry *entry)
 {
     struct local_copy *copy = arg;
-    bool is_wanted = watch_set_deliver(&copy->watches, entry);
+    bool is_wanted = local_copy_deliver(copy, entry);
 
     local_copy_tell_listener(copy, entry);
     if (strcmp(entry->key, KV_COMPACTED_KEY) == 0)

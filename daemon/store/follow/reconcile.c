@@ -107,6 +107,7 @@ void reconcile_remove_vanished(struct local_copy *copy, struct cache_key *key)
     char *name = strdup(cache_key_name(key)); /* foreign clients' keys may be longer than ours */
     struct message message = {0};
     bool was_value = cache_operation(key) == KV_PUT;
+    uint64_t revision = key->revision;
 
     cache_remove(&copy->contents.cache, key);
     if (!was_value || name == NULL) { /* a marker that expired is no news */
@@ -121,7 +122,9 @@ void reconcile_remove_vanished(struct local_copy *copy, struct cache_key *key)
                                                                          : feed_position(&copy->feed),
                              .created_us = store_now_us(),
                              .operation = KV_DELETE,
-                             .message = &message};
+                             .message = &message,
+                             .has_previous = true,
+                             .previous = revision};
     local_copy_tell_listener(copy, &entry);
     watch_set_deliver_unrecorded(&copy->watches, &entry);
     free(name);

@@ -360,6 +360,7 @@ void watch_start(struct store *store, struct watch *watch, const char *bucket, u
     watch->member.ops = &watch_member_ops;
     watch->member.filters = watch->filters;
     watch->member.filter_count = watch->filter_count;
+    watch->member.wants_previous = watch->wants_previous;
     if (!watch_set_add(&watch->copy->watches, &watch->member)) {
         error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
         watch_fail_start(watch, &error);

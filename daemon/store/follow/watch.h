@@ -66,8 +66,9 @@ struct watch {
     enum watch_from from;
     uint64_t from_revision;
     bool ignores_deletes;
-    bool is_snapshot;  /* ready is called at one point in time: see watch_cut */
-    const void *owner; /* see request */
+    bool wants_previous; /* changes have the value before them, if it is in memory */
+    bool is_snapshot;    /* ready is called at one point in time: see watch_cut */
+    const void *owner;   /* see request */
     const struct watch_ops *ops;
     void *arg;
 

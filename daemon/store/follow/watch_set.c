@@ -58,6 +58,7 @@ bool watch_set_add(struct watch_set *set, struct watch_member *member)
         return false;
     DL_APPEND2(set->members, member, previous, next);
     set->count++;
+    set->values_wanted += member->wants_previous;
     set->filter_count += member->filter_count;
     return true;
 }
@@ -72,6 +73,7 @@ void watch_set_remove(struct watch_set *set, struct watch_member *member)
     if (member->backlog.change != NULL)
         backlog_move(&set->backlog, &member->backlog, NULL);
     set->filter_count -= member->filter_count;
+    set->values_wanted -= member->wants_previous;
     set->count--;
 }
 

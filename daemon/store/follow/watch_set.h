@@ -52,6 +52,7 @@ struct watch_member {
     const struct watch_member_ops *ops;
     const char *const *filters;
     size_t filter_count;
+    bool wants_previous; /* the value before each change */
 
     /* private to watch_set */
     struct watch_member *next, *previous;
@@ -67,6 +68,7 @@ struct watch_set {
     unsigned count;
     size_t filter_count;           /* of all members */
     struct filter_tree tree;       /* of their filters */
+    unsigned values_wanted;        /* members that want the value before each change */
     struct watch_member **matches; /* scratch: the members that a key matches */
     size_t match_count, match_capacity;
     struct backlog backlog;

@@ -89,13 +89,15 @@ ENTRY_MEMBERS = {
     "ttl": is_integer,
     "expires": is_integer,
     "lease": lambda value: type(value) is str and value,
+    "previous": is_integer,
+    "previous_value": lambda value: type(value) is bytes,
 }
 
 
 def check_entry(entry, is_meta_only=False):
     expect(type(entry) is dict, "an entry is no map: {}", entry)
     needed = {"key", "size" if is_meta_only else "value", "revision", "created", "operation"}
-    optional = {"headers", "ttl", "expires", "lease"}
+    optional = {"headers", "ttl", "expires", "lease", "previous", "previous_value"}
     expect(needed <= entry.keys() <= needed | optional, "an entry's members are not those of an entry: {}", entry)
     for member, value in entry.items():
         expect(ENTRY_MEMBERS[member](value), "an entry's {} cannot be {}: {}", member, value, entry)

@@ -279,6 +279,8 @@ def watch_start(context):
     for name in ("ignore_deletes", "meta_only", "snapshot"):
         if context.maybe(0.3):
             options[name] = context.maybe(0.8)
+    if "meta_only" not in options and context.maybe(0.2):
+        options["previous"] = True
     return [context.bucket()], options
 
 
