@@ -34,6 +34,7 @@ static const struct {
     {"kv.get_json", "['%s', 'j']", 1},
     {"kv.history", "['%s', 'k']", 1},
     {"kv.keys", "['%s']", 1},
+    {"kv.entries", "['%s']", 1},
     {"bucket.info", "['%s']", 1},
     {"health.check", "['%s']", 1},
     {"kv.put", "['%s', 'k', 'v']", 2},
@@ -41,7 +42,10 @@ static const struct {
     {"kv.update", "['%s', 'up', 'v', 0]", 2},
     {"kv.delete", "['%s', 'new']", 2},
     {"kv.purge", "['%s', 'up']", 2},
+    {"bulk.delete", "['%s', {'filter': 'none.>'}]", 2},
     {"bucket.update", "['%s', {'description': 'x'}]", 3},
+    {"bucket.create", "['%s', {'update': true}]", 3},
+    {"bucket.purge", "['%s', {'filter': 'none.>'}]", 3},
     {"bucket.purge", "['%s']", 3},
     {"bucket.delete", "['%s']", 3},
 };
@@ -101,6 +105,11 @@ START_TEST(a_list_has_only_readable_buckets)
         has_readable = has_readable || strcmp(name, "read-2") == 0;
     }
     ck_assert(has_readable);
+    answer = client_call(client, "bucket.list", "[{'infos': true}]");
+    assert_ok(answer);
+    ck_assert_uint_gt(count_at(&answer->result, ""), 0);
+    for (size_t i = 0; i < count_at(&answer->result, ""); i++)
+        ck_assert_str_ne(text_at(&answer->result, format_text("%zu.bucket", i)), "hidden");
     /* These methods are allowed to everybody. */
     assert_ok(client_call(client, "health.check", "[]"));
     assert_ok(client_call(client, "daemon.info", "[]"));

@@ -1,3 +1,4 @@
+#include "tests/support/attack_runs.h"
 #include "tests/support/flood.h"
 
 #include "client/lib/kvstore_admin.h"
@@ -325,45 +326,6 @@ static void run_keys_limit_one(struct attack *attack)
     flood_run(attack, 1, FLOOD_REPEAT, &calls);
 }
 
-/* Pages that are full, and pages for which all keys must be looked at in vain. */
-static void run_entries(struct attack *attack)
-{
-    struct calls calls;
-
-    calls_begin(&calls);
-    for (unsigned i = 0; i < 200; i++) {
-        calls_add(&calls, i % 4 == 3 ? "kv.keys" : "kv.entries", i % 2 == 0 ? 1 : 2, ATTACK_BUCKET);
-        if (i % 2 == 0)
-            continue;
-        msgpack_pack_map(&calls.packer, 1);
-        calls_add_text(&calls, "filter");
-        calls_add_text(&calls, "*.nothing.*");
-    }
-    flood_run(attack, 4, FLOOD_REPEAT, &calls);
-}
-
-/* The keys are written again and again meanwhile, so that there is always something to delete. */
-static void run_deletions(struct attack *attack)
-{
-    struct calls calls;
-    char key[64];
-
-    calls_begin(&calls);
-    for (unsigned i = 0; i < 8; i++) {
-        calls_add(&calls, i % 2 == 0 ? "bulk.delete" : "bulk.put", 2, ATTACK_BUCKET);
-        msgpack_pack_map(&calls.packer, i % 2 == 0 ? 1 : OPERATIONS);
-        for (unsigned n = 0; n < OPERATIONS && i % 2 != 0; n++) {
-            calls_add_text(&calls, calls_numbered(key, "k", n));
-            calls_add_zeros(&calls, 8);
-        }
-        if (i % 2 == 0) {
-            calls_add_text(&calls, "filter");
-            calls_add_text(&calls, ">");
-        }
-    }
-    flood_run(attack, 8, FLOOD_REPEAT, &calls);
-}
-
 static void run_bucket_filters(struct attack *attack)
 {
     char filter[256];
@@ -584,8 +546,8 @@ const struct attack_kind attack_unfinished_messages = {"unfinished messages", NU
                          attack_wrong_logins = {"wrong logins", NULL, run_wrong_logins},
                          attack_json_values = {"JSON values", put_json, run_json_values},
                          attack_keys_limit_one = {"keys, limit 1", put_many_keys, run_keys_limit_one},
-                         attack_entries = {"entries", put_many_keys, run_entries},
-                         attack_deletions = {"deletions", put_many_keys, run_deletions},
+                         attack_entries = {"entries", put_many_keys, attack_run_entries},
+                         attack_deletions = {"deletions", put_many_keys, attack_run_deletions},
                          attack_bucket_filters = {"bucket filters", make_long_names, run_bucket_filters},
                          attack_missing_keys = {"missing keys", NULL, run_missing_keys},
                          attack_histories = {"histories", put_one_key, run_histories},
