@@ -127,6 +127,12 @@ static void watch_restart(struct watching *watching, uint64_t from_revision)
     watching->state = WATCHING_STARTS;
 }
 
+static const char *watch_slow_reader(const struct watching *watching)
+{
+    return watching->invocation->command != NULL ? "the command is slower than the changes"
+                                                 : "the output is read too slowly";
+}
+
 /*
  * If the reader of the output is too slow, such as a pager, the watch resumes at the error's revision and misses
  * nothing. If keys have vanished meanwhile, all entries are printed again, unless the user asked for a revision.
@@ -136,12 +142,12 @@ static void watch_on_end(struct watching *watching, const struct kvs_error *erro
     bool was_asked_for = watching->options.from_revision > 0 && !watching->was_restarted;
 
     if (error->code == KVS_REVISION_GONE && !was_asked_for) {
-        report_note("the output is read too slowly, and deletions were missed: printing all entries again");
+        report_note("%s, and deletions were missed: beginning again with all entries", watch_slow_reader(watching));
         watch_restart(watching, 0);
         return;
     }
     if (error->code == KVS_RESOURCE_EXHAUSTED && error->has_revision) {
-        report_note("the output is read too slowly: resuming at revision %" PRIu64, error->revision);
+        report_note("%s: resuming at revision %" PRIu64, watch_slow_reader(watching), error->revision);
         watching->options.include_history = false;
         watching->options.updates_only = false;
         watch_restart(watching, error->revision);
