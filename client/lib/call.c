@@ -108,7 +108,8 @@ static bool call_can_repeat(const struct kvs *kvs, const struct call *call, cons
     if (!kvs->options.reconnect || call->copy == NULL)
         return false;
     return call->state == CALL_HELD ||
-           (reason->retryable && (!call->may_be_begun || call->only_reads || call->copy->first_sent_at > 0));
+           (reason->retryable && (!call->may_be_begun || call->only_reads || call->may_repeat ||
+                                  call->copy->first_sent_at > 0));
 }
 
 /* The daemon finds out by the id and the time whether the first call was executed. */
@@ -188,6 +189,7 @@ enum kvs_code call_submit_request(struct kvs *kvs, const struct kvs_request *req
     call_table_take(table, &(struct call){.state = CALL_IN_FLIGHT,
                                           .receiver = *receiver,
                                           .only_reads = method_only_reads(request->method),
+                                          .may_repeat = request->may_repeat,
                                           .deadline_ms = deadline_ms,
                                           .sent_at = connection->queued_bytes,
                                           .number = ++kvs->call_count,

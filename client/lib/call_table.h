@@ -49,6 +49,7 @@ struct call {
     uint32_t next_free;
     struct call_receiver receiver;
     bool only_reads;
+    bool may_repeat;        /* although it writes and has no id */
     bool may_be_begun;      /* by the daemon: it was sent on a connection that was lost */
     int64_t deadline_ms;    /* see clock_now_ms */
     uint64_t sent_at;       /* the connection's sent_bytes when the request's last byte has left */

@@ -38,6 +38,15 @@ struct kvs {
     struct kvs_lock *locks; /* lock.c; the newest first */
     int64_t lock_due_ms;    /* clock_boot_ms when the first of them has something to send; INT64_MAX: none */
     int64_t lock_ends_ms;   /* the same, when the time of the first of them is over */
+
+    /* ephemeral.c */
+    struct ephemeral *ephemerals;           /* that are written */
+    struct ephemeral *ephemerals_away;      /* that are to be written again, in this order */
+    struct ephemeral **ephemerals_away_end; /* the end of that list */
+    void *ephemeral_tree;                   /* all of them, see tsearch(3) */
+    unsigned ephemerals_writing;            /* in flight */
+    size_t ephemeral_bytes;
+    int64_t ephemeral_due_ms; /* when the first is to be written; INT64_MAX: none */
 };
 
 #endif

@@ -1,6 +1,11 @@
 /* The methods kv.*: each has one function that builds its request, and a blocking and an asynchronous form. */
 #include "client/lib/blocking.h"
+#include "client/lib/clock.h"
 #include "client/lib/deliver.h"
+#include "client/lib/ephemeral.h"
+#include "client/lib/options.h"
+
+#include <string.h>
 
 static struct kvs_request *kv_begin(struct kvs *kvs, const char *method, unsigned positions, const char *bucket,
                                     const char *key)
@@ -114,63 +119,171 @@ enum kvs_code kvs_async_keys(struct kvs *kvs, const char *bucket, const struct k
 
 /* --- Writing ------------------------------------------------------------------------------- */
 
-static void kv_add_put_options(struct kvs_request *request, const struct kvs_put_options *options)
-{
-    struct kvs_put_options own;
-
-    request_copy_options(request, &own, sizeof(own), options);
-    request_option_integer(request, "ttl", own.ttl_s);
-    request_option_boolean(request, "keep_ttl", own.keep_ttl); /* kv.create has none: the daemon refuses it */
-    request_option_headers(request, "headers", own.headers, own.header_count);
-    request->timeout_s = own.timeout_s;
-}
-
 static void kv_build_put(struct kvs *kvs, const char *method, const char *bucket, const char *key, const void *value,
-                         size_t value_size, const struct kvs_put_options *options)
+                         size_t value_size, const struct kvs_put_options *own)
 {
     struct kvs_request *request = kv_begin(kvs, method, 3, bucket, key);
 
     kvs_request_binary(request, value, value_size);
-    kv_add_put_options(request, options);
+    request_option_integer(request, "ttl", own->ttl_s);
+    request_option_boolean(request, "keep_ttl", own->keep_ttl); /* kv.create has none: the daemon refuses it */
+    request_option_headers(request, "headers", own->headers, own->header_count);
+    request_option_boolean(request, "ephemeral", own->ephemeral);
+    request->timeout_s = own->timeout_s;
+}
+
+/* A put or create: its arguments, to be passed on together. */
+struct kv_write {
+    const char *method, *bucket, *key;
+    const void *value;
+    size_t value_size;
+    struct kvs_put_options options; /* copied by kv_build_write */
+};
+
+/* Build the request. *remembered: the record of an ephemeral key on a handle that reconnects; NULL: of no other. */
+static enum kvs_code kv_build_write(struct kvs *kvs, struct kv_write *write, const struct kvs_put_options *options,
+                                    struct ephemeral **remembered)
+{
+    const char *wrong = options_copy(&write->options, sizeof(write->options), options);
+    bool is_put = strcmp(write->method, "kv.put") == 0;
+
+    *remembered = NULL;
+    kv_build_put(kvs, write->method, write->bucket, write->key, write->value, write->value_size, &write->options);
+    struct kvs_request *request = call_scratch(kvs);
+    if (wrong != NULL)
+        request->wrong = wrong;
+    if (!write->options.ephemeral || !kvs->options.reconnect) {
+        if (is_put)
+            ephemeral_forget(kvs, write->bucket, write->key, 0);
+        call_add_id(kvs, request);
+        request_end(request, kvs->options.timeout_s);
+        return KVS_OK;
+    }
+    /* The end of its session deletes what the first put has written. */
+    request->may_repeat = is_put;
+    request_end(request, kvs->options.timeout_s);
+    *remembered = ephemeral_make(kvs, write->bucket, write->key, request);
+    return *remembered != NULL ? KVS_OK : kvs->error.code;
+}
+
+/* Where kv_read_written leaves the revision. */
+struct kv_written {
+    struct ephemeral *remembered;
+    uint64_t *revision;
+};
+
+static enum kvs_code kv_read_written(const struct kvs_value *result, void *out)
+{
+    struct kv_written *written = out;
+    uint64_t revision;
+    enum kvs_code code = reply_read_revision(result, &revision);
+
+    if (code != KVS_OK)
+        return code;
+    if (written->revision != NULL)
+        *written->revision = revision;
+    /* Now, and not when the blocking call returns: the connection may be lost before that. */
+    if (written->remembered != NULL)
+        ephemeral_keep(written->remembered, revision);
+    written->remembered = NULL;
+    return KVS_OK;
+}
+
+static enum kvs_code kv_run_write(struct kvs *kvs, struct kv_write write, const struct kvs_put_options *options,
+                                  uint64_t *revision)
+{
+    struct kv_written written = {.revision = revision};
+    enum kvs_code code = blocking_check(kvs);
+
+    if (code == KVS_OK)
+        code = kv_build_write(kvs, &write, options, &written.remembered);
+    if (code == KVS_OK)
+        code = blocking_run_request(kvs, call_scratch(kvs), call_scratch(kvs)->timeout_s, kv_read_written, &written);
+    if (written.remembered != NULL)
+        ephemeral_drop(written.remembered);
+    return code;
+}
+
+static void kv_deliver_written(struct kvs *kvs, const struct call_receiver *receiver, const struct kvs_error *error,
+                               const struct kvs_value *result)
+{
+    uint64_t revision = 0;
+    struct kv_written written = {.remembered = receiver->extra, .revision = &revision};
+    struct kvs_error failure;
+
+    if (error == NULL)
+        error = reply_read(kv_read_written, result, &written, &failure);
+    if (written.remembered != NULL)
+        ephemeral_drop(written.remembered);
+    if (receiver->function != NULL)
+        ((kvs_revision_fn *)receiver->function)(kvs, error, revision, receiver->context);
+}
+
+static enum kvs_code kv_submit_write(struct kvs *kvs, struct kv_write write, const struct kvs_put_options *options,
+                                     kvs_revision_fn *done, void *context)
+{
+    struct ephemeral *remembered;
+    enum kvs_code code = kv_build_write(kvs, &write, options, &remembered);
+    struct call_receiver receiver = deliver_revision(done, context);
+
+    if (code != KVS_OK)
+        return code;
+    if (remembered != NULL)
+        receiver = (struct call_receiver){.deliver = kv_deliver_written,
+                                          .function = (void (*)(void))done,
+                                          .context = context,
+                                          .extra = remembered};
+    struct kvs_request *request = call_scratch(kvs);
+    code = call_submit_request(kvs, request, clock_now_ms() + call_wait_ms(request->timeout_s), &receiver);
+    if (code != KVS_OK && remembered != NULL)
+        ephemeral_drop(remembered);
+    return code;
 }
 
 static void kv_build_update(struct kvs *kvs, const char *bucket, const char *key, const void *value, size_t value_size,
                             uint64_t expected, const struct kvs_put_options *options)
 {
     struct kvs_request *request = kv_begin(kvs, "kv.update", 4, bucket, key);
+    struct kvs_put_options own;
 
     kvs_request_binary(request, value, value_size);
     kvs_request_unsigned(request, expected);
-    kv_add_put_options(request, options);
+    request_copy_options(request, &own, sizeof(own), options);
+    request_option_integer(request, "ttl", own.ttl_s);
+    request_option_boolean(request, "keep_ttl", own.keep_ttl);
+    request_option_headers(request, "headers", own.headers, own.header_count);
+    request->timeout_s = own.timeout_s;
+    if (own.ephemeral)
+        request->wrong = "kvs_update cannot write ephemeral keys: use kvs_put or kvs_create";
+    else if (expected > 0)
+        ephemeral_forget(kvs, bucket, key, expected);
 }
 
 enum kvs_code kvs_put(struct kvs *kvs, const char *bucket, const char *key, const void *value, size_t value_size,
                       const struct kvs_put_options *options, uint64_t *revision)
 {
-    kv_build_put(kvs, "kv.put", bucket, key, value, value_size, options);
-    return blocking_run(kvs, reply_read_revision, revision);
+    return kv_run_write(kvs, (struct kv_write){"kv.put", bucket, key, value, value_size, {0}}, options, revision);
 }
 
 enum kvs_code kvs_async_put(struct kvs *kvs, const char *bucket, const char *key, const void *value, size_t value_size,
                             const struct kvs_put_options *options, kvs_revision_fn *done, void *context)
 {
-    kv_build_put(kvs, "kv.put", bucket, key, value, value_size, options);
-    return call_submit(kvs, deliver_revision(done, context));
+    return kv_submit_write(kvs, (struct kv_write){"kv.put", bucket, key, value, value_size, {0}}, options, done,
+                           context);
 }
 
 enum kvs_code kvs_create(struct kvs *kvs, const char *bucket, const char *key, const void *value, size_t value_size,
                          const struct kvs_put_options *options, uint64_t *revision)
 {
-    kv_build_put(kvs, "kv.create", bucket, key, value, value_size, options);
-    return blocking_run(kvs, reply_read_revision, revision);
+    return kv_run_write(kvs, (struct kv_write){"kv.create", bucket, key, value, value_size, {0}}, options, revision);
 }
 
 enum kvs_code kvs_async_create(struct kvs *kvs, const char *bucket, const char *key, const void *value,
                                size_t value_size, const struct kvs_put_options *options, kvs_revision_fn *done,
                                void *context)
 {
-    kv_build_put(kvs, "kv.create", bucket, key, value, value_size, options);
-    return call_submit(kvs, deliver_revision(done, context));
+    return kv_submit_write(kvs, (struct kv_write){"kv.create", bucket, key, value, value_size, {0}}, options, done,
+                           context);
 }
 
 enum kvs_code kvs_update(struct kvs *kvs, const char *bucket, const char *key, const void *value, size_t value_size,
@@ -201,6 +314,7 @@ static void kv_build_delete(struct kvs *kvs, const char *method, const char *buc
     if (own.if_exists)
         request_option_boolean(request, "if_exists", true);
     request->timeout_s = own.timeout_s;
+    ephemeral_forget(kvs, bucket, key, own.revision);
 }
 
 enum kvs_code kvs_delete(struct kvs *kvs, const char *bucket, const char *key, const struct kvs_delete_options *options,

@@ -4,6 +4,7 @@
  */
 #include "client/lib/call.h"
 #include "client/lib/clock.h"
+#include "client/lib/ephemeral.h"
 #include "client/lib/error.h"
 #include "client/lib/lock.h"
 #include "client/lib/options.h"
@@ -19,6 +20,7 @@
 #define DEFAULT_CONNECT_TIMEOUT_S 5.0
 #define DEFAULT_MESSAGE_BYTES     (64u * 1024 * 1024)
 #define DEFAULT_QUEUED_BYTES      (64u * 1024 * 1024)
+#define DEFAULT_EPHEMERAL_BYTES   (16u * 1024 * 1024)
 #define DEFAULT_IN_FLIGHT         65536u
 #define LARGEST_IN_FLIGHT         (1u << 24)
 
@@ -34,7 +36,8 @@ static bool kvs_on_is_needed(void *owner)
 {
     const struct kvs *kvs = owner;
 
-    return kvs->calls.held > 0 || clock_now_ms() >= kvs->watch_due_ms || lock_needs_connection(kvs);
+    return kvs->calls.held > 0 || clock_now_ms() >= kvs->watch_due_ms ||
+           clock_now_ms() >= kvs->ephemeral_due_ms || lock_needs_connection(kvs);
 }
 
 static void kvs_on_turn_begin(void *owner)
@@ -42,6 +45,7 @@ static void kvs_on_turn_begin(void *owner)
     call_send_held(owner);
     watch_run(owner);
     lock_run(owner);
+    ephemeral_run(owner);
 }
 
 static bool kvs_on_is_paused(void *owner)
@@ -63,6 +67,7 @@ static void kvs_on_lost(void *owner, const struct kvs_error *reason)
 
     watch_lose_all(kvs, reason);
     lock_lose_all(kvs, reason);
+    ephemeral_lose_all(kvs);
     call_end_all(kvs, reason);
     watch_deliver_ends(kvs);
     lock_announce_ends(kvs);
@@ -118,7 +123,8 @@ static enum kvs_code kvs_handle_message(struct kvs *kvs, const struct rpc_messag
         connection_mark_answered(&kvs->connection);
     switch (message->type) {
     case RPC_NOTIFICATION:
-        if (!watch_receive(kvs, message, &wrong) && !lock_receive(kvs, message, &wrong))
+        if (!watch_receive(kvs, message, &wrong) && !lock_receive(kvs, message, &wrong) &&
+            !ephemeral_receive(kvs, message))
             kvs_deliver_notification(kvs, message);
         break;
     case RPC_RESPONSE:
@@ -167,6 +173,8 @@ static enum kvs_code kvs_set_options(struct kvs *kvs, const struct kvs_options *
         own->max_message_bytes = DEFAULT_MESSAGE_BYTES;
     if (own->max_queued_bytes == 0)
         own->max_queued_bytes = DEFAULT_QUEUED_BYTES;
+    if (own->max_ephemeral_bytes == 0)
+        own->max_ephemeral_bytes = DEFAULT_EPHEMERAL_BYTES;
     if (own->max_in_flight == 0)
         own->max_in_flight = DEFAULT_IN_FLIGHT;
     if (own->max_in_flight > LARGEST_IN_FLIGHT)
@@ -197,6 +205,7 @@ static void kvs_release(struct kvs *kvs)
 {
     watch_free_all(kvs);
     lock_free_all(kvs);
+    ephemeral_free_all(kvs);
     request_release(&kvs->scratch);
     request_release(&kvs->inner);
     connection_release(&kvs->connection);
@@ -223,6 +232,8 @@ struct kvs *kvs_connect(const char *path, const struct kvs_options *options, str
     kvs->zone = zone;
     kvs->watch_due_ms = INT64_MAX;
     kvs->lock_due_ms = kvs->lock_ends_ms = INT64_MAX;
+    kvs->ephemerals_away_end = &kvs->ephemerals_away;
+    kvs->ephemeral_due_ms = INT64_MAX;
     call_table_init(&kvs->calls);
     if (getrandom(&kvs->identity, sizeof(kvs->identity), 0) != sizeof(kvs->identity)) {
         client_error_set(error, KVS_IO, "getrandom: %s", strerror(errno));

@@ -130,6 +130,9 @@ struct kvs_value; /* see kvstore_raw.h */
 /* Receives a notification (protocol.md, "Messages"). params is an array and lives until the function returns. */
 typedef void kvs_notification_fn(struct kvs *kvs, const char *method, const struct kvs_value *params, void *context);
 
+/* An ephemeral key, error->key in error->bucket, is lost for the reason in error. */
+typedef void kvs_ephemeral_lost_fn(struct kvs *kvs, const struct kvs_error *error, void *context);
+
 struct kvs_options {
     size_t size;
     double connect_timeout_s; /* default 5 */
@@ -159,6 +162,17 @@ struct kvs_options {
 
     kvs_notification_fn *on_notification; /* of all notifications that no kvs_watch… expects; default: dropped */
     void *notification_context;
+
+    /*
+     * Ephemeral keys (kvs_put_options.ephemeral). With reconnect the handle remembers them, in at most
+     * max_ephemeral_bytes (default 16 MiB; one more is KVS_RESOURCE_EXHAUSTED), and writes them again. on_ephemeral_lost
+     * is called if that is not possible, such as KVS_ALREADY_EXISTS if somebody else has written the key meanwhile. It
+     * is also called without reconnect, when the daemon has lost its lease while the connection lasts: write the key
+     * again.
+     */
+    size_t max_ephemeral_bytes;
+    kvs_ephemeral_lost_fn *on_ephemeral_lost;
+    void *ephemeral_context;
 };
 #define KVS_OPTIONS(...) KVS_SIZED_(kvs_options, __VA_ARGS__)
 
@@ -257,6 +271,14 @@ struct kvs_put_options {
     size_t header_count;              /* at most 1,000 */
     double timeout_s;
     bool keep_ttl; /* kvs_put, kvs_update: a TTL that the key has goes on; ttl_s is for a key that has none */
+
+    /*
+     * kvs_put and kvs_create: the key lives as long as the connection of this handle, then the daemon deletes it. With
+     * reconnect it lives as long as the handle: after a reconnect the library writes it again, unless somebody else has
+     * written it meanwhile. To end it before, use kvs_delete, kvs_purge, or a kvs_put or kvs_update without this option
+     * (not a transaction or a bulk call, after which it would be written again). Not with ttl_s.
+     */
+    bool ephemeral;
 };
 #define KVS_PUT_OPTIONS(...) KVS_SIZED_(kvs_put_options, __VA_ARGS__)
 

@@ -35,6 +35,7 @@ static void request_reset(struct kvs_request *request, const char *method)
     request->positions = 0;
     request->options = 0;
     request->takes_no_id = false;
+    request->may_repeat = false;
     request->first_sent_at = 0;
 }
 

@@ -171,6 +171,8 @@ static struct kvs_put_options txn_copy_options(struct kvs_txn *txn, const struct
     request_copy_options(&txn->operations, &own, sizeof(own), options);
     if (own.keep_ttl && txn->operations.wrong == NULL)
         txn->operations.wrong = "keep_ttl is for kvs_put and kvs_update: a transaction does not read the TTL";
+    if (own.ephemeral)
+        txn->operations.wrong = "a transaction cannot write ephemeral keys: use kvs_put or kvs_create";
     return own;
 }
 

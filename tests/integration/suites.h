@@ -21,6 +21,7 @@ Suite *config_suite(void);
 Suite *delete_matching_suite(void);
 Suite *embedded_suite(void);
 Suite *entries_suite(void);
+Suite *ephemeral_suite(void);
 Suite *external_suite(void);
 Suite *foreign_suite(void);
 Suite *dump_suite(void);
