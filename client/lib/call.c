@@ -107,9 +107,8 @@ static bool call_can_repeat(const struct kvs *kvs, const struct call *call, cons
 {
     if (!kvs->options.reconnect || call->copy == NULL)
         return false;
-    return call->state == CALL_HELD ||
-           (reason->retryable && (!call->may_be_begun || call->only_reads || call->may_repeat ||
-                                  call->copy->first_sent_at > 0));
+    return call->state == CALL_HELD || (reason->retryable && (!call->may_be_begun || call->only_reads ||
+                                                              call->may_repeat || call->copy->first_sent_at > 0));
 }
 
 /* The daemon finds out by the id and the time whether the first call was executed. */

@@ -85,8 +85,8 @@ static void ephemeral_set_away(struct ephemeral *ephemeral, int64_t due_ms)
 
 static void ephemeral_retry_later(struct ephemeral *ephemeral)
 {
-    ephemeral_set_away(ephemeral, clock_now_ms() + clock_grow_pause(&ephemeral->kvs->connection.random_state,
-                                                                    &ephemeral->pause_ms));
+    ephemeral_set_away(ephemeral, clock_now_ms() +
+                                      clock_grow_pause(&ephemeral->kvs->connection.random_state, &ephemeral->pause_ms));
 }
 
 static int ephemeral_compare(const void *a, const void *b)

@@ -1,11 +1,11 @@
 /*
  * ephemeral: the ephemeral keys of a handle that reconnects, which are written again on the next connection.
  *
- * Used by kv.c, which writes them, and by kvstore.c, which reports notifications, the passing of time and the end of the
- * connection. Without the option reconnect nothing is remembered: the keys end with the session.
+ * Used by kv.c, which writes them, and by kvstore.c, which reports notifications, the passing of time and the end of
+ * the connection. Without the option reconnect nothing is remembered: the keys end with the session.
  *
- * A key is written again by kv.create: what somebody else has written meanwhile is not overwritten. The daemon may still
- * have to delete the key of the former session: an attempt that finds it is repeated.
+ * A key is written again by kv.create: what somebody else has written meanwhile is not overwritten. The daemon may
+ * still have to delete the key of the former session: an attempt that finds it is repeated.
  */
 #ifndef CLIENT_EPHEMERAL_H
 #define CLIENT_EPHEMERAL_H
@@ -16,8 +16,8 @@
 struct ephemeral;
 
 /*
- * Remember a write of a key whose request is complete, until its answer. NULL if the limit is reached or memory ran out,
- * with the reason in kvs->error.
+ * Remember a write of a key whose request is complete, until its answer. NULL if the limit is reached or memory ran
+ * out, with the reason in kvs->error.
  */
 struct ephemeral *ephemeral_make(struct kvs *kvs, const char *bucket, const char *key,
                                  const struct kvs_request *request);

@@ -229,10 +229,8 @@ static enum kvs_code kv_submit_write(struct kvs *kvs, struct kv_write write, con
     if (code != KVS_OK)
         return code;
     if (remembered != NULL)
-        receiver = (struct call_receiver){.deliver = kv_deliver_written,
-                                          .function = (void (*)(void))done,
-                                          .context = context,
-                                          .extra = remembered};
+        receiver = (struct call_receiver){
+            .deliver = kv_deliver_written, .function = (void (*)(void))done, .context = context, .extra = remembered};
     struct kvs_request *request = call_scratch(kvs);
     code = call_submit_request(kvs, request, clock_now_ms() + call_wait_ms(request->timeout_s), &receiver);
     if (code != KVS_OK && remembered != NULL)

@@ -36,8 +36,8 @@ static bool kvs_on_is_needed(void *owner)
 {
     const struct kvs *kvs = owner;
 
-    return kvs->calls.held > 0 || clock_now_ms() >= kvs->watch_due_ms ||
-           clock_now_ms() >= kvs->ephemeral_due_ms || lock_needs_connection(kvs);
+    return kvs->calls.held > 0 || clock_now_ms() >= kvs->watch_due_ms || clock_now_ms() >= kvs->ephemeral_due_ms ||
+           lock_needs_connection(kvs);
 }
 
 static void kvs_on_turn_begin(void *owner)

@@ -165,10 +165,10 @@ struct kvs_options {
 
     /*
      * Ephemeral keys (kvs_put_options.ephemeral). With reconnect the handle remembers them, in at most
-     * max_ephemeral_bytes (default 16 MiB; one more is KVS_RESOURCE_EXHAUSTED), and writes them again. on_ephemeral_lost
-     * is called if that is not possible, such as KVS_ALREADY_EXISTS if somebody else has written the key meanwhile. It
-     * is also called without reconnect, when the daemon has lost its lease while the connection lasts: write the key
-     * again.
+     * max_ephemeral_bytes (default 16 MiB; one more is KVS_RESOURCE_EXHAUSTED), and writes them again.
+     * on_ephemeral_lost is called if that is not possible, such as KVS_ALREADY_EXISTS if somebody else has written the
+     * key meanwhile. It is also called without reconnect, when the daemon has lost its lease while the connection
+     * lasts: write the key again.
      */
     size_t max_ephemeral_bytes;
     kvs_ephemeral_lost_fn *on_ephemeral_lost;

@@ -47,7 +47,8 @@ static int64_t loop_earlier(int64_t one_ms, int64_t other_ms)
 int loop_timeout_ms(const struct kvs *kvs)
 {
     const struct connection *connection = &kvs->connection;
-    int64_t due_ms = loop_earlier(loop_earlier(kvs->watch_due_ms, kvs->ephemeral_due_ms), loop_moment(kvs->lock_due_ms));
+    int64_t due_ms =
+        loop_earlier(loop_earlier(kvs->watch_due_ms, kvs->ephemeral_due_ms), loop_moment(kvs->lock_due_ms));
 
     if (connection->has_unhandled)
         return 0;

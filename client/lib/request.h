@@ -25,7 +25,7 @@ struct kvs_request {
     unsigned positions; /* positional parameters, in a request that request_begin began */
     unsigned options;
     bool takes_no_id;     /* although its method does */
-    bool may_repeat; /* it does no harm if the daemon executes it twice */
+    bool may_repeat;      /* it does no harm if the daemon executes it twice */
     size_t first_sent_at; /* where in params the eight bytes of the option first_sent are; 0: it has none */
 };
 
