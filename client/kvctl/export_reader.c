@@ -203,6 +203,8 @@ static bool export_read_member(struct json *json, const char *name, struct expor
         entry->created_us = strtoll(bytes, NULL, 10);
     else if (strcmp(name, "ttl") == 0)
         entry->ttl_s = strtoll(bytes, NULL, 10);
+    else if (strcmp(name, "lease") == 0)
+        entry->has_lease = true;
     else if (strcmp(name, "headers") == 0)
         entry->headers = bytes;
     else if (strcmp(name, "operation") == 0 && !export_read_operation(bytes, size, &entry->operation))

@@ -295,14 +295,16 @@ enum status import_run(struct invocation *invocation)
     if (status != STATUS_OK)
         return status;
     if (invocation->json) {
-        printf("{\"written\":%" PRIu64 ",\"expired\":%" PRIu64 ",\"resumed_at\":%" PRIu64 "}\n", summary.written,
-               summary.expired, summary.resumed_at);
+        printf("{\"written\":%" PRIu64 ",\"expired\":%" PRIu64 ",\"leased\":%" PRIu64 ",\"resumed_at\":%" PRIu64 "}\n",
+               summary.written, summary.expired, summary.leased, summary.resumed_at);
     } else {
         printf("%s written", text_of_things(summary.written, "entry", "entries").text);
         if (summary.resumed_at > 0)
             printf(", from line %" PRIu64 " on", summary.resumed_at);
         if (summary.expired > 0)
             printf("; %s had expired", text_of_count(summary.expired).text);
+        if (summary.leased > 0)
+            printf("; left out %s locks or ephemeral keys", text_of_count(summary.leased).text);
         putchar('\n');
     }
     return STATUS_OK;

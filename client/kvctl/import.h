@@ -51,6 +51,7 @@ struct import_chunk {
     size_t bytes;
     uint64_t last_line;          /* that was read; lines that need no operation are included */
     uint64_t expired;            /* lines that were left out */
+    uint64_t leased;             /* the same of locks and ephemeral keys */
     uint16_t slots[CHUNK_SLOTS]; /* place of an item by its key, from 1; 0: none */
 
     /* Of its transaction. */

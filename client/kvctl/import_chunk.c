@@ -72,8 +72,8 @@ static void import_item_set_ttl(struct import_item *item, const struct import_se
 /* --- Filling -------------------------------------------------------------------------------------- */
 
 /*
- * Read a line into *item. The line of an expired value deletes its key if an earlier line may have written that.
- * Otherwise it is skipped.
+ * Read a line into *item. A lock or an ephemeral key belonged to a session, and is left out like an expired value. Such
+ * a line deletes its key if an earlier line may have written that. Otherwise it is skipped.
  */
 static enum export_line import_chunk_read(struct import_chunk *chunk, struct import_item *item,
                                           struct export_reader *reader, const struct import_settings *settings,
@@ -86,9 +86,12 @@ static enum export_line import_chunk_read(struct import_chunk *chunk, struct imp
         if (line != EXPORT_LINE_ENTRY)
             return line;
         import_item_set_ttl(item, settings, can_expire, &is_expired);
-        if (!is_expired)
+        if (!is_expired && !item->entry.has_lease)
             break;
-        chunk->expired++;
+        if (item->entry.has_lease)
+            chunk->leased++;
+        else
+            chunk->expired++;
         if (settings->has_history || item->entry.revision > settings->last_revision) {
             item->entry.operation = KVS_OPERATION_DELETE;
             item->ttl_s = 0;
@@ -126,7 +129,7 @@ void import_chunk_clear(struct import_chunk *chunk)
         import_item_free(&chunk->items[i]);
     memset(chunk->slots, 0, sizeof(chunk->slots));
     chunk->count = chunk->bytes = 0;
-    chunk->expired = 0;
+    chunk->expired = chunk->leased = 0;
     chunk->state = CHUNK_WAITS;
 }
 

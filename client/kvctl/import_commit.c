@@ -175,6 +175,7 @@ static void import_read_ahead(struct importing *importing)
         importing->line =
             import_chunk_fill(chunk, &importing->next, &importing->reader, &importing->settings, importing->can_expire);
         importing->summary->expired += chunk->expired;
+        importing->summary->leased += chunk->leased;
         if (importing->line != EXPORT_LINE_WRONG && chunk->count > 0)
             importing->count++;
         import_send_all(importing);

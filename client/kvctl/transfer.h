@@ -121,6 +121,7 @@ struct export_entry {
     int64_t created_us;
     int64_t ttl_s;
     enum kvs_operation operation;
+    bool has_lease;      /* it was a lock, or an ephemeral key */
     const char *headers; /* JSON; NULL: none */
 };
 
@@ -182,6 +183,7 @@ struct import_options {
 struct import_summary {
     uint64_t written;
     uint64_t expired;
+    uint64_t leased;     /* locks and ephemeral keys, which are left out, too */
     uint64_t resumed_at; /* line; 0: it began at the first */
 };
 

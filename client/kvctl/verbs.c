@@ -470,8 +470,8 @@ const struct verb verbs[] = {
      "written exactly once: if an import is interrupted, run the same command again, and it\n"
      "continues after the last transaction. If the daemon restarts, kvctl reconnects and continues.\n"
      "Revisions and times are new. A value with a TTL keeps the time at which it expires; if that\n"
-     "has passed, it is left out. FILE is checked completely before anything is written, unless it\n"
-     "is a pipe.",
+     "has passed, it is left out, as are locks and ephemeral keys. FILE is checked\n"
+     "completely before anything is written, unless it is a pipe.",
      "  kvctl import config.jsonl\n"
      "  kvctl import settings config.jsonl\n"
      "  zstd -dc config.jsonl.zst | kvctl import -\n",
