@@ -361,8 +361,10 @@ static void on_lease_opened(void *arg, uint64_t revision, const struct error *er
     lease_bucket_listen(lease->in);
     lease_note_renewed(lease, revision);
     arena_clear(&lease->arena);
-    if (lease->is_adopted)
+    if (lease->is_adopted) {
         log_info("bucket %s: adopted the lease of the daemon's last run", lease->in->name);
+        lease_find_keys(lease);
+    }
     lease_answer_waits(lease, NULL);
 }
 

@@ -248,23 +248,23 @@ static bool lock_is_held_here(struct lock_wait *wait)
     return true;
 }
 
-/* The key names a lease of this daemon. */
+/* The key names a lease of this daemon, which has no holding of it. */
 static void lock_meet_own(struct lock_wait *wait, struct lease *lease, const struct kv_entry *entry)
 {
     const char *owner = lease_text_owner_of(entry);
-    bool is_owners = owner != NULL && wait->owner != NULL && strcmp(owner, wait->owner) == 0;
+    bool is_valid = lease_valid_for_ms(lease) > 0;
+    bool is_owners = is_valid && owner != NULL && wait->owner != NULL && strcmp(owner, wait->owner) == 0;
+    struct holding *holding =
+        is_owners ? holding_add(lease, HOLDING_LOCK, wait->name, entry->revision, owner, NULL, NULL) : NULL;
 
-    if (lock_is_held_here(wait))
+    if (holding != NULL) {
+        lock_finish(wait, holding, NULL);
         return;
-    if (is_owners && lease_valid_for_ms(lease) > 0) {
-        struct holding *holding = holding_add(lease, HOLDING_LOCK, wait->name, entry->revision, owner, NULL, NULL);
-        if (holding != NULL) {
-            lock_finish(wait, holding, NULL);
-            return;
-        }
     }
-    holding_add_found(lease, entry, false); /* the write of a session that has left came late */
-    lock_await_deletion(wait);
+    /* The last run has left it, and it was not found yet; or the write of a session that has left came late. */
+    holding_add_found(lease, entry, is_valid && owner != NULL);
+    if (!lock_is_held_here(wait))
+        lock_await_deletion(wait);
 }
 
 static void on_lock_read(void *arg, const struct kv_entry *entry, const struct error *error)
@@ -295,7 +295,8 @@ static void on_lock_read(void *arg, const struct kv_entry *entry, const struct e
     }
     struct lease *own = lease_find(wait->lock->in, id);
     if (own != NULL && !own->is_foreign && !own->is_given_up) {
-        lock_meet_own(wait, own, entry);
+        if (!lock_is_held_here(wait))
+            lock_meet_own(wait, own, entry);
         return;
     }
     wait->dead_revision = entry->revision;
