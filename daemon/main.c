@@ -459,8 +459,7 @@ static int main_start(struct daemon *daemon)
     }
     if (!daemon->server.is_ours)
         conf_note_socket_unit(&daemon->conf);
-    if (daemon->server.path[0] != '\0') /* otherwise the socket that was handed over has none */
-        store_open_files(&daemon->store, daemon->server.path);
+    store_open_files(&daemon->store, daemon->server.path);
     status = main_start_nats(daemon);
     if (status != 0) {
         monitor_stop(&daemon->monitor);

@@ -22,8 +22,8 @@
 
 #include <ctype.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -134,22 +134,28 @@ int store_init(struct store *store, uv_loop_t *loop, struct jobs *jobs, struct t
     return 0;
 }
 
-void store_open_files(struct store *store, const char *socket_path)
+static void store_open_journal(struct store *store, const char *path)
 {
-    size_t bytes = strlen(socket_path) + sizeof(".leases");
-    char *path = malloc(bytes);
     const char *reason;
 
-    if (path == NULL)
-        return;
-    snprintf(path, bytes, "%s.writes", socket_path);
     store->journal = journal_open(path, &reason);
     if (store->journal == NULL)
         log_warning("cannot use %s: %s; after a restart, clients cannot repeat writes that were in flight", path,
                     reason);
-    snprintf(path, bytes, "%s.leases", socket_path);
-    leases_open_file(store, path);
-    free(path);
+}
+
+void store_open_files(struct store *store, const char *socket_path)
+{
+    const struct conf *conf = store->conf;
+    bool is_embedded = conf->nats.mode == CONF_NATS_EMBEDDED, has_path = socket_path[0] != '\0';
+    char path[PATH_MAX];
+
+    if (has_path && snprintf(path, sizeof(path), "%s.writes", socket_path) < (int)sizeof(path))
+        store_open_journal(store, path);
+    int length = is_embedded ? snprintf(path, sizeof(path), "%s/kvstored.leases", conf->nats.data_dir)
+                             : snprintf(path, sizeof(path), "%s.leases", socket_path);
+    if ((is_embedded || has_path) && length < (int)sizeof(path))
+        leases_open_file(store, path);
 }
 
 void store_stop(struct store *store, void (*stopped)(void *arg), void *arg)

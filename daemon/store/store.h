@@ -16,8 +16,10 @@
 int store_init(struct store *store, uv_loop_t *loop, struct jobs *jobs, struct timers *timers, const struct conf *conf);
 
 /*
- * Open the files beside the socket: what a daemon that was killed leaves to the next one. The directory of the socket
- * is in memory, and lives as long as the clients' sessions can.
+ * Open what a daemon that was killed leaves to the next one: the journal of writes beside the socket, whose directory
+ * is in memory and lives as long as clients can, and the file of leases. The leases of an embedded server are in the
+ * directory of its data: nobody else would delete their keys after the machine has restarted. socket_path "": the
+ * socket has none.
  */
 void store_open_files(struct store *store, const char *socket_path);
 

@@ -19,10 +19,13 @@
 #define TEST_SECONDS "900"
 
 static Suite *(*const suites[])(void) = {
-    bank_suite,     bulk_fault_suite,   entries_fault_suite, cached_read_fault_suite, compact_fault_suite,
-    doubt_suite,    exactly_once_suite, group_suite,         increment_fault_suite,   lease_suite,
-    linear_suite,   locks_suite,        partition_suite,     reading_fault_suite,     restart_suite,
-    set_back_suite, transaction_suite,  ttl_fault_suite,     watch_fault_suite,
+    bank_suite,          bulk_fault_suite,  cached_read_fault_suite,
+    compact_fault_suite, doubt_suite,       entries_fault_suite,
+    exactly_once_suite,  group_suite,       increment_fault_suite,
+    lease_suite,         linear_suite,      lock_death_suite,
+    locks_suite,         partition_suite,   reading_fault_suite,
+    restart_suite,       set_back_suite,    transaction_suite,
+    ttl_fault_suite,     watch_fault_suite,
 };
 
 int main(int argc, char **argv)

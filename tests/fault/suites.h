@@ -19,6 +19,7 @@ Suite *group_suite(void);
 Suite *increment_fault_suite(void);
 Suite *linear_suite(void);
 Suite *lease_suite(void);
+Suite *lock_death_suite(void);
 Suite *locks_suite(void);
 Suite *partition_suite(void);
 Suite *reading_fault_suite(void);

@@ -1,9 +1,9 @@
 /*
- * lease_file: the leases that this daemon has, in a file beside its socket.
+ * lease_file: the leases that this daemon has, in a file: see store_open_files.
  *
  * Used by lease. A daemon that was killed finds there in which buckets its last run had leases, and adopts them. The
- * file has a line "bucket id" for each. It is written by a worker thread, as a whole, and replaced. It need not survive
- * the machine: the sessions do not, and after some time others delete the keys of the lease.
+ * file has a line "bucket id" for each. It is written by a worker thread, as a whole, and replaced. It may be lost with
+ * the machine: then the keys are deleted when a daemon opens a lease in the bucket.
  */
 #ifndef DAEMON_STORE_LEASE_FILE_H
 #define DAEMON_STORE_LEASE_FILE_H

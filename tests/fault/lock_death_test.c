@@ -1,0 +1,271 @@
+/* What becomes of locks and ephemeral keys when their session, daemon or machine ends; and how an owner comes back. */
+#include "tests/fault/deployment.h"
+#include "tests/fault/suites.h"
+#include "tests/support/calls.h"
+
+#include <pwd.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TTL_MS 2000u
+#define CONF   DEPLOYMENT_ATTEMPTS(60) "locks:\n  lease_ttl: 2\n"
+
+/* So long that nobody waits for its end. */
+#define LONG_CONF DEPLOYMENT_ATTEMPTS(60) "locks:\n  lease_ttl: 600\n"
+
+#define KEYS      1000u
+#define MANY_KEYS 10000u
+
+#define OWNER "'owner': 'owner-0001'"
+
+static struct deployment one, two;
+
+static void begin_embedded(void)
+{
+    deployment_begin_embedded(&one, LONG_CONF);
+    deployment_make_short_bucket(&one, "b");
+}
+
+static void begin_external(void)
+{
+    deployment_begin(&one, 1, LONG_CONF);
+    deployment_make_short_bucket(&one, "b");
+}
+
+static void begin_two(void)
+{
+    deployment_begin(&one, 1, CONF);
+    deployment_make_short_bucket(&one, "b");
+    deployment_join(&two, &one, CONF);
+}
+
+static void end(void)
+{
+    deployment_end(&one);
+}
+
+static void end_two(void)
+{
+    deployment_end(&two);
+    deployment_end(&one);
+}
+
+/* Put many ephemeral keys in one session, with some calls in flight at a time. */
+static void put_ephemeral(struct client *client, unsigned count)
+{
+    enum { IN_FLIGHT = 100 };
+    uint32_t sent[IN_FLIGHT];
+
+    for (unsigned i = 0; i < count; i += IN_FLIGHT) {
+        for (unsigned j = 0; j < IN_FLIGHT; j++)
+            sent[j] = client_send(client, "kv.put", "['b', 'here.%05u', 'x', {'ephemeral': true}]", i + j);
+        for (unsigned j = 0; j < IN_FLIGHT; j++)
+            assert_ok(client_wait(client, sent[j]));
+        client_forget(client);
+    }
+}
+
+static size_t count_keys(struct client *client, const char *filter)
+{
+    const struct answer *answer =
+        client_call(client, "kv.keys", "['b', {'filter': '%s'}]", filter);
+
+    assert_ok(answer);
+    size_t count = count_at(&answer->result, "");
+    client_forget(client);
+    return count;
+}
+
+/* --- Deaths ---------------------------------------------------------------------------------------- */
+
+/* The machine has restarted: what was beside the socket is lost, and nobody uses locks in the bucket. */
+START_TEST(an_embedded_daemon_that_was_killed_deletes_its_keys_when_it_is_back)
+{
+    put_text(one.client, "b", "stays", "x");
+    assert_ok(client_call(one.client, "lock.acquire", "['b', 'owned', {" OWNER "}]"));
+    put_ephemeral(one.client, KEYS);
+    ck_assert_uint_eq(count_keys(one.client, ">"), KEYS + 2);
+    deployment_kill_daemon(&one);
+    unlink(format_text("%s.leases", one.daemon.socket_path));
+    deployment_restart_daemon(&one);
+    uint64_t ready_ms = now_ms();
+    wait_until(count_keys(one.client, "here.>") == 0, "the keys to go");
+    printf("locks: %u keys of a killed daemon are deleted %llu ms after it is ready again\n", KEYS,
+           (unsigned long long)(now_ms() - ready_ms));
+    ck_assert_uint_eq(count_keys(one.client, ">"), 2);
+}
+END_TEST
+
+START_TEST(another_daemon_deletes_the_keys_of_one_that_was_killed_within_two_ttls)
+{
+    put_ephemeral(one.client, KEYS);
+    assert_ok(client_call(two.client, "kv.put", "['b', 'there', 'x', {'ephemeral': true}]"));
+    uint64_t killed_ms = now_ms();
+    deployment_kill_daemon(&one);
+    wait_until(count_keys(two.client, "here.>") == 0, "the keys to go");
+    uint64_t took_ms = now_ms() - killed_ms;
+    printf("locks: %u keys of a killed daemon are deleted by another one after %llu ms\n", KEYS,
+           (unsigned long long)took_ms);
+    ck_assert_uint_lt(took_ms, 2 * TTL_MS + 3000); /* for a busy machine */
+    ck_assert_uint_eq(count_keys(two.client, ">"), 1);
+    deployment_restart_daemon(&one);
+}
+END_TEST
+
+/* Others' calls go on beside the deletions. */
+START_TEST(a_session_with_many_keys_ends_beside_other_sessions)
+{
+    struct client *leaving = client_open(&one.daemon);
+    uint64_t slowest_ms = 0;
+    unsigned calls = 0;
+
+    put_ephemeral(leaving, MANY_KEYS);
+    wait_for_stat(one.client, "locks.held", MANY_KEYS);
+    client_close(leaving);
+    uint64_t left_ms = now_ms();
+    do {
+        uint64_t start_ms = now_ms();
+        put_text(one.client, "b", "other", "x");
+        slowest_ms = now_ms() - start_ms > slowest_ms ? now_ms() - start_ms : slowest_ms;
+        client_forget(one.client);
+        ck_assert_uint_lt(now_ms(), left_ms + PATIENCE_MS);
+    } while (++calls % 100 != 0 || count_keys(one.client, "here.>") > 0);
+    printf("locks: %u keys of a session are deleted after %llu ms; the slowest of %u puts beside that took %llu ms\n",
+           MANY_KEYS, (unsigned long long)(now_ms() - left_ms), calls, (unsigned long long)slowest_ms);
+    ck_assert_uint_lt(slowest_ms, 2000); /* a busy machine; in line behind all deletions it would be longer */
+}
+END_TEST
+
+/* --- Owners ---------------------------------------------------------------------------------------- */
+
+/* Acquire the lock as an owner, and return its token. */
+static uint64_t acquire_owned(struct client *client)
+{
+    const struct answer *answer = client_call(client, "lock.acquire", "['b', 'lock', {" OWNER ", 'wait': 100}]");
+
+    assert_ok(answer);
+    ck_assert_double_gt(double_at(&answer->result, "valid_for"), 0);
+    return number_at(&answer->result, "token");
+}
+
+/* Nobody else gets the lock in the owner's absence. */
+static void expect_others_locked_out(void)
+{
+    struct client *other = client_open(&one.daemon);
+
+    assert_code(client_call(other, "lock.acquire", "['b', 'lock']"), "locked");
+    assert_code(client_call(other, "lock.acquire", "['b', 'lock', {'owner': 'owner-0002'}]"), "locked");
+    client_close(other);
+}
+
+static void check_way_back(uint64_t token)
+{
+    expect_others_locked_out();
+    ck_assert_uint_eq(acquire_owned(one.client), token);
+    expect_others_locked_out();
+    /* The token fences as before. */
+    assert_ok(client_call(one.client, "txn.commit", "['b', [['lock', %llu]], [['put', 'data', 'x']]]",
+                          (unsigned long long)token));
+    assert_ok(client_call(one.client, "lock.release", "['b', 'lock', %llu]", (unsigned long long)token));
+    struct client *other = client_open(&one.daemon);
+    const struct answer *answer = client_call(other, "lock.acquire", "['b', 'lock', {'wait': 100}]");
+    assert_ok(answer);
+    ck_assert_uint_gt(number_at(&answer->result, "token"), token);
+    client_close(other);
+}
+
+START_TEST(an_owner_has_its_lock_again_after_its_daemon_was_killed)
+{
+    uint64_t token = acquire_owned(one.client);
+
+    deployment_kill_daemon(&one);
+    deployment_restart_daemon(&one);
+    check_way_back(token);
+}
+END_TEST
+
+START_TEST(an_owner_has_its_lock_again_after_its_daemon_was_killed_twice)
+{
+    uint64_t token = acquire_owned(one.client);
+
+    deployment_kill_daemon(&one);
+    deployment_restart_daemon(&one);
+    deployment_kill_daemon(&one);
+    deployment_restart_daemon(&one);
+    check_way_back(token);
+}
+END_TEST
+
+START_TEST(an_owner_has_its_lock_again_after_its_daemon_was_restarted)
+{
+    uint64_t token = acquire_owned(one.client);
+
+    client_close(one.client);
+    daemon_stop(&one.daemon);
+    deployment_restart_daemon(&one);
+    check_way_back(token);
+}
+END_TEST
+
+/* Each of the clients may think that it is the one that comes back: the last one is it, and the others are told. */
+START_TEST(of_two_that_claim_a_lock_at_once_the_first_is_told_that_it_has_lost_it)
+{
+    uint64_t token = acquire_owned(one.client);
+    uint32_t sent[2];
+    struct client *claimants[2];
+
+    deployment_kill_daemon(&one);
+    deployment_restart_daemon(&one);
+    for (unsigned i = 0; i < 2; i++) {
+        claimants[i] = client_open(&one.daemon);
+        sent[i] = client_send(claimants[i], "lock.acquire", "['b', 'lock', {" OWNER ", 'wait': 100}]");
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        const struct answer *answer = client_wait(claimants[i], sent[i]);
+        assert_ok(answer);
+        ck_assert_uint_eq(number_at(&answer->result, "token"), token);
+    }
+    unsigned holders = 0;
+    for (unsigned i = 0; i < 2; i++) {
+        const struct answer *answer =
+            client_call(claimants[i], "lock.check", "['b', 'lock', %llu]", (unsigned long long)token);
+        if (strcmp(answer_code(answer), "ok") == 0) {
+            holders++;
+            continue;
+        }
+        assert_code(answer, "not_held");
+        struct notification *lost = client_find_notification(claimants[i], 0);
+        ck_assert_ptr_nonnull(lost);
+        ck_assert_str_eq(text_at(&lost->params, "3.code"), "not_held");
+    }
+    ck_assert_uint_eq(holders, 1);
+    client_close(claimants[0]);
+    client_close(claimants[1]);
+}
+END_TEST
+
+Suite *lock_death_suite(void)
+{
+    Suite *suite = suite_create("lock deaths");
+    TCase *embedded = tcase_create("embedded"), *external = tcase_create("external"), *both = tcase_create("two daemons");
+    TCase *const owners[] = {embedded, external};
+
+    tcase_add_checked_fixture(embedded, begin_embedded, end);
+    tcase_add_checked_fixture(external, begin_external, end);
+    tcase_add_checked_fixture(both, begin_two, end_two);
+    tcase_add_test(embedded, an_embedded_daemon_that_was_killed_deletes_its_keys_when_it_is_back);
+    tcase_add_test(embedded, a_session_with_many_keys_ends_beside_other_sessions);
+    tcase_add_test(external, a_session_with_many_keys_ends_beside_other_sessions);
+    tcase_add_test(both, another_daemon_deletes_the_keys_of_one_that_was_killed_within_two_ttls);
+    for (size_t i = 0; i < 2; i++) {
+        tcase_add_test(owners[i], an_owner_has_its_lock_again_after_its_daemon_was_killed);
+        tcase_add_test(owners[i], an_owner_has_its_lock_again_after_its_daemon_was_killed_twice);
+        tcase_add_test(owners[i], an_owner_has_its_lock_again_after_its_daemon_was_restarted);
+        tcase_add_test(owners[i], of_two_that_claim_a_lock_at_once_the_first_is_told_that_it_has_lost_it);
+    }
+    suite_add_tcase(suite, embedded);
+    suite_add_tcase(suite, external);
+    suite_add_tcase(suite, both);
+    return suite;
+}
