@@ -188,7 +188,8 @@ void handle_lock_acquire(struct call *call)
     wait->is_wanted = lock_has_client;
     wait->done = lock_answer_acquired;
     wait->arg = lock;
-    call_begin_waiting(call);
+    if (wait->until_ms > uv_now(call->dispatcher->loop)) /* others count for the session's backpressure */
+        call_begin_waiting(call);
     lock_acquire(call_store(call), &call->arena, wait);
 }
 

@@ -77,6 +77,10 @@ static const struct table_row rows[] = {
     {neighbour, "neighbour of cached JSON values of 1 MB, p99", "ms", false, 0, 0, NEIGHBOUR_P99_MS, neighbour_json_ms},
     {neighbour, "neighbour of watches that start and stop, p99", "ms", false, 0, 0, NEIGHBOUR_P99_MS,
      neighbour_watch_churn_ms},
+    {neighbour, "neighbour of locks that change hands, p99", "ms", false, 0, 0, NEIGHBOUR_P99_MS,
+     neighbour_lock_churn_ms},
+    {neighbour, "neighbour of 10000 waits for a lock, p99", "ms", false, 0, 0, NEIGHBOUR_P99_MS,
+     neighbour_lock_waiters_ms},
 };
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
 

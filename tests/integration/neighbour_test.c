@@ -118,6 +118,11 @@ NEIGHBOUR_TEST(thousands_of_histories_do_not_delay_others, attack_histories)
 NEIGHBOUR_TEST(watches_that_start_and_stop_do_not_delay_others, attack_watch_churn)
 NEIGHBOUR_TEST(tens_of_thousands_of_filters_do_not_delay_writes_to_their_bucket, attack_watch_filters)
 
+/* Locks. */
+NEIGHBOUR_TEST(locks_that_change_hands_do_not_delay_others, attack_lock_churn)
+NEIGHBOUR_TEST(thousands_that_wait_for_a_lock_do_not_delay_others, attack_lock_waiters)
+NEIGHBOUR_TEST(thousands_that_wait_for_a_lock_and_leave_do_not_delay_others, attack_leaving_waiters)
+
 /* Connections. */
 NEIGHBOUR_TEST(connections_that_close_at_once_do_not_delay_others, attack_connections)
 NEIGHBOUR_TEST(strangers_at_the_port_of_the_embedded_server_do_not_delay_others, attack_wrong_logins)
@@ -155,6 +160,9 @@ Suite *neighbour_suite(void)
     tcase_add_test(tests, thousands_of_histories_do_not_delay_others);
     tcase_add_test(tests, watches_that_start_and_stop_do_not_delay_others);
     tcase_add_test(tests, tens_of_thousands_of_filters_do_not_delay_writes_to_their_bucket);
+    tcase_add_test(tests, locks_that_change_hands_do_not_delay_others);
+    tcase_add_test(tests, thousands_that_wait_for_a_lock_do_not_delay_others);
+    tcase_add_test(tests, thousands_that_wait_for_a_lock_and_leave_do_not_delay_others);
     tcase_add_test(tests, connections_that_close_at_once_do_not_delay_others);
     tcase_add_test(tests, strangers_at_the_port_of_the_embedded_server_do_not_delay_others);
     tcase_add_test(tests, cached_reads_of_buckets_that_do_not_exist_leave_room_for_watches);

@@ -66,7 +66,11 @@ extern const struct attack_kind
     /* 1,000 watches with 64 filters each on the neighbour's bucket. */
     attack_watch_filters,
     /* Sessions that close with thousands of calls in flight. */
-    attack_leaving;
+    attack_leaving,
+    /* 8 sessions that acquire the same 300 locks, leave, and come back. */
+    attack_lock_churn,
+    /* 10,000 waits for one lock; and those of sessions that leave and come back. */
+    attack_lock_waiters, attack_leaving_waiters;
 
 /* Create ATTACK_BUCKET with what the attack needs. Delete what was there before. */
 void attack_prepare(const struct attack_kind *kind, struct attack *attack);
