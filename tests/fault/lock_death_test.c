@@ -14,6 +14,10 @@
 /* So long that nobody waits for its end. */
 #define LONG_CONF DEPLOYMENT_ATTEMPTS(60) "locks:\n  lease_ttl: 600\n"
 
+/* Short enough to see some renewals. */
+#define SHORT_TTL_MS 5000u
+#define SHORT_CONF   DEPLOYMENT_ATTEMPTS(60) "locks:\n  lease_ttl: 5\n"
+
 #define KEYS      1000u
 #define MANY_KEYS 10000u
 
@@ -24,6 +28,12 @@ static struct deployment one, two;
 static void begin_embedded(void)
 {
     deployment_begin_embedded(&one, LONG_CONF);
+    deployment_make_short_bucket(&one, "b");
+}
+
+static void begin_idle(void)
+{
+    deployment_begin_embedded(&one, SHORT_CONF);
     deployment_make_short_bucket(&one, "b");
 }
 
@@ -68,8 +78,7 @@ static void put_ephemeral(struct client *client, unsigned count)
 
 static size_t count_keys(struct client *client, const char *filter)
 {
-    const struct answer *answer =
-        client_call(client, "kv.keys", "['b', {'filter': '%s'}]", filter);
+    const struct answer *answer = client_call(client, "kv.keys", "['b', {'filter': '%s'}]", filter);
 
     assert_ok(answer);
     size_t count = count_at(&answer->result, "");
@@ -134,6 +143,60 @@ START_TEST(a_session_with_many_keys_ends_beside_other_sessions)
     printf("locks: %u keys of a session are deleted after %llu ms; the slowest of %u puts beside that took %llu ms\n",
            MANY_KEYS, (unsigned long long)(now_ms() - left_ms), calls, (unsigned long long)slowest_ms);
     ck_assert_uint_lt(slowest_ms, 2000); /* a busy machine; in line behind all deletions it would be longer */
+}
+END_TEST
+
+/* --- Holding --------------------------------------------------------------------------------------- */
+
+/* Return the processor time that the daemon has used, in milliseconds. */
+static uint64_t daemon_cpu_ms(void)
+{
+    unsigned long long user = 0, system = 0;
+    const char *stat = strrchr(read_file(format_text("/proc/%d/stat", (int)one.daemon.process.pid)), ')');
+
+    ck_assert(stat != NULL &&
+              sscanf(stat, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system) == 2);
+    return (user + system) * 1000 / (uint64_t)sysconf(_SC_CLK_TCK);
+}
+
+static uint64_t messages_of_bucket(void)
+{
+    return number_at(&client_call(one.client, "bucket.info", "['b']")->result, "last_revision");
+}
+
+/* However many locks a daemon's sessions hold, it writes only its lease. */
+START_TEST(ten_thousand_locks_cost_a_write_each_third_of_a_ttl)
+{
+    enum { SESSIONS = 10, LOCKS = 1000, RENEWALS = 4 };
+    struct client *clients[SESSIONS];
+
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        clients[i] = client_open(&one.daemon);
+        uint32_t last = 0;
+        for (unsigned j = 0; j < LOCKS; j++)
+            last = client_send(clients[i], "lock.acquire", "['b', 'lock.%u.%u']", i, j);
+        assert_ok(client_wait(clients[i], last));
+    }
+    wait_for_stat(one.client, "locks.held", SESSIONS * LOCKS);
+    uint64_t renewals = deployment_stat(&one, "locks.renewals");
+    wait_until(deployment_stat(&one, "locks.renewals") > renewals, "a renewal"); /* the acquisitions are over */
+    uint64_t begin_ms = now_ms(), cpu_ms = daemon_cpu_ms(), revision = messages_of_bucket();
+    renewals = deployment_stat(&one, "locks.renewals");
+    while (now_ms() < begin_ms + RENEWALS * SHORT_TTL_MS / 3)
+        usleep(100000); /* the daemon is to be idle: no calls */
+    uint64_t passed_ms = now_ms() - begin_ms;
+    cpu_ms = daemon_cpu_ms() - cpu_ms;
+    renewals = deployment_stat(&one, "locks.renewals") - renewals;
+    revision = messages_of_bucket() - revision;
+    printf("locks: %u held: %llu renewals, %llu writes and %llu ms of a processor in %llu ms\n", SESSIONS * LOCKS,
+           (unsigned long long)renewals, (unsigned long long)revision, (unsigned long long)cpu_ms,
+           (unsigned long long)passed_ms);
+    ck_assert_uint_le(revision, passed_ms / (SHORT_TTL_MS / 3) + 1);
+    ck_assert_uint_ge(renewals, 1);
+    ck_assert_uint_le(cpu_ms, passed_ms / 100 + 10); /* the clock of /proc has ticks of 10 ms */
+    ck_assert_uint_eq(deployment_stat(&one, "locks.held"), SESSIONS * LOCKS);
+    for (unsigned i = 0; i < SESSIONS; i++)
+        client_close(clients[i]);
 }
 END_TEST
 
@@ -248,8 +311,10 @@ END_TEST
 Suite *lock_death_suite(void)
 {
     Suite *suite = suite_create("lock deaths");
-    TCase *embedded = tcase_create("embedded"), *external = tcase_create("external"), *both = tcase_create("two daemons");
+    TCase *embedded = tcase_create("embedded"), *external = tcase_create("external"),
+          *both = tcase_create("two daemons");
     TCase *const owners[] = {embedded, external};
+    TCase *idle = tcase_create("idle");
 
     tcase_add_checked_fixture(embedded, begin_embedded, end);
     tcase_add_checked_fixture(external, begin_external, end);
@@ -267,5 +332,8 @@ Suite *lock_death_suite(void)
     suite_add_tcase(suite, embedded);
     suite_add_tcase(suite, external);
     suite_add_tcase(suite, both);
+    tcase_add_checked_fixture(idle, begin_idle, end);
+    tcase_add_test(idle, ten_thousand_locks_cost_a_write_each_third_of_a_ttl);
+    suite_add_tcase(suite, idle);
     return suite;
 }
