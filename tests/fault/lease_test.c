@@ -11,6 +11,9 @@
 
 #define TTL_MS 2000u
 
+/* For a machine that is busy with something else. */
+#define BUSY_NS UINT64_C(5000000000)
+
 /* No attempt is made again, unless a connection was lost. */
 #define CONF DEPLOYMENT_ATTEMPTS(60) "locks:\n  lease_ttl: 2\n"
 
@@ -52,7 +55,7 @@ static const char *lease_subject(void)
 static uint64_t hold(struct client *client)
 {
     uint64_t sent_ns = lock_client_now_ns();
-    const struct answer *answer = client_call(client, "lock.acquire", "['b', 'lock']");
+    const struct answer *answer = client_call(client, "lock.acquire", "['b', 'lock', {'wait': 0}]");
 
     assert_ok(answer);
     return sent_ns + (uint64_t)(double_at(&answer->result, "valid_for") * 1e9);
@@ -97,6 +100,59 @@ END_TEST
 START_TEST(a_lease_that_the_server_has_expired_is_vouched_for_until_its_ttl_is_over)
 {
     expect_patience(leave_marker);
+}
+END_TEST
+
+/* Start the daemon again with clocks that are days ahead. Return false if the machine does not allow that. */
+static bool move_clocks(struct deployment *deployment)
+{
+    char *try[] = {"unshare", "--time", "--boottime", "1000000", "true", NULL}, *output;
+    char *arguments[] = {"unshare",
+                         "--time",
+                         "--boottime",
+                         "1000000",
+                         "--monotonic",
+                         "1000000",
+                         keep(strdup(test_run_kvstored())),
+                         "--config",
+                         deployment->daemon.conf_path,
+                         NULL};
+
+    if (run_program(try, &output) != 0)
+        return false;
+    deployment_kill_daemon(deployment);
+    daemon_mark_log(&deployment->daemon);
+    process_start(&deployment->daemon.process, arguments);
+    daemon_wait_ready(&deployment->daemon);
+    deployment->client = client_open(&deployment->daemon);
+    return true;
+}
+
+/* The first daemon is stopped. Return how much later than vouched for the second one got the lock. */
+static void take_over(struct deployment *first, struct deployment *second)
+{
+    uint64_t vouched_ns = hold(first->client);
+
+    pid_suspend(first->daemon.process.pid);
+    assert_ok(client_call(second->client, "lock.acquire", "['b', 'lock', {'wait': 60}]"));
+    uint64_t received_ns = lock_client_now_ns();
+    ck_assert_uint_ge(received_ns, vouched_ns);
+    ck_assert_uint_lt(received_ns, vouched_ns + TTL_MS * UINT64_C(1000000) + BUSY_NS);
+    pid_resume(first->daemon.process.pid);
+    struct notification *lost = client_wait_notification(first->client, 0);
+    ck_assert_str_eq(lost->method, "lock.lost");
+}
+
+START_TEST(the_clocks_of_two_daemons_need_not_agree)
+{
+    if (!move_clocks(&two)) {
+        test_run_skip("the_clocks_of_two_daemons_need_not_agree", "the machine does not allow time namespaces");
+        return;
+    }
+    take_over(&one, &two);
+    client_close(two.client);
+    two.client = client_open(&two.daemon);
+    take_over(&two, &one);
 }
 END_TEST
 
@@ -177,6 +233,46 @@ START_TEST(a_release_beside_a_look_at_the_lock_is_not_missed)
 }
 END_TEST
 
+/* Fairness within a daemon, although its connection and the server fail meanwhile. */
+START_TEST(waiters_of_one_daemon_are_served_in_their_order_after_faults)
+{
+    enum { WAITERS = 12 };
+    struct client *clients[WAITERS];
+    uint32_t sent[WAITERS];
+    uint64_t token = number_at(&client_call(one.client, "lock.acquire", "['b', 'lock']")->result, "token"), before = 0;
+
+    for (unsigned i = 0; i < WAITERS; i++) {
+        clients[i] = client_open(&one.daemon);
+        sent[i] = client_send(clients[i], "lock.acquire", "['b', 'lock', {'wait': 600}]");
+        wait_for_stat(one.client, "locks.waiting", i + 1);
+    }
+    for (unsigned i = 0; i < WAITERS; i++) {
+        struct client *holder = i == 0 ? one.client : clients[i - 1];
+        if (i == 2 || i == 7)
+            proxy_cut(one.proxy);
+        if (i == 4) {
+            nats_server_kill(&one.servers[0]);
+            nats_server_run(&one.servers[0]);
+        }
+        if (i % 3 > 0)
+            assert_ok(client_call(holder, "lock.release", "['b', 'lock', %llu]", (unsigned long long)token));
+        else if (i > 0)
+            client_close(holder);
+        else
+            assert_ok(client_call(one.client, "kv.delete", "['b', 'lock']"));
+        before = token;
+        const struct answer *answer = client_wait(clients[i], sent[i]);
+        assert_ok(answer);
+        token = number_at(&answer->result, "token");
+        ck_assert_uint_gt(token, before);
+        for (unsigned j = i + 1; j < WAITERS; j++)
+            ck_assert(!client_has(clients[j], sent[j]));
+    }
+    for (unsigned i = 0; i < WAITERS; i++)
+        client_close(clients[i]);
+}
+END_TEST
+
 /* --- Ephemeral keys -------------------------------------------------------------------------------- */
 
 /* The first session's write is in doubt, and its key would be deleted. By then it is another session's. */
@@ -219,8 +315,10 @@ Suite *lease_suite(void)
     tcase_add_checked_fixture(leases, begin, end);
     tcase_add_test(leases, a_lease_that_is_gone_is_vouched_for_until_its_ttl_is_over);
     tcase_add_test(leases, a_lease_that_the_server_has_expired_is_vouched_for_until_its_ttl_is_over);
+    tcase_add_test(leases, the_clocks_of_two_daemons_need_not_agree);
     tcase_add_test(leases, the_keys_of_a_host_that_died_long_ago_are_deleted_by_the_next_daemon_with_a_lease);
     tcase_add_test(leases, a_release_beside_a_look_at_the_lock_is_not_missed);
+    tcase_add_test(leases, waiters_of_one_daemon_are_served_in_their_order_after_faults);
     tcase_add_test(leases, an_ephemeral_key_stays_although_an_earlier_write_of_it_was_in_doubt);
     tcase_add_test(leases, a_bucket_whose_values_expire_has_no_locks);
     suite_add_tcase(suite, leases);

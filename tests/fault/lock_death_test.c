@@ -3,7 +3,6 @@
 #include "tests/fault/suites.h"
 #include "tests/support/calls.h"
 
-#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -308,13 +307,44 @@ START_TEST(of_two_that_claim_a_lock_at_once_the_first_is_told_that_it_has_lost_i
 }
 END_TEST
 
+/* The owner's id is that of a user: who learns it cannot take the lock from another one. */
+START_TEST(another_user_is_not_the_owner)
+{
+    struct sockaddr_un address;
+    socklen_t length;
+    struct daemon daemon;
+
+    if (geteuid() != 0) {
+        test_run_skip("another_user_is_not_the_owner", "only root can be two users");
+        return;
+    }
+    int listener = daemon_listen_without_file(&address, &length);
+    daemon_prepare(&daemon);
+    daemon_configure(&daemon, NULL, NULL);
+    daemon_spawn(&daemon, NULL, listener);
+    daemon_wait_ready(&daemon);
+    struct client *owner = client_open_address(&address, length);
+    assert_ok(client_call(owner, "bucket.create", "['b']"));
+    uint64_t token = acquire_owned(owner);
+    client_close(owner);
+    ck_assert_int_eq(seteuid(4242), 0);
+    struct client *other = client_open_address(&address, length);
+    ck_assert_int_eq(seteuid(0), 0);
+    assert_code(client_call(other, "lock.acquire", "['b', 'lock', {" OWNER "}]"), "locked");
+    owner = client_open_address(&address, length);
+    ck_assert_uint_eq(acquire_owned(owner), token);
+    daemon_stop(&daemon);
+    close(listener);
+}
+END_TEST
+
 Suite *lock_death_suite(void)
 {
     Suite *suite = suite_create("lock deaths");
     TCase *embedded = tcase_create("embedded"), *external = tcase_create("external"),
           *both = tcase_create("two daemons");
     TCase *const owners[] = {embedded, external};
-    TCase *idle = tcase_create("idle");
+    TCase *idle = tcase_create("idle"), *users = tcase_create("users");
 
     tcase_add_checked_fixture(embedded, begin_embedded, end);
     tcase_add_checked_fixture(external, begin_external, end);
@@ -331,6 +361,8 @@ Suite *lock_death_suite(void)
     }
     suite_add_tcase(suite, embedded);
     suite_add_tcase(suite, external);
+    tcase_add_test(users, another_user_is_not_the_owner);
+    suite_add_tcase(suite, users);
     suite_add_tcase(suite, both);
     tcase_add_checked_fixture(idle, begin_idle, end);
     tcase_add_test(idle, ten_thousand_locks_cost_a_write_each_third_of_a_ttl);

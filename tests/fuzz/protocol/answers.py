@@ -6,7 +6,7 @@ from wire import map_items, option_of, text_bytes
 CODES = frozenset((
     "invalid_argument", "bucket_not_found", "already_exists", "conflict", "too_large", "permission_denied",
     "unsupported", "resource_exhausted", "unavailable", "deadline_exceeded", "revision_gone",
-    "not_an_integer", "out_of_range", "internal"))
+    "locked", "not_held", "not_an_integer", "out_of_range", "internal"))
 RETRYABLE_CODES = frozenset(("resource_exhausted", "unavailable", "deadline_exceeded"))
 MESSAGE_BYTES_MAX = 255
 OPERATIONS = ("put", "delete", "purge")
@@ -33,8 +33,9 @@ def is_integer(value, least=0):
 # --- Errors ------------------------------------------------------------------------------------------
 
 CHANGING = frozenset((
-    "kv.put", "kv.create", "kv.update", "kv.delete", "kv.purge", "kv.increment", "kv.touch", "bulk.put",
-    "bulk.delete", "txn.commit", "bucket.create", "bucket.update", "bucket.delete", "bucket.purge", "bucket.compact", "daemon.kill_session"))
+    "kv.put", "kv.create", "kv.update", "kv.delete", "kv.purge", "kv.increment", "kv.touch", "bulk.put", "bulk.delete",
+    "txn.commit", "bucket.create", "bucket.update", "bucket.delete", "bucket.purge", "bucket.compact", "lock.acquire",
+    "daemon.kill_session"))
 
 ERROR_MEMBERS = {
     "code": lambda value: value in CODES,
@@ -43,6 +44,7 @@ ERROR_MEMBERS = {
     "bucket": lambda value: type(value) is str,
     "key": lambda value: type(value) is str,
     "revision": is_integer,
+    "value": lambda value: type(value) is bytes,
     "outcome": lambda value: value in ("none", "unknown"),
 }
 
@@ -249,6 +251,12 @@ def _increment(result, _params):
            "the result is {} and no array of a value and a revision", result)
 
 
+def _held(result, _params):
+    expect(type(result) is dict and result.keys() == {"token", "valid_for"}, "a lock's members are {}", result)
+    expect(is_integer(result["token"], 1), "the token is {}", result["token"])
+    expect(type(result["valid_for"]) is float and 0 <= result["valid_for"] <= 3600, "valid_for is {}", result["valid_for"])
+
+
 RESULTS = {
     "kv.get": _entry_or_nil,
     "kv.get_json": _anything,
@@ -273,6 +281,9 @@ RESULTS = {
     "bucket.compact": _count,
     "bucket.info": _info,
     "bucket.list": _buckets,
+    "lock.acquire": _held,
+    "lock.check": _held,
+    "lock.release": _nil,
     "watch.start": _watch_id,
     "watch.stop": _nil,
     "session.configure": _map_with(errors=str),

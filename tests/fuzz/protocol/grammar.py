@@ -76,7 +76,10 @@ def kv_get_waiting(context):
 
 def kv_put(context):
     value = context.value() if context.maybe(0.9) else pools.json_text(context.rng)
-    return [context.bucket(), context.key(), value], put_options(context)
+    options = put_options(context)
+    if context.maybe(0.1):
+        options["ephemeral"] = context.maybe(0.9)
+    return [context.bucket(), context.key(), value], options
 
 
 def kv_update(context):
@@ -266,6 +269,23 @@ def bucket_list(context):
     return [], options
 
 
+def lock_acquire(context):
+    rng = context.rng
+    options = {}
+    if context.maybe(0.6):
+        options["wait"] = rng.choice((0, 0.01, 0.5, 2))
+    if context.maybe(0.3):
+        options["value"] = rng.choice(("me", b"me", "", "x" * 1024))
+    if context.maybe(0.3):
+        options["owner"] = rng.choice(("owner-0001", "owner-0002", "x" * 36))
+    return [context.bucket(), context.key()], options
+
+
+def lock_held(context):
+    bucket, key = context.bucket(), context.key()
+    return [bucket, key, context.revision(bucket, key) or 1], {}
+
+
 def watch_start(context):
     rng = context.rng
     options = {}
@@ -340,6 +360,9 @@ METHODS = {
     "bucket.compact": (bucket_compact, 1),
     "bucket.info": (one_bucket, 2),
     "bucket.list": (bucket_list, 1),
+    "lock.acquire": (lock_acquire, 6),
+    "lock.check": (lock_held, 2),
+    "lock.release": (lock_held, 4),
     "watch.start": (watch_start, 4),
     "watch.stop": (watch_stop, 3),
     "session.configure": (session_configure, 0.5),

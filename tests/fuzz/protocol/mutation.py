@@ -265,6 +265,14 @@ def feeds_a_cycle(method, params):
     return False
 
 
+def waits_for_long(method, params):
+    """Return whether the call may wait for a lock for so long that no answer is expected during the run."""
+    if method != "lock.acquire" or not params:
+        return False
+    waits = [value for name, value in map_items(params[-1]) or () if text_bytes(name) == b"wait"]
+    return any(not isinstance(wait, (int, float)) or not wait <= 3 for wait in waits)
+
+
 def kills_a_session(method, params):
     """Tell whether the request may end a session: of this run, which would look like a fault, or the bystander's."""
     if method != "daemon.kill_session" or not params:

@@ -136,7 +136,8 @@ class Session:
         params = arguments + ([options] if options or rng.random() < 0.05 else [])
         if rng.random() < 0.35:
             mutation.mutate(rng, params)
-        if mutation.feeds_a_cycle(method, params) or mutation.kills_a_session(method, params):
+        if (mutation.feeds_a_cycle(method, params) or mutation.kills_a_session(method, params) or
+                mutation.waits_for_long(method, params)):
             return None
         return self.pack(method, params, is_notification=rng.random() < 0.04)
 
@@ -422,6 +423,9 @@ class Session:
             self.errors = result["errors"]
         elif request.method == "watch.stop":
             self.watches.pop(params[0].number if type(params[0]) is wire.Wide else params[0], None)
+        elif request.method in ("lock.acquire", "lock.check"):
+            if all(type(name) is str for name in params[:2]):
+                self.context.learn_revision(params[0], params[1], result["token"])
         elif type(result) is int and len(params) > 1 and all(type(name) is str for name in params[:2]):
             self.context.learn_revision(params[0], params[1], result)
         elif request.method == "kv.get" and result is not None and type(params[0]) is str:
@@ -430,6 +434,9 @@ class Session:
     def on_notification(self, message):
         expect(len(message) == 3 and type(message[2]) is list and message[2], "a notification is {}", message)
         _, method, params = message
+        if method == "lock.lost":
+            self.on_lock_lost(params)
+            return
         watch = self.watches.get(params[0])
         expect(watch is not None, "a notification of an unknown watch: {}", message)
         if method == "watch.entries":
@@ -444,6 +451,12 @@ class Session:
             expect(method == "watch.ended" and len(params) == 2, "a notification is {}", message)
             answers.check_error(params[1])
             del self.watches[params[0]]
+        self.run.notifications += 1
+
+    def on_lock_lost(self, params):
+        expect(len(params) == 4 and all(type(name) is str for name in params[:2]) and type(params[2]) is int,
+               "lock.lost has {}", params)
+        answers.check_error(params[3])
         self.run.notifications += 1
 
     # --- Time ----------------------------------------------------------------------------------------
