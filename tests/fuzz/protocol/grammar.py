@@ -21,6 +21,7 @@ class Context:
         self.value_depth = frame_depth - 5
         self.revisions = {}  # by (bucket, key)
         self.watch_ids = []
+        self.locks = []  # [bucket, name, token] of those that this session has acquired
 
     def maybe(self, share):
         return self.rng.random() < share
@@ -282,8 +283,11 @@ def lock_acquire(context):
 
 
 def lock_held(context):
-    bucket, key = context.bucket(), context.key()
-    return [bucket, key, context.revision(bucket, key) or 1], {}
+    share, bucket, key = context.rng.random(), context.bucket(), context.key()
+    other = [bucket, key, context.revision(bucket, key) or 1]
+    if share < 0.8 and context.locks:
+        return list(context.locks[-1 - int(share / 0.8 * min(len(context.locks), 4))]), {}
+    return other, {}
 
 
 def watch_start(context):

@@ -426,6 +426,7 @@ class Session:
         elif request.method in ("lock.acquire", "lock.check"):
             if all(type(name) is str for name in params[:2]):
                 self.context.learn_revision(params[0], params[1], result["token"])
+                self.context.locks.append([*params[:2], result["token"]])
         elif type(result) is int and len(params) > 1 and all(type(name) is str for name in params[:2]):
             self.context.learn_revision(params[0], params[1], result)
         elif request.method == "kv.get" and result is not None and type(params[0]) is str:
