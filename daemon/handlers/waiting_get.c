@@ -10,8 +10,8 @@
 #include <string.h>
 #include <utlist.h>
 
-/* The last part of the timeout is left for reading the present entry: a tenth, up to this time. */
-#define READING_MS_MAX 200u
+/* The last part of the timeout is left for reading the present entry: a half, up to this time. */
+#define READING_MS_MAX 1000u
 
 struct waiting_get {
     struct waiting_get *next, *previous; /* in the list of the service */
@@ -236,7 +236,7 @@ void waiting_get_start(struct call *call, const char *key, uint64_t above, void 
     arena_charge(&call->arena, sizeof(*waiting) + key_bytes);
     arena_begin_task(&call->arena, &waiting->task, waiting_get_cancel);
     DL_APPEND2(service->waiting_gets, waiting, previous, next);
-    uint64_t reading_ms = left_ms / 10 < READING_MS_MAX ? left_ms / 10 : READING_MS_MAX;
+    uint64_t reading_ms = left_ms / 2 < READING_MS_MAX ? left_ms / 2 : READING_MS_MAX;
     timer_start(service->store->timers, &waiting->timer, call->deadline_ms - reading_ms, on_waiting_get_timer);
     watch_start(service->store, &waiting->watch, call->bucket, call->deadline_ms);
 }

@@ -617,7 +617,7 @@ START_TEST(a_get_waits_for_a_change)
 {
     struct kvs *kvs = library_connect(&shared_daemon, NULL), *other = library_connect(&shared_daemon, NULL);
     const char *bucket = library_new_bucket(kvs, 1);
-    struct kvs_get_options wait = KVS_GET_OPTIONS(.waits = true, .timeout_s = 0.3);
+    struct kvs_get_options wait = KVS_GET_OPTIONS(.waits = true, .timeout_s = 3);
     struct outcome outcome = {0};
     struct kvs_entry *entry;
 
