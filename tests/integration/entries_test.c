@@ -136,8 +136,8 @@ START_TEST(a_page_of_large_values_ends_early)
     put_many(client, bucket, "k", 0, 30, 100000);
     ck_assert_uint_eq(assert_whole(client, bucket, "", 30, 100000), 3);
     ck_assert_uint_eq(assert_whole(client, bucket, ", 'consistency': 'leader'", 30, 100000), 3);
-    for (unsigned i = 0; i < 3; i++)
-        put_many(client, bucket, "k", i * 10, 10, 1000000);
+    for (unsigned i = 0; i < 30; i += 3)
+        put_many(client, bucket, "k", i, 3, 1000000);
     ck_assert_uint_eq(assert_whole(client, bucket, "", 30, 1000000), 30);
 }
 END_TEST
@@ -256,8 +256,8 @@ START_TEST(a_page_of_few_among_many_keys_is_of_one_moment)
     const char *bucket = client_new_bucket(writer, "'storage': 'memory'");
     unsigned writes = 0, whole = 0;
 
-    for (unsigned i = 0; i < 4; i++)
-        put_many(writer, bucket, "k", i * 10000, 10000, 1);
+    for (unsigned i = 0; i < 40000; i += 4000)
+        put_many(writer, bucket, "k", i, 4000, 1);
     wait_until_cached(reader, bucket, "k000000");
     put_text(writer, bucket, "k000000.moves", "t");
     for (unsigned round = 0; round < 60; round++) {
