@@ -187,7 +187,7 @@ START_TEST(ten_thousand_locks_cost_a_write_each_third_of_a_ttl)
     cpu_ms = daemon_cpu_ms() - cpu_ms;
     renewals = deployment_stat(&one, "locks.renewals") - renewals;
     revision = messages_of_bucket() - revision;
-    printf("locks: %u held: %llu renewals, %llu writes and %llu ms of a processor in %llu ms\n", SESSIONS * LOCKS,
+    printf("locks: %d held: %llu renewals, %llu writes and %llu ms of a processor in %llu ms\n", SESSIONS * LOCKS,
            (unsigned long long)renewals, (unsigned long long)revision, (unsigned long long)cpu_ms,
            (unsigned long long)passed_ms);
     ck_assert_uint_le(revision, passed_ms / (SHORT_TTL_MS / 3) + 1);
