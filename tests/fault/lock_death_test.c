@@ -14,8 +14,8 @@
 #define LONG_CONF DEPLOYMENT_ATTEMPTS(60) "locks:\n  lease_ttl: 600\n"
 
 /* Short enough to see some renewals. */
-#define SHORT_TTL_MS 5000u
-#define SHORT_CONF   DEPLOYMENT_ATTEMPTS(60) "locks:\n  lease_ttl: 5\n"
+#define SHORT_TTL_MS 3000u
+#define SHORT_CONF   DEPLOYMENT_ATTEMPTS(60) "locks:\n  lease_ttl: 3\n"
 
 #define KEYS      1000u
 #define MANY_KEYS 10000u
@@ -187,9 +187,9 @@ START_TEST(ten_thousand_locks_cost_a_write_each_third_of_a_ttl)
     cpu_ms = daemon_cpu_ms() - cpu_ms;
     renewals = deployment_stat(&one, "locks.renewals") - renewals;
     revision = messages_of_bucket() - revision;
-    printf("locks: %d held: %llu renewals, %llu writes and %llu ms of a processor in %llu ms\n", SESSIONS * LOCKS,
-           (unsigned long long)renewals, (unsigned long long)revision, (unsigned long long)cpu_ms,
-           (unsigned long long)passed_ms);
+    printf("locks: %u held: %llu renewals, %llu writes and %llu ms of a processor in %llu ms\n",
+           (unsigned)(SESSIONS * LOCKS), (unsigned long long)renewals, (unsigned long long)revision,
+           (unsigned long long)cpu_ms, (unsigned long long)passed_ms);
     ck_assert_uint_le(revision, passed_ms / (SHORT_TTL_MS / 3) + 1);
     ck_assert_uint_ge(renewals, 1);
     ck_assert_uint_le(cpu_ms, passed_ms / 100 + 10); /* the clock of /proc has ticks of 10 ms */
@@ -236,16 +236,6 @@ static void check_way_back(uint64_t token)
     ck_assert_uint_gt(number_at(&answer->result, "token"), token);
     client_close(other);
 }
-
-START_TEST(an_owner_has_its_lock_again_after_its_daemon_was_killed)
-{
-    uint64_t token = acquire_owned(one.client);
-
-    deployment_kill_daemon(&one);
-    deployment_restart_daemon(&one);
-    check_way_back(token);
-}
-END_TEST
 
 START_TEST(an_owner_has_its_lock_again_after_its_daemon_was_killed_twice)
 {
@@ -351,10 +341,8 @@ Suite *lock_death_suite(void)
     tcase_add_checked_fixture(both, begin_two, end_two);
     tcase_add_test(embedded, an_embedded_daemon_that_was_killed_deletes_its_keys_when_it_is_back);
     tcase_add_test(embedded, a_session_with_many_keys_ends_beside_other_sessions);
-    tcase_add_test(external, a_session_with_many_keys_ends_beside_other_sessions);
     tcase_add_test(both, another_daemon_deletes_the_keys_of_one_that_was_killed_within_two_ttls);
     for (size_t i = 0; i < 2; i++) {
-        tcase_add_test(owners[i], an_owner_has_its_lock_again_after_its_daemon_was_killed);
         tcase_add_test(owners[i], an_owner_has_its_lock_again_after_its_daemon_was_killed_twice);
         tcase_add_test(owners[i], an_owner_has_its_lock_again_after_its_daemon_was_restarted);
         tcase_add_test(owners[i], of_two_that_claim_a_lock_at_once_the_first_is_told_that_it_has_lost_it);

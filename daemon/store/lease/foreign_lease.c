@@ -86,7 +86,7 @@ static void foreign_lease_answer(struct foreign_lease *lease, const struct error
 
 /* --- What is seen of a lease ----------------------------------------------------------------------- */
 
-/* Return whether the key has not changed since it was noted: it is still absent, or still at its revision. */
+/* Return whether the key is unchanged since it was noted: still absent, or still at its revision. */
 static bool foreign_lease_is_unchanged(const struct foreign_lease *lease, const struct kv_entry *entry, bool is_there)
 {
     if (lease->state == FOREIGN_LEASE_UNKNOWN)
