@@ -137,12 +137,19 @@ static void foreign_lease_declare_dead(struct foreign_lease *lease);
 static void on_foreign_lease_read(void *arg, const struct kv_entry *entry, const struct error *error)
 {
     struct foreign_lease *lease = arg;
+    struct error failed;
 
     lease->is_asking = false;
-    if (error == NULL)
+    if (error == NULL) {
         foreign_lease_note(lease, entry);
+        arena_clear(&lease->arena);
+        foreign_lease_answer(lease, NULL);
+        return;
+    }
+    failed = *error;
+    failed.bucket = failed.key = NULL;
     arena_clear(&lease->arena);
-    foreign_lease_answer(lease, error);
+    foreign_lease_answer(lease, &failed);
 }
 
 static void foreign_lease_fail(struct foreign_lease *lease)
@@ -174,14 +181,29 @@ static void foreign_lease_read(struct foreign_lease *lease)
 
 /* --- Declaring dead -------------------------------------------------------------------------------- */
 
+/* Return whether the key may have changed: renewed, or declared dead by another daemon, or maybe by this one. */
+static bool foreign_lease_may_have_changed(const struct error *error)
+{
+    return error->code == ERROR_CONFLICT || error->code == ERROR_ALREADY_EXISTS ||
+           error->outcome == ERROR_OUTCOME_UNKNOWN;
+}
+
 static void on_foreign_lease_declared(void *arg, uint64_t revision, const struct error *error)
 {
     struct foreign_lease *lease = arg;
+    struct error failed;
 
     lease->is_asking = false;
+    if (error != NULL)
+        failed = *error;
     arena_clear(&lease->arena);
+    if (error != NULL && foreign_lease_may_have_changed(&failed)) {
+        foreign_lease_read(lease);
+        return;
+    }
     if (error != NULL) {
-        foreign_lease_read(lease); /* it was renewed, or another daemon was faster, or the outcome is not known */
+        failed.bucket = failed.key = NULL;
+        foreign_lease_answer(lease, &failed);
         return;
     }
     log_info("bucket %s: the lease %s was not renewed for its TTL of %.3g s, and is declared dead", lease->in->name,
