@@ -2,6 +2,7 @@
 
 #include "daemon/base/metrics.h"
 #include "daemon/rpc/dispatch.h"
+#include "daemon/rpc/options.h"
 #include "daemon/rpc/slow_log.h"
 
 #include <assert.h>
@@ -297,6 +298,19 @@ bool call_end_result_with(struct call *call, msgpack_sbuffer *rest)
     return true;
 }
 
+/* A repeated call that is refused before its handler could look for the earlier one may have been carried out by that.
+ */
+static void call_set_default_outcome(const struct call *call, struct error *error)
+{
+    const msgpack_object *first_sent = call->method != NULL ? option_find(call, "first_sent") : NULL;
+    bool is_repeated = first_sent != NULL && first_sent->type == MSGPACK_OBJECT_POSITIVE_INTEGER &&
+                       first_sent->via.u64 > 0 && error->code != ERROR_INVALID_ARGUMENT;
+
+    if (is_repeated && error->outcome == ERROR_OUTCOME_ABSENT)
+        error->outcome = ERROR_OUTCOME_UNKNOWN;
+    error_set_default_outcome(error);
+}
+
 void call_fail(struct call *call, const struct error *error)
 {
     struct error complete = *error;
@@ -306,7 +320,7 @@ void call_fail(struct call *call, const struct error *error)
     /* If the method may change something, the error says whether it did. Its handler has set that, or nothing is done.
      */
     if (!call_only_reads(call))
-        error_set_default_outcome(&complete);
+        call_set_default_outcome(call, &complete);
     call->dispatcher->metrics->unknown_outcomes += complete.outcome == ERROR_OUTCOME_UNKNOWN;
     if (complete.code == ERROR_INTERNAL)
         log_limited(&call->dispatcher->internal_log, "internal errors", CONF_LOG_ERROR,

@@ -232,6 +232,7 @@ static enum journal_finding journal_begin_first(struct journal *journal, struct 
 enum journal_finding journal_begin(struct journal *journal, struct journal_call *call, uint64_t *revision,
                                    struct journal_copy *copy)
 {
+    call->was_asked = true;
     if (call->id == NULL || (journal == NULL && call->first_sent_us == 0))
         return JOURNAL_NEW;
     if (journal == NULL)

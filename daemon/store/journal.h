@@ -35,6 +35,7 @@ struct journal_call {
     uint64_t first_sent_us; /* of a repeated call: CLOCK_MONOTONIC before the first one was sent; otherwise 0 */
 
     /* private */
+    bool was_asked;  /* journal_begin was called */
     uint64_t digest; /* of what the call writes, see journal_describe */
     uint32_t place;  /* of its entry; others may read that it is not 0: it has one */
 };
@@ -76,6 +77,18 @@ void journal_describe(const struct journal *journal, struct journal_call *call, 
  */
 enum journal_finding journal_begin(struct journal *journal, struct journal_call *call, uint64_t *revision,
                                    struct journal_copy *copy);
+
+/*
+ * Set the outcome of an error that has none. Nothing was written, unless the call is a repeated one that has failed
+ * before the journal was asked: then the earlier call may have written.
+ */
+static inline void journal_set_default_outcome(const struct journal_call *call, struct error *error)
+{
+    bool is_unknown = call->first_sent_us != 0 && !call->was_asked && error->code != ERROR_INVALID_ARGUMENT;
+
+    if (error->outcome == ERROR_OUTCOME_ABSENT)
+        error->outcome = is_unknown ? ERROR_OUTCOME_UNKNOWN : ERROR_OUTCOME_NONE;
+}
 
 /* A copy is about to be sent. */
 void journal_note_sent(struct journal *journal, const struct journal_call *call, const struct journal_copy *copy);

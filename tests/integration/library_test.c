@@ -628,7 +628,8 @@ START_TEST(a_get_waits_for_a_change)
     library_put(other, bucket, "k", "here");
     ck_assert_int_eq(run_loop(kvs), KVS_OK);
     ck_assert_ptr_nonnull(strstr(outcome.json, "here"));
-    wait.timeout_s = 0.3;
+    kvs_free(outcome.json);
+    wait.timeout_s = 3;
     wait.wait_above = 1;
     assert_done(kvs_get(kvs, bucket, "k", &wait, &entry));
     ck_assert_uint_eq(entry->revision, 1);

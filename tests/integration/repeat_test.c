@@ -2,10 +2,12 @@
 #include "tests/integration/suites.h"
 #include "tests/support/client.h"
 #include "tests/support/daemon.h"
+#include "tests/support/nats_server.h"
 
 #include <time.h>
 
 static struct daemon daemon_of_test;
+static struct nats_server server;
 
 static unsigned long long clock_us(void)
 {
@@ -173,6 +175,36 @@ START_TEST(the_outcome_of_an_id_that_may_be_forgotten_is_unknown)
 }
 END_TEST
 
+/* The daemon cannot look for the first call: neither when it is refused at once, nor when the bucket is unknown to it.
+ */
+START_TEST(the_outcome_of_a_repeated_call_is_unknown_while_nats_is_away)
+{
+    const char *put = "['b', 'k', 'v', {'id': 'put-0001', 'first_sent': %llu, 'timeout': 1}]";
+    unsigned long long before = clock_us();
+
+    nats_server_start(&server, NULL);
+    daemon_start(&daemon_of_test, format_text("%s  outage_wait: 2\n", nats_server_section(&server)), NULL);
+    struct client *client = client_open(&daemon_of_test);
+    assert_ok(client_call(client, "bucket.create", "['b']"));
+    assert_ok(client_call(client, "kv.put", "['b', 'k', 'v', {'id': 'put-0001'}]"));
+    process_kill(&daemon_of_test.process);
+    nats_server_kill(&server);
+    daemon_restart(&daemon_of_test);
+    client = client_open(&daemon_of_test);
+    for (unsigned i = 0; i < 4; i++) { /* the last of them after outage_wait */
+        const struct answer *answer = client_call(client, "kv.put", put, before);
+        ck_assert_str_ne(answer_code(answer), "ok");
+        ck_assert_str_eq(answer_outcome(answer), "unknown");
+        answer = client_call(client, "txn.commit",
+                             "['b', [], [['put', 'k', 'v']], {'id': 'txn-0001', 'first_sent': 1, 'timeout': 1}]");
+        ck_assert_str_eq(answer_outcome(answer), "unknown");
+        answer = client_call(client, "kv.put", "['b', 'other', 'v', {'id': 'put-0002', 'timeout': 1}]");
+        ck_assert_str_eq(answer_outcome(answer), "none");
+    }
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 START_TEST(wrong_ids_are_refused)
 {
     struct client *client = client_open(&shared_daemon);
@@ -204,6 +236,7 @@ Suite *repeat_suite(void)
     tcase_add_test(shared, the_outcome_of_an_id_that_may_be_forgotten_is_unknown);
     tcase_add_test(shared, wrong_ids_are_refused);
     tcase_add_test(own, a_repeated_write_has_the_first_result_also_after_a_restart);
+    tcase_add_test(own, the_outcome_of_a_repeated_call_is_unknown_while_nats_is_away);
     suite_add_tcase(suite, own);
     return suite;
 }

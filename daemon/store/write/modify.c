@@ -11,7 +11,7 @@ void modify_finish(struct modify *modify, uint64_t revision, int64_t value, cons
 
     if (error != NULL) {
         complete = *error;
-        error_set_default_outcome(&complete);
+        journal_set_default_outcome(&modify->journal, &complete);
         error = &complete;
     }
     timer_stop(modify->store->timers, &modify->timer);

@@ -28,7 +28,13 @@ struct txn_condition {
 static void txn_finish(struct txn *txn, uint64_t first_revision, const struct error *error)
 {
     struct bucket *bucket = txn->bucket;
+    struct error complete;
 
+    if (error != NULL) {
+        complete = *error;
+        journal_set_default_outcome(&txn->journal, &complete);
+        error = &complete;
+    }
     timer_stop(txn->store->timers, &txn->pause);
     arena_end_task(&txn->task);
     room_end(txn->store, txn->admitted_bytes, error != NULL && error->outcome == ERROR_OUTCOME_UNKNOWN);

@@ -45,7 +45,7 @@ void write_finish(struct write *write, uint64_t revision, const struct error *er
 
     if (error != NULL) {
         complete = *error;
-        error_set_default_outcome(&complete);
+        journal_set_default_outcome(&write->journal, &complete);
         error = &complete;
     }
     write_stop(write);
