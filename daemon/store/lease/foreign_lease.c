@@ -25,6 +25,9 @@
 /* A lease that nobody has asked for is forgotten after this number of TTLs. */
 #define FORGOTTEN_AFTER 4u
 
+/* The pause before a lease whose time is up is tried again, as a part of its TTL. A mirror may show an old revision. */
+#define RETRY_AFTER 12u
+
 static struct foreign_lease *foreign_lease_obtain(struct lease_bucket *in, const char *id)
 {
     struct foreign_lease *lease = NULL;
@@ -73,14 +76,14 @@ static void foreign_lease_answer(struct foreign_lease *lease, const struct error
 {
     struct foreign_lease_wait *waits = lease->waits;
     uint64_t now_ms = store_boot_ms(), expires_ms = foreign_lease_expires_ms(lease);
+    uint64_t left_ms = expires_ms > now_ms ? expires_ms - now_ms : lease->ttl_ms / RETRY_AFTER;
 
     lease->waits = NULL;
     while (waits != NULL) {
         struct foreign_lease_wait *wait = waits;
         DL_DELETE2(waits, wait, previous, next);
         wait->lease = NULL;
-        wait->answered(wait->arg, lease->state == FOREIGN_LEASE_DEAD, expires_ms > now_ms ? expires_ms - now_ms : 0,
-                       error);
+        wait->answered(wait->arg, lease->state == FOREIGN_LEASE_DEAD, left_ms, error);
     }
 }
 
