@@ -47,6 +47,8 @@ static void lock_answer_acquired(void *arg, struct holding *holding, const struc
     struct lock_call *lock = arg;
     struct call *call = lock->call;
 
+    if (lock->wait.has_listened) /* the time of others is not in the latencies, and such a call is not slow */
+        call->started_ns = uv_hrtime();
     if (error != NULL) {
         call_fail(call, error);
         return;

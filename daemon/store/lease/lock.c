@@ -11,6 +11,8 @@
 #define PAUSE_MIN_MS 50u
 #define PAUSE_MAX_MS 2000u
 
+#define ATTEMPT_BYTES 1024u
+
 struct lock {
     UT_hash_handle hh; /* by its name */
     struct lease_bucket *in;
@@ -71,6 +73,9 @@ static void lock_leave_line(struct lock_wait *wait)
 
     timer_stop(wait->store->timers, &wait->timer);
     foreign_lease_cancel_wait(&wait->asking);
+    if (wait->has_attempt)
+        arena_destroy(&wait->attempt);
+    wait->has_attempt = false;
     wait->lock = NULL;
     DL_DELETE2(lock->line, wait, previous, next);
     wait->store->leases->counts.waiting--;
@@ -159,7 +164,10 @@ static void lock_listen(struct lock_wait *wait, uint64_t ms)
     }
     if (ms > poll_ms)
         ms = poll_ms;
+    if (wait->has_attempt)
+        arena_clear(&wait->attempt);
     wait->step = LOCK_LISTENING;
+    wait->has_listened = true;
     if (wait->lock->has_changed)
         lock_schedule(wait->lock);
     timer_start(wait->store->timers, &wait->timer, now_ms + ms < wait->until_ms ? now_ms + ms : wait->until_ms,
@@ -318,7 +326,7 @@ static void lock_read(struct lock_wait *wait)
     wait->step = LOCK_READING;
     wait->looked_ms = uv_now(wait->store->loop);
     wait->lock->has_changed = false;
-    get_start(wait->store, wait->arena, get);
+    get_start(wait->store, &wait->attempt, get);
 }
 
 /* --- Trying ---------------------------------------------------------------------------------------- */
@@ -359,6 +367,17 @@ static void lock_set_condition(struct lock_wait *wait, struct operation *operati
     wait->marker_revision = 0;
 }
 
+/* False: out of memory. */
+static bool lock_begin_attempt(struct lock_wait *wait)
+{
+    if (wait->has_attempt)
+        return true;
+    wait->has_attempt = arena_init(&wait->attempt, ATTEMPT_BYTES);
+    wait->attempt.owner = wait->owner_of_call;
+    wait->attempt.call_id = wait->call_id;
+    return wait->has_attempt;
+}
+
 /* Make an attempt. The wait is the first in line. */
 static void lock_try(struct lock_wait *wait)
 {
@@ -368,6 +387,10 @@ static void lock_try(struct lock_wait *wait)
     lock_set_deadline(wait);
     if (wait->store->leases->is_draining) {
         lock_fail(wait, ERROR_UNAVAILABLE, "the daemon shuts down; acquire the lock again");
+        return;
+    }
+    if (!lock_begin_attempt(wait)) {
+        lock_fail(wait, ERROR_RESOURCE_EXHAUSTED, "out of memory");
         return;
     }
     if (lock_is_held_here(wait))
@@ -385,7 +408,7 @@ static void lock_try(struct lock_wait *wait)
     held->done = on_lock_written;
     held->arg = wait;
     wait->step = LOCK_WRITING;
-    held_write_start(wait->arena, held);
+    held_write_start(&wait->attempt, held);
 }
 
 static bool lock_may_try(const struct lock_wait *wait)
@@ -434,11 +457,12 @@ void lock_drain(struct lease_bucket *in)
 
 /* --- Life ------------------------------------------------------------------------------------------ */
 
-/* What the wait has sent is a task of its own, which says whether it can be cancelled. */
+/* What an attempt has sent is a task of its arena, which says whether it can be cancelled. */
 static bool lock_is_unsent(const struct arena_task *task)
 {
-    (void)task;
-    return true;
+    const struct lock_wait *wait = ARENA_TASK_OWNER(task, struct lock_wait, task);
+
+    return !wait->has_attempt || wait->attempt.tasks == NULL || arena_is_unsent(&wait->attempt);
 }
 
 static void lock_cancel(struct arena_task *task)
@@ -451,7 +475,8 @@ void lock_acquire(struct store *store, struct arena *arena, struct lock_wait *wa
     struct lease_bucket *in = lease_bucket_obtain(store, wait->bucket_name);
 
     wait->store = store;
-    wait->arena = arena;
+    wait->owner_of_call = arena->owner;
+    wait->call_id = arena->call_id;
     wait->lock = in != NULL ? lock_obtain(in, wait->name) : NULL;
     if (wait->lock == NULL) {
         error_set(&wait->error, ERROR_RESOURCE_EXHAUSTED, "out of memory");

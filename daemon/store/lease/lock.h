@@ -41,8 +41,12 @@ struct lock_wait {
 
     /* private */
     struct store *store;
-    struct arena *arena;
     struct arena_task task;
+    struct arena attempt; /* cleared whenever the wait listens: it may do so for years */
+    bool has_attempt;     /* attempt is initialized */
+    const void *owner_of_call;
+    uint64_t call_id;
+    bool has_listened;
     struct lock *lock;
     struct lock_wait *next, *previous; /* in line */
     enum lock_step step;
@@ -62,7 +66,10 @@ struct lock_wait {
     struct error error; /* of the last attempt that failed */
 };
 
-/* Get in line for a lock. *wait is zeroed but for what the caller sets. done is called once, maybe from within. */
+/*
+ * Get in line for a lock. *wait is zeroed but for what the caller sets. It lives in the arena. done is called once,
+ * maybe from within.
+ */
 void lock_acquire(struct store *store, struct arena *arena, struct lock_wait *wait);
 
 /* A lock's key was deleted, by a marker at this revision; 0: it may have been. The first in line tries now. */
