@@ -8,6 +8,9 @@
 #include <string.h>
 #include <utlist.h>
 
+/* For how long a watch waits for what was acknowledged before it. The feed should deliver it at once. */
+#define REACHING_MS 1000u
+
 /* --- Delivery -------------------------------------------------------------------------------------- */
 
 bool watch_matches(const struct watch *watch, const char *key)
@@ -216,12 +219,45 @@ static void watch_begin(struct watch *watch)
         watch_beginning_start(watch);
 }
 
+static void on_opening_timeout(struct timer *timer);
+static void watch_begin_if_current(struct watch *watch);
+
+/* The messages that the watch has waited for are gone: later ones have replaced them, or they were removed. */
+static void on_reaching_timeout(struct timer *timer)
+{
+    struct watch *watch = (struct watch *)((char *)timer - offsetof(struct watch, timer));
+
+    watch->must_reach = 0;
+    timer_start(watch->store->timers, &watch->timer, watch->deadline_ms, on_opening_timeout);
+    watch_begin_if_current(watch);
+}
+
+/*
+ * Begin, unless the feed has yet to deliver what was acknowledged before the watch was started: that would be missing
+ * at the beginning, and come after ready.
+ */
+static void watch_begin_if_current(struct watch *watch)
+{
+    struct watch_set *set = &watch->copy->watches;
+    uint64_t until_ms = uv_now(watch->store->loop) + REACHING_MS;
+
+    if (watch->state != WATCH_OPENING || !local_copy_is_following(watch->copy))
+        return;
+    if (feed_position(&watch->copy->feed) < watch->must_reach) {
+        watch_set_await_progress(set, &watch->member);
+        timer_start(watch->store->timers, &watch->timer, until_ms < watch->deadline_ms ? until_ms : watch->deadline_ms,
+                    on_reaching_timeout);
+        return;
+    }
+    watch_set_stop_awaiting(set, &watch->member);
+    watch_begin(watch);
+}
+
 static void on_member_begin(struct watch_member *member)
 {
     struct watch *watch = watch_of_member(member);
 
-    if (watch->state == WATCH_OPENING && local_copy_is_following(watch->copy))
-        watch_begin(watch);
+    watch_begin_if_current(watch);
 }
 
 static bool on_member_deliver(struct watch_member *member, const struct kv_entry *entry, uint64_t serial,
@@ -299,7 +335,12 @@ static void on_member_note_removal(struct watch_member *member, uint64_t revisio
 
 static void on_member_progress(struct watch_member *member)
 {
-    watch_cut_look(watch_of_member(member));
+    struct watch *watch = watch_of_member(member);
+
+    if (watch->state != WATCH_OPENING)
+        watch_cut_look(watch);
+    else if (feed_position(&watch->copy->feed) >= watch->must_reach)
+        watch_begin_if_current(watch);
 }
 
 static void on_member_leave_cache(struct watch_member *member)
@@ -369,10 +410,10 @@ void watch_start(struct store *store, struct watch *watch, const char *bucket, u
     store->follow->watch_stats.open++;
     store->follow->watch_stats.total++;
     watch->state = WATCH_OPENING;
-    if (local_copy_is_following(watch->copy))
-        watch_begin(watch);
-    else
-        timer_start(store->timers, &watch->timer, deadline_ms, on_opening_timeout);
+    watch->deadline_ms = deadline_ms;
+    watch->must_reach = watch->copy->min_revisions.acked;
+    timer_start(store->timers, &watch->timer, deadline_ms, on_opening_timeout);
+    watch_begin_if_current(watch);
 }
 
 void watch_stop(struct watch *watch)

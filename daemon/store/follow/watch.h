@@ -51,7 +51,7 @@ struct watch_ops {
 
 enum watch_state {
     WATCH_OVER,
-    WATCH_OPENING,   /* the bucket is not followed yet */
+    WATCH_OPENING,   /* the bucket is not followed yet, or not up to what was acknowledged before the watch */
     WATCH_BEGINNING, /* what is there at the beginning is being delivered: see watch_step */
     WATCH_LIVE,      /* changes are delivered at once */
     WATCH_BEHIND,    /* changes come from the backlog */
@@ -79,7 +79,9 @@ struct watch {
     struct store *store;
     struct local_copy *copy;
     enum watch_state state;
-    struct timer timer;       /* while the bucket is not followed yet */
+    struct timer timer;       /* of WATCH_OPENING */
+    uint64_t deadline_ms;     /* of WATCH_OPENING */
+    uint64_t must_reach;      /* the revision that the feed must have reached before the watch begins */
     uint64_t delivered;       /* everything up to this revision was delivered */
     uint64_t resume_revision; /* of a lost watch: to resume from; 0: there is none */
     unsigned epoch;           /* of the backlog: delivered is a revision of this epoch */

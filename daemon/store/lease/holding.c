@@ -51,6 +51,12 @@ static void holding_leave_table(struct holding *holding)
     holding->is_known = false;
 }
 
+static void holding_free(struct holding *holding)
+{
+    free(holding->value);
+    free(holding);
+}
+
 static void holding_count(struct holding *holding, int more)
 {
     holding_room(holding)->counts.held += (unsigned)more;
@@ -144,7 +150,7 @@ static void holding_finish(struct holding *holding, uint64_t marker_revision)
     lease_release(holding->lease);
     lease_bucket_note_use(in);
     leases_check_idle(in->store->leases);
-    free(holding);
+    holding_free(holding);
     if (was_known)
         lock_wake(in, key, marker_revision);
 }
@@ -321,6 +327,15 @@ struct holding *holding_add(struct lease *lease, enum holding_kind kind, const c
     return holding;
 }
 
+void holding_note_value(struct holding *holding, const char *value, size_t bytes)
+{
+    free(holding->value);
+    holding->value = malloc(bytes + 1);
+    holding->value_bytes = bytes;
+    if (holding->value != NULL && bytes > 0)
+        memcpy(holding->value, value, bytes);
+}
+
 static void on_holding_orphaned_too_long(struct timer *timer)
 {
     holding_begin_ending((struct holding *)((char *)timer - offsetof(struct holding, orphan_timer)));
@@ -440,13 +455,13 @@ void holding_free_all(struct lease_bucket *in)
     DL_FOREACH_SAFE2(in->deletions, holding, next, next_in_line)
     {
         if (!holding->is_known)
-            free(holding);
+            holding_free(holding);
     }
     in->deletions = NULL;
     HASH_ITER(hh, in->holdings, holding, next)
     {
         timer_stop(in->store->timers, &holding->orphan_timer);
         HASH_DEL(in->holdings, holding);
-        free(holding);
+        holding_free(holding);
     }
 }

@@ -37,7 +37,9 @@ struct holding {
     bool is_known;                 /* in the table; not if another holding of the key has replaced it */
     uint64_t revision;             /* 0: not known, whether the key was written is in doubt */
     char owner[LEASE_OWNER_BYTES]; /* "": none */
-    holding_lost_fn *lost;         /* of HOLDING_HELD */
+    char *value;                   /* of a lock, at most LOCK_VALUE_MAX bytes; NULL: not known */
+    size_t value_bytes;
+    holding_lost_fn *lost; /* of HOLDING_HELD */
     void *arg;
     struct timer orphan_timer;
     struct holding_release *releases;                /* those who wait for the deletion */
@@ -61,6 +63,9 @@ struct holding *holding_find(const struct lease_bucket *in, const char *key);
 /* Make a holding of a key that was written with the lease. It replaces an earlier one. NULL: out of memory. */
 struct holding *holding_add(struct lease *lease, enum holding_kind kind, const char *key, uint64_t revision,
                             const char *owner, holding_lost_fn *lost, void *arg);
+
+/* Note the value of a lock, so that others learn from memory who holds it. */
+void holding_note_value(struct holding *holding, const char *value, size_t bytes);
 
 /* A key was found that names the lease: delete it, or keep it for a while for its owner. */
 void holding_add_found(struct lease *lease, const struct kv_entry *entry, bool awaits_owner);

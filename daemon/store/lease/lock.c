@@ -235,6 +235,17 @@ static void lock_await_deletion(struct lock_wait *wait)
     lock_listen(wait, UINT64_MAX);
 }
 
+/* Return whether it is known what the holder says of itself: it is from memory, or was read. */
+static bool lock_know_holder(struct lock_wait *wait, const struct holding *holding)
+{
+    if (holding->value == NULL || holding->value_bytes > sizeof(wait->holder))
+        return wait->has_holder;
+    memcpy(wait->holder, holding->value, holding->value_bytes);
+    wait->holder_bytes = holding->value_bytes;
+    wait->has_holder = true;
+    return true;
+}
+
 /* Return whether a session of this daemon holds the lock, or held it a moment ago; the wait goes on, or is over. */
 static bool lock_is_held_here(struct lock_wait *wait)
 {
@@ -248,7 +259,7 @@ static bool lock_is_held_here(struct lock_wait *wait)
         lock_finish(wait, holding, NULL);
     } else if (holding->state == HOLDING_ENDING) {
         lock_await_deletion(wait);
-    } else if (!wait->has_holder) {
+    } else if (!lock_know_holder(wait, holding)) {
         lock_read(wait); /* for its value */
     } else {
         lock_listen(wait, UINT64_MAX);
@@ -336,6 +347,7 @@ static void on_lock_written(void *arg, struct holding *holding, const struct err
     struct lock_wait *wait = arg;
 
     if (error == NULL) {
+        holding_note_value(holding, wait->value, wait->value_bytes);
         lock_finish(wait, holding, NULL);
     } else if (error->code == ERROR_ALREADY_EXISTS || error->code == ERROR_CONFLICT) {
         lock_read(wait);
