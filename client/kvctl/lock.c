@@ -227,7 +227,7 @@ static enum status lock_run_command(struct invocation *invocation, struct kvs_lo
                                    .lock = lock,
                                    .bucket = invocation->arguments[0],
                                    .name = invocation->arguments[1],
-                                   .arguments = invocation->arguments + 2};
+                                   .arguments = invocation->command};
     struct kvs_error error;
 
     int status = lock_command_run(&command);
@@ -252,9 +252,11 @@ enum status lock_run(struct invocation *invocation)
     struct kvs_lock *lock;
     int64_t wait_s = 0;
 
-    if (invocation->argument_count == 1)
+    if (invocation->argument_count == 1 && invocation->command == NULL)
         return lock_list(invocation);
-    if (invocation->argument_count == 2)
+    if (invocation->argument_count != 2)
+        return report("lock takes BUCKET, or BUCKET NAME -- COMMAND");
+    if (invocation->command == NULL)
         return report("name the COMMAND to run, after --");
     if (!arguments_duration(invocation, "wait", &wait_s))
         return STATUS_FAILED;

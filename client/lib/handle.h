@@ -35,9 +35,10 @@ struct kvs {
     int64_t watch_due_ms;      /* when the first watch that waits is to be started or stopped; INT64_MAX: none */
     struct kvs_watch *awaited; /* the watch that kvs_watch_next waits for, or NULL */
 
-    struct kvs_lock *locks; /* lock.c; the newest first */
-    int64_t lock_due_ms;    /* clock_boot_ms when the first of them has something to send; INT64_MAX: none */
-    int64_t lock_ends_ms;   /* the same, when the time of the first of them is over */
+    struct kvs_lock *locks;  /* lock.c; the newest first */
+    unsigned locks_released; /* of them, by the program */
+    int64_t lock_due_ms;     /* clock_boot_ms when the first of them has something to send; INT64_MAX: none */
+    int64_t lock_ends_ms;    /* the same, when the time of the first of them is over */
 
     /* ephemeral.c */
     struct ephemeral *ephemerals;           /* that are written */

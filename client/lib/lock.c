@@ -116,10 +116,13 @@ void lock_free(struct kvs_lock *lock)
 
 void lock_free_gone(struct kvs *kvs)
 {
+    if (kvs->locks_released == 0)
+        return;
     for (struct kvs_lock **place = &kvs->locks; *place != NULL;) {
         struct kvs_lock *lock = *place;
         if (lock->is_released && lock->state == LOCK_GONE && lock->calls == 0 && !lock->is_awaited) {
             *place = lock->next;
+            kvs->locks_released--;
             lock_free(lock);
         } else {
             place = &lock->next;
@@ -286,6 +289,7 @@ void lock_give_up(struct kvs_lock *lock)
     bool was_kept = lock->owner[0] != '\0' && lock->token > 0 && lock->standing == LOCK_STANDS;
 
     lock->is_released = true;
+    lock->kvs->locks_released++;
     lock->standing = LOCK_OVER;
     if (lock->state == LOCK_HELD)
         lock_release_now(lock);

@@ -241,6 +241,17 @@ START_TEST(a_handle_with_a_loop_is_vouched_for_as_long_as_it_turns)
 }
 END_TEST
 
+static const struct kvs_entry *next_entry(struct kvs_watch *watch)
+{
+    struct kvs_event event;
+
+    do
+        event = library_watch_next(watch);
+    while (event.type == KVS_EVENT_READY);
+    ck_assert_int_eq(event.type, KVS_EVENT_ENTRY);
+    return event.entry;
+}
+
 START_TEST(an_entry_tells_with_which_lease_it_lives)
 {
     struct kvs *kvs = library_connect(&shared_daemon, NULL);
@@ -267,15 +278,13 @@ START_TEST(an_entry_tells_with_which_lease_it_lives)
     struct kvs_watch_options options = KVS_WATCH_OPTIONS(.meta_only = true);
     struct kvs_watch *watch;
     assert_done(kvs_watch(kvs, bucket, &options, &watch));
-    ck_assert_str_eq(library_watch_next(watch).entry->lease, lease);
-    ck_assert_ptr_null(library_watch_next(watch).entry->lease);
+    ck_assert_str_eq(next_entry(watch)->lease, lease);
+    ck_assert_ptr_null(next_entry(watch)->lease);
     assert_done(kvs_lock_release(lock));
-    struct kvs_event event;
-    do /* watch.ready, and the release */
-        event = library_watch_next(watch);
-    while (event.type == KVS_EVENT_READY);
-    ck_assert_int_ne(event.entry->operation, KVS_OPERATION_PUT);
-    ck_assert_ptr_null(event.entry->lease);
+    const struct kvs_entry *released = next_entry(watch);
+    ck_assert_str_eq(released->key, "leader");
+    ck_assert_int_ne(released->operation, KVS_OPERATION_PUT);
+    ck_assert_ptr_null(released->lease);
     kvs_watch_stop(watch);
     kvs_close(kvs);
 }
