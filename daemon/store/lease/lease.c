@@ -178,13 +178,15 @@ void lease_find_keys(struct lease *lease)
 /* The lease is lost: nobody may rely on it. */
 static void lease_lose(struct lease *lease, const struct error *error)
 {
+    struct error why = *error; /* its memory may be that of the work that is stopped */
+
     if (lease->state != LEASE_ALIVE)
         return;
     log_warning("bucket %s: the lease of this daemon is lost, with %u locks and ephemeral keys: %s", lease->in->name,
-                lease->references, error->message);
+                lease->references, why.message);
     lease_stop_work(lease);
     lease_end_begin(lease);
-    lease_end_notify(lease, error);
+    lease_end_notify(lease, &why);
 }
 
 /*
