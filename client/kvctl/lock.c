@@ -89,6 +89,15 @@ static void lock_add_row(struct table *table, const struct kvs_entry *entry)
     free(value);
 }
 
+/* A header without rows helps nobody. */
+static void lock_add_header(struct table *table)
+{
+    static const char *const names[] = {"NAME", "TOKEN", "SINCE", "LEASE", "VALUE"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        table_add(table, "%s", names[i]);
+}
+
 /* Print those that still live with a lease. *printed: of all, for JSON. */
 static enum status lock_print_entries(const struct invocation *invocation, struct kvs_entry *const *entries,
                                       size_t count, struct table *table, size_t *printed)
@@ -103,6 +112,8 @@ static enum status lock_print_entries(const struct invocation *invocation, struc
             printf("%s%s", *printed > 0 ? "," : "[", json);
             kvs_free(json);
         } else {
+            if (*printed == 0)
+                lock_add_header(table);
             lock_add_row(table, entries[i]);
         }
         ++*printed;
@@ -119,8 +130,6 @@ static enum status lock_print_names(struct invocation *invocation, const struct 
 
     table_begin(&table, 5);
     table.cuts_last = true;
-    for (unsigned i = 0; i < 5; i++)
-        table_add(&table, "%s", ((const char *const[]){"NAME", "TOKEN", "SINCE", "LEASE", "VALUE"})[i]);
     for (size_t i = 0; i < names->count && status == STATUS_OK; i += KEYS_AT_ONCE) {
         size_t count = names->count - i < KEYS_AT_ONCE ? names->count - i : KEYS_AT_ONCE;
         struct kvs_entry **entries;
@@ -134,8 +143,6 @@ static enum status lock_print_names(struct invocation *invocation, const struct 
     }
     if (invocation->json && status == STATUS_OK)
         puts(printed > 0 ? "]" : "[]");
-    if (invocation->json || printed == 0)
-        table.cells = 0; /* a header without rows helps nobody */
     enum status tabled = table_print(&table);
     return status != STATUS_OK ? status : tabled;
 }
