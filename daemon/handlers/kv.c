@@ -196,14 +196,14 @@ struct kv_keys_call {
     struct key_order_place place; /* of the next key to pack */
     msgpack_sbuffer packed;
     struct arena_task packed_task;
-    struct job packing;
+    struct walk packing;
 };
 
 static void kv_keys_free(struct arena_task *task)
 {
     struct kv_keys_call *listing = ARENA_TASK_OWNER(task, struct kv_keys_call, packed_task);
 
-    jobs_remove(call_store(listing->call)->jobs, &listing->packing);
+    walks_remove(&listing->packing);
     msgpack_sbuffer_destroy(&listing->packed);
 }
 
@@ -217,20 +217,21 @@ static bool kv_keys_pack(struct kv_keys_call *listing, msgpack_packer *packer, s
     return key != NULL;
 }
 
-static bool kv_keys_run_packing(struct job *job)
+static void kv_keys_pack_slice(struct walk *walk)
 {
-    struct kv_keys_call *listing = (struct kv_keys_call *)((char *)job - offsetof(struct kv_keys_call, packing));
+    struct kv_keys_call *listing = (struct kv_keys_call *)((char *)walk - offsetof(struct kv_keys_call, packing));
     struct call *call = listing->call;
     msgpack_packer packer;
 
     msgpack_packer_init(&packer, &listing->packed, msgpack_sbuffer_write);
     while (kv_keys_pack(listing, &packer, KEYS_AT_A_TIME)) {
-        if (jobs_slice_is_over(call_store(call)->jobs))
-            return true;
+        if (jobs_slice_is_over(call_store(call)->jobs)) {
+            walks_add(call_store(call), walk, call->arena.owner, kv_keys_pack_slice);
+            return;
+        }
     }
     msgpack_pack_array(call_begin_result(call), scan_keys_count(listing->keys));
     call_end_result_with(call, &listing->packed);
-    return false;
 }
 
 static void kv_answer_keys(void *arg, struct scan_keys *keys, const struct error *error)
@@ -258,7 +259,7 @@ static void kv_answer_keys(void *arg, struct scan_keys *keys, const struct error
     }
     msgpack_sbuffer_init(&listing->packed);
     arena_begin_task(&call->arena, &listing->packed_task, kv_keys_free);
-    jobs_add(call_store(call)->jobs, &listing->packing, kv_keys_run_packing);
+    walks_add(call_store(call), &listing->packing, call->arena.owner, kv_keys_pack_slice);
 }
 
 void handle_kv_keys(struct call *call)

@@ -241,7 +241,7 @@ static void cancel_cached_read_keys(struct arena_task *task)
 {
     struct cached_read_keys *keys = ARENA_TASK_OWNER(task, struct cached_read_keys, task);
 
-    jobs_remove(keys->keys.store->jobs, &keys->job);
+    walks_remove(&keys->walk);
     free(keys->last);
 }
 
@@ -286,10 +286,9 @@ static enum keys_verdict cached_read_keys_add(struct cached_read_keys *keys, con
 
 static void cached_read_keys_await(struct cached_read_keys *keys);
 
-static bool run_cached_read_keys(struct job *job)
+static void cached_read_keys_step(struct walk *walk)
 {
-    cached_read_keys_await((struct cached_read_keys *)((char *)job - offsetof(struct cached_read_keys, job)));
-    return false;
+    cached_read_keys_await((struct cached_read_keys *)((char *)walk - offsetof(struct cached_read_keys, walk)));
 }
 
 /* Continue after this key in the next turn. False: out of memory. */
@@ -299,7 +298,7 @@ static bool cached_read_keys_pause(struct cached_read_keys *keys, const struct c
     keys->last = strdup(cache_key_name(key));
     if (keys->last == NULL)
         return false;
-    jobs_add(keys->keys.store->jobs, &keys->job, run_cached_read_keys);
+    walks_add(keys->keys.store, &keys->walk, keys->keys.arena->owner, cached_read_keys_step);
     return true;
 }
 

@@ -9,6 +9,7 @@
 #define DAEMON_STORE_CACHED_READ_H
 
 #include "daemon/store/follow/local_copy_read.h"
+#include "daemon/store/follow/walks.h"
 #include "daemon/store/read/get.h"
 #include "daemon/store/read/scan.h"
 
@@ -104,7 +105,7 @@ struct cached_read_keys {
     /* private */
     struct cached_read_snapshot snapshot;
     struct arena_task task;
-    struct job job;
+    struct walk walk;
     const char *prefix; /* the filter's part before its first wildcard */
     char *last;         /* the key that was looked at last; NULL: none yet */
 };

@@ -36,7 +36,7 @@ static void entries_cancel(struct arena_task *task)
     struct entries_read *read = ARENA_TASK_OWNER(task, struct entries_read, task);
 
     bucket_wait_cancel(&read->wait);
-    jobs_remove(read->store->jobs, &read->walking);
+    walks_remove(&read->walk);
     timer_stop(read->store->timers, &read->try_timer);
     free(read->cursor);
 }
@@ -411,10 +411,9 @@ static enum entries_verdict entries_look_at(struct entries_read *read, const str
     return entries_add(read, copy, key);
 }
 
-static bool run_entries_walking(struct job *job)
+static void entries_step(struct walk *walk)
 {
-    entries_await_snapshot((struct entries_read *)((char *)job - offsetof(struct entries_read, walking)));
-    return false;
+    entries_await_snapshot((struct entries_read *)((char *)walk - offsetof(struct entries_read, walk)));
 }
 
 /* Continue after this key in the next turn. False: out of memory. */
@@ -425,7 +424,7 @@ static bool entries_pause(struct entries_read *read, const struct cache_key *key
     if (cursor == NULL)
         return false;
     entries_set_cursor(read, cursor, true);
-    jobs_add(read->store->jobs, &read->walking, run_entries_walking);
+    walks_add(read->store, &read->walk, read->arena->owner, entries_step);
     return true;
 }
 

@@ -53,7 +53,7 @@ struct entries_read {
     struct arena_task task;
     struct bucket_wait wait;
     struct cached_read_snapshot snapshot;
-    struct job walking;
+    struct walk walk;
     struct timer try_timer;
     enum entries_source source;
     unsigned tries; /* that ended without an entry */

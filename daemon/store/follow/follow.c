@@ -39,6 +39,7 @@ int follow_init(struct store *store)
         return -1;
     }
     follow->store = store;
+    follow->walks.jobs = store->jobs;
     follow->cache_budget.max_bytes = store->conf->cache.max_bytes;
     follow->creations.max = CREATIONS_MAX;
     follow->creations.is_of_many_streams = true;
@@ -68,6 +69,7 @@ void follow_free(struct store *store)
 {
     arena_destroy(&store->follow->list_arena);
     jobs_remove(store->jobs, &store->follow->delivering);
+    jobs_remove(store->jobs, &store->follow->walks.job);
     contents_free_all(store);
     local_copy_free_changes(store);
     free(store->follow);

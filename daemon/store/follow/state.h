@@ -12,6 +12,7 @@
 #include "daemon/nats/request.h"
 #include "daemon/store/context.h"
 #include "daemon/store/follow/cache.h"
+#include "daemon/store/follow/walks.h"
 #include "daemon/store/observe.h"
 
 struct follow_state {
@@ -26,8 +27,9 @@ struct follow_state {
     struct local_copy_change *changes; /* by the buckets' names: uthash; see changes */
     unsigned uncounted_changes;        /* for which there was no memory */
     uint64_t full_until_ms;            /* loop time; until then no copy is replaced by that of another bucket */
-    struct watch *ready_watches;       /* that have more to be delivered, and room for it */
-    struct job delivering;             /* to ready_watches */
+    struct walks walks;
+    struct watch *ready_watches; /* that have more to be delivered, and room for it */
+    struct job delivering;       /* to ready_watches */
     struct cache_budget cache_budget;
     struct job collecting;   /* the memory of caches that were cleared */
     uint64_t entry_serial;   /* of the last entry that was delivered to watches */

@@ -1,0 +1,34 @@
+#include "daemon/store/follow/walks.h"
+
+#include "daemon/store/follow/state.h"
+
+static bool run_walks(struct job *job)
+{
+    struct walks *walks = (struct walks *)((char *)job - offsetof(struct walks, job));
+    struct fair_queue_entry *first;
+
+    while ((first = fair_queue_first(&walks->waiting)) != NULL) {
+        struct walk *walk = (struct walk *)((char *)first - offsetof(struct walk, turn));
+        fair_queue_remove(first);
+        walk->step(walk);
+        if (jobs_slice_is_over(walks->jobs))
+            return fair_queue_first(&walks->waiting) != NULL;
+    }
+    return false;
+}
+
+void walks_add(struct store *store, struct walk *walk, const void *session, void (*step)(struct walk *walk))
+{
+    struct walks *walks = &store->follow->walks;
+
+    if (fair_queue_has(&walk->turn))
+        return;
+    walk->step = step;
+    fair_queue_append(&walks->waiting, &walk->turn, session);
+    jobs_add(walks->jobs, &walks->job, run_walks);
+}
+
+void walks_remove(struct walk *walk)
+{
+    fair_queue_remove(&walk->turn);
+}
