@@ -242,6 +242,10 @@ enum status report_key_error(const char *key, const struct kvs_error *error)
 
 enum status report_lost(const struct kvs_error *reason, bool was_ended)
 {
+    if (reason->code == KVS_OK) {
+        report("the lock was about to be lost, because the daemon did not answer in time; the command was ended");
+        return STATUS_LOST;
+    }
     output_advise(reason,
                   was_ended ? "the lock was lost, and the command was ended: "
                             : "the lock was lost before the command has ended: ",

@@ -226,6 +226,7 @@ void handle_lock_check(struct call *call)
 struct lock_release_call {
     struct call *call;
     struct arena_task task;
+    struct timer timer;
     struct holding_release release;
 };
 
@@ -235,6 +236,7 @@ static void lock_answer_released(void *arg)
     struct call *call = lock->call;
 
     arena_end_task(&lock->task);
+    timer_stop(call_store(call)->timers, &lock->timer);
     msgpack_pack_nil(call_begin_result(call));
     call_end_result(call);
 }
@@ -242,7 +244,23 @@ static void lock_answer_released(void *arg)
 /* The deletion goes on without the call. */
 static void lock_cancel_release(struct arena_task *task)
 {
-    holding_cancel_release(&ARENA_TASK_OWNER(task, struct lock_release_call, task)->release);
+    struct lock_release_call *lock = ARENA_TASK_OWNER(task, struct lock_release_call, task);
+
+    holding_cancel_release(&lock->release);
+    timer_stop(call_store(lock->call)->timers, &lock->timer);
+}
+
+static void on_lock_release_timeout(struct timer *timer)
+{
+    struct lock_release_call *lock =
+        (struct lock_release_call *)((char *)timer - offsetof(struct lock_release_call, timer));
+    struct error error;
+
+    error_set(&error, ERROR_DEADLINE_EXCEEDED,
+              "timed out: this session no longer holds the lock, but its key is not deleted yet; the daemon goes on "
+              "trying");
+    error.outcome = ERROR_OUTCOME_UNKNOWN;
+    call_fail(lock->call, &error);
 }
 
 void handle_lock_release(struct call *call)
@@ -258,6 +276,7 @@ void handle_lock_release(struct call *call)
     }
     lock->call = call;
     arena_begin_task(&call->arena, &lock->task, lock_cancel_release);
+    timer_start(call_store(call)->timers, &lock->timer, call->deadline_ms, on_lock_release_timeout);
     session_holding_remove(holding);
     holding_end(holding, &lock->release, lock_answer_released, lock);
 }

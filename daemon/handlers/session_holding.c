@@ -23,6 +23,8 @@ static void session_holding_give_back(struct arena_task *task)
 {
     struct call *call = ARENA_TASK_OWNER(task, struct session_holding_place, task)->call;
 
+    if (call->session != NULL)
+        call->session->holding_places--;
     usage_subtract(call->dispatcher->usage, call->user, USAGE_LOCKS, 1);
 }
 
@@ -34,13 +36,14 @@ static bool session_holding_place_is_unsent(const struct arena_task *task)
 
 bool session_holding_take_place(struct call *call, struct session_holding_place *place)
 {
-    unsigned count = session_count(call->session, SESSION_HOLDING);
+    unsigned count = session_count(call->session, SESSION_HOLDING) + call->session->holding_places;
     unsigned max = call->dispatcher->conf->locks.max_per_session;
     struct error error;
 
     if (count >= max) {
         call_fail_with(call, ERROR_RESOURCE_EXHAUSTED,
-                       "this session has %u locks and ephemeral keys, which is the limit (locks.max_per_session)",
+                       "this session has %u locks, ephemeral keys and waits for locks, which is the limit "
+                       "(locks.max_per_session)",
                        count);
         return false;
     }
@@ -49,6 +52,7 @@ bool session_holding_take_place(struct call *call, struct session_holding_place 
         return false;
     }
     usage_add(call->dispatcher->usage, call->user, USAGE_LOCKS, 1);
+    call->session->holding_places++;
     place->call = call;
     arena_begin_task(&call->arena, &place->task, session_holding_give_back);
     place->task.is_unsent = session_holding_place_is_unsent;
@@ -101,7 +105,7 @@ static void session_holding_notify(const struct session_holding *held, const str
 static void session_holding_on_lost(void *arg, const struct error *error)
 {
     struct session_holding *held = arg;
-    bool is_ordinary_now = held->holding->kind == HOLDING_EPHEMERAL && error->has_revision;
+    bool is_ordinary_now = held->holding->kind == HOLDING_EPHEMERAL && held->holding->is_overwritten;
 
     if (!session_is_closing(held->session)) {
         if (!is_ordinary_now)
@@ -118,10 +122,12 @@ bool session_holding_give(struct call *call, struct session_holding_place *place
     struct session_holding *held = call->session != NULL ? calloc(1, sizeof(*held)) : NULL;
 
     if (held == NULL) {
-        holding_leave(holding);
+        if (holding->lost == NULL) /* otherwise another session of the owner has it */
+            holding_leave(holding);
         return false;
     }
     arena_end_task(&place->task);
+    call->session->holding_places--;
     held->session = call->session;
     held->holding = holding;
     held->resource.ops = &session_holding_ops;

@@ -131,6 +131,7 @@ struct session {
     struct session_resource *resources[SESSION_KINDS];
     unsigned counts[SESSION_KINDS];
     size_t pending_bytes;           /* memory of the pending resources */
+    unsigned holding_places;        /* that calls in flight have taken for a holding. Their owner counts them */
     struct session_waiter *waiters; /* until the client has read more */
     struct job releasing;           /* after the handle is closed */
     struct timer linger;            /* SESSION_LINGERING: its end */

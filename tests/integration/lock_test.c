@@ -412,6 +412,55 @@ START_TEST(an_owner_comes_back_to_its_lock)
 }
 END_TEST
 
+START_TEST(an_owner_does_not_wait_behind_others_for_its_own_lock)
+{
+    struct client *owner = client_open(&shared_daemon), *waiting = client_open(&shared_daemon);
+    const char *bucket = client_new_bucket(owner, NULL);
+    const char *acquire_it = "['%s', 'job', {'owner': 'owner-0001', 'wait': %u}]";
+
+    uint64_t token = number_at(&client_call(owner, "lock.acquire", acquire_it, bucket, 0)->result, "token");
+    uint32_t sent = client_send(waiting, "lock.acquire", "['%s', 'job', {'wait': 1000}]", bucket);
+    wait_for_stat(owner, "locks.waiting", 1);
+    client_close(owner);
+    owner = client_open(&shared_daemon);
+    ck_assert_uint_eq(number_at(&client_call(owner, "lock.acquire", acquire_it, bucket, 0)->result, "token"), token);
+    ck_assert(!client_has(waiting, sent));
+    assert_ok(client_call(owner, "lock.release", "['%s', 'job', %llu]", bucket, (unsigned long long)token));
+    wait_for_token(waiting, sent);
+}
+END_TEST
+
+START_TEST(a_release_ends_with_its_timeout)
+{
+    nats_server_start(&server, NULL);
+    daemon_start(&daemon_of_test, nats_server_section(&server), "locks:\n  lease_ttl: 60\n");
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, NULL);
+    uint64_t token = acquire(client, bucket, "job");
+
+    nats_server_freeze(&server);
+    const struct answer *answer =
+        client_call(client, "lock.release", "['%s', 'job', %llu, {'timeout': 0.5}]", bucket, (unsigned long long)token);
+    assert_code(answer, "deadline_exceeded");
+    ck_assert_str_eq(answer_outcome(answer), "unknown");
+    nats_server_thaw(&server);
+    wait_until_absent(client, bucket, "job");
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
+START_TEST(an_ephemeral_key_that_others_delete_is_lost)
+{
+    struct client *client = client_open(&shared_daemon), *other = client_open(&shared_daemon);
+    const char *bucket = client_new_bucket(client, NULL);
+    uint64_t revision = revision_of(client_call(client, "kv.put", "['%s', 'host', 'x', {'ephemeral': true}]", bucket));
+
+    delete_key(other, bucket, "host");
+    expect_lost(client, "host", revision, "conflict");
+}
+END_TEST
+
 START_TEST(a_killed_daemon_leaves_nothing_but_what_waits_for_its_owner)
 {
     daemon_start(&daemon_of_test, NULL, "locks:\n  lease_ttl: 20\n");
@@ -583,6 +632,7 @@ START_TEST(locks_and_waits_are_limited)
 {
     daemon_start(&daemon_of_test, NULL, "locks:\n  max: 10\n  max_per_session: 4\nlimits:\n  user_percent: 100\n");
     struct client *client = client_open(&daemon_of_test), *other = client_open(&daemon_of_test);
+    struct client *third = client_open(&daemon_of_test);
     const char *bucket = client_new_bucket(client, NULL);
 
     for (unsigned i = 0; i < 4; i++)
@@ -590,11 +640,15 @@ START_TEST(locks_and_waits_are_limited)
     assert_code(client_call(client, "lock.acquire", "['%s', 'job.4']", bucket), "resource_exhausted");
     assert_code(client_call(client, "kv.put", "['%s', 'host', 'x', {'ephemeral': true}]", bucket),
                 "resource_exhausted");
-    for (unsigned i = 0; i < 6; i++)
+    for (unsigned i = 0; i < 4; i++)
         client_send(other, "lock.acquire", "['%s', 'job.0', {'wait': 1000}]", bucket);
-    wait_for_stat(client, "locks.waiting", 6);
     assert_code(client_call(other, "lock.acquire", "['%s', 'job.0', {'wait': 1000}]", bucket), "resource_exhausted");
+    for (unsigned i = 0; i < 2; i++)
+        client_send(third, "lock.acquire", "['%s', 'job.0', {'wait': 1000}]", bucket);
+    wait_for_stat(client, "locks.waiting", 6);
+    assert_code(client_call(third, "lock.acquire", "['%s', 'job.0', {'wait': 1000}]", bucket), "resource_exhausted");
     client_close(other);
+    client_close(third);
     wait_for_stat(client, "locks.waiting", 0);
     other = client_open(&daemon_of_test);
     assert_ok(client_call(other, "lock.acquire", "['%s', 'job.4']", bucket));
@@ -625,6 +679,9 @@ Suite *lock_suite(void)
     tcase_add_test(shared, whoever_changes_the_key_breaks_the_lock);
     tcase_add_test(shared, the_end_of_the_bucket_is_the_end_of_its_locks);
     tcase_add_test(shared, an_owner_comes_back_to_its_lock);
+    tcase_add_test(shared, an_owner_does_not_wait_behind_others_for_its_own_lock);
+    tcase_add_test(shared, an_ephemeral_key_that_others_delete_is_lost);
+    tcase_add_test(own, a_release_ends_with_its_timeout);
     tcase_add_test(shared, wrong_arguments_are_refused);
     tcase_add_test(own, a_lease_that_cannot_be_renewed_is_lost_in_time);
     tcase_add_test(own, a_killed_daemon_leaves_nothing_but_what_waits_for_its_owner);

@@ -75,13 +75,15 @@ static void holding_tell_lost(struct holding *holding, const struct error *error
 static void holding_finish(struct holding *holding, uint64_t marker_revision);
 
 /* Somebody has changed the key since: the holding has no more to do with it. */
-static void holding_give_up(struct holding *holding, uint64_t revision, const char *what)
+static void holding_give_up(struct holding *holding, uint64_t revision, bool is_overwritten)
 {
     struct error error;
 
-    error_set(&error, ERROR_CONFLICT, "the key was %s, at revision %" PRIu64, what, revision);
+    error_set(&error, ERROR_CONFLICT, "the key was %s, at revision %" PRIu64, is_overwritten ? "written" : "deleted",
+              revision);
     error.has_revision = true;
     error.revision = revision;
+    holding->is_overwritten = is_overwritten;
     if (holding->kind == HOLDING_LOCK && holding->lost != NULL)
         holding_room(holding)->counts.lost++;
     if (holding->state == HOLDING_HELD)
@@ -96,7 +98,7 @@ static void holding_replace(struct holding *holding, uint64_t revision)
 {
     holding_leave_table(holding);
     if (holding->state != HOLDING_ENDING)
-        holding_give_up(holding, revision, "written again");
+        holding_give_up(holding, revision, true);
 }
 
 static struct holding *holding_new(struct lease *lease, enum holding_kind kind, const char *key, uint64_t revision,
@@ -264,7 +266,9 @@ static void holding_start_some(struct lease_bucket *in)
 {
     if (in->store->leases->is_ended)
         return;
-    while (in->deletions != NULL && in->deleting < DELETING_MAX) {
+    /* One that fails at once gets in line again. */
+    for (unsigned started = 0; started < DELETING_MAX && in->deletions != NULL && in->deleting < DELETING_MAX;
+         started++) {
         struct holding *holding = in->deletions;
         if (!arena_init(&holding->arena, ARENA_BYTES))
             return;
@@ -393,6 +397,8 @@ void holding_attach(struct holding *holding, holding_lost_fn *lost, void *arg)
 
 void holding_leave(struct holding *holding)
 {
+    if (holding->state == HOLDING_ORPHANED)
+        return; /* its owner came back, and has left again before it got the holding */
     if (holding->owner[0] != '\0' && holding->lease->state == LEASE_ALIVE) {
         holding_count(holding, -1);
         holding_orphan(holding);
@@ -422,7 +428,7 @@ void holding_note_entry(struct lease_bucket *in, const struct kv_entry *entry)
     struct holding *holding = holding_find(in, entry->key);
 
     if (holding != NULL && holding->state != HOLDING_ENDING && entry->revision > holding->revision)
-        holding_give_up(holding, entry->revision, entry->operation == KV_PUT ? "written" : "deleted");
+        holding_give_up(holding, entry->revision, entry->operation == KV_PUT);
 }
 
 bool holding_lose_some(struct lease *lease, const struct error *error)

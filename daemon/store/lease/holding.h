@@ -45,6 +45,7 @@ struct holding {
     struct holding_release *releases;                /* those who wait for the deletion */
     struct holding *next_in_line, *previous_in_line; /* of deletions; previous_in_line is NULL: it is not in it */
     struct arena arena;                              /* of the deletion that is in progress */
+    bool is_overwritten;                             /* it is lost because somebody has written the key */
     unsigned looks;                                  /* at a key that was in doubt */
     char key[];
 };

@@ -54,6 +54,8 @@ static void lease_bucket_on_ended(struct local_copy_listener *listener)
     lease_bucket_on_doubt(listener);
 }
 
+static void lease_bucket_start_tick(struct lease_bucket *in);
+
 static void on_lease_listed(void *arg, const struct kv_entry *entry)
 {
     struct lease_bucket *in = arg;
@@ -100,6 +102,8 @@ void lease_bucket_listen(struct lease_bucket *in)
 {
     struct error ignored; /* too many buckets are followed: the lock's key is looked at from time to time */
 
+    if (!in->was_opened)
+        lease_bucket_start_tick(in);
     in->was_opened = true;
     if (in->listener.copy != NULL || in->store->leases->is_ended)
         return;
@@ -124,9 +128,11 @@ static void on_lease_bucket_tick(struct timer *timer);
 static void lease_bucket_start_tick(struct lease_bucket *in)
 {
     struct store *store = in->store;
+    uint64_t ttl_ms = store->conf->locks.lease_ttl_ms;
 
-    timer_start(store->timers, &in->tick, uv_now(store->loop) + store->conf->locks.lease_ttl_ms / TICKS_PER_TTL,
-                on_lease_bucket_tick);
+    if (in->lease != NULL && in->lease->ttl_ms < ttl_ms) /* of the last run, when the setting was shorter */
+        ttl_ms = in->lease->ttl_ms;
+    timer_start(store->timers, &in->tick, uv_now(store->loop) + ttl_ms / TICKS_PER_TTL, on_lease_bucket_tick);
 }
 
 static void on_lease_bucket_tick(struct timer *timer)

@@ -158,6 +158,10 @@ static void lock_listen(struct lock_wait *wait, uint64_t ms)
     uint64_t now_ms = uv_now(wait->store->loop);
     uint64_t poll_ms = lock_poll_ms(wait);
 
+    if (wait->store->leases->is_draining) {
+        lock_fail(wait, ERROR_UNAVAILABLE, "the daemon shuts down; acquire the lock again");
+        return;
+    }
     if (now_ms >= wait->until_ms || !wait->is_wanted(wait->arg)) {
         lock_fail_locked(wait);
         return;
@@ -246,6 +250,31 @@ static bool lock_know_holder(struct lock_wait *wait, const struct holding *holdi
     return true;
 }
 
+/* Return whether the holding is that of the wait's owner. */
+static bool lock_is_owners(const struct lock_wait *wait, const struct holding *holding)
+{
+    return holding->state != HOLDING_ENDING && wait->owner != NULL && holding->owner[0] != '\0' &&
+           strcmp(holding->owner, wait->owner) == 0 && lease_valid_for_ms(holding->lease) > 0;
+}
+
+/* If the owner of a holding waits behind others for its own lock, let it try first. Return whether it does. */
+static bool lock_prefer_owner(struct lock_wait *first, const struct holding *holding)
+{
+    struct lock *lock = first->lock;
+    struct lock_wait *wait;
+
+    DL_FOREACH2(lock->line, wait, next)
+    {
+        if (wait != first && wait->step == LOCK_IN_LINE && lock_is_owners(wait, holding)) {
+            DL_DELETE2(lock->line, wait, previous, next);
+            DL_PREPEND2(lock->line, wait, previous, next);
+            lock_schedule(lock);
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Return whether a session of this daemon holds the lock, or held it a moment ago; the wait goes on, or is over. */
 static bool lock_is_held_here(struct lock_wait *wait)
 {
@@ -253,10 +282,10 @@ static bool lock_is_held_here(struct lock_wait *wait)
 
     if (holding == NULL)
         return false;
-    bool is_owners = holding->state != HOLDING_ENDING && wait->owner != NULL && holding->owner[0] != '\0' &&
-                     strcmp(holding->owner, wait->owner) == 0 && lease_valid_for_ms(holding->lease) > 0;
-    if (is_owners) {
+    if (lock_is_owners(wait, holding)) {
         lock_finish(wait, holding, NULL);
+    } else if (lock_prefer_owner(wait, holding)) {
+        lock_listen(wait, UINT64_MAX);
     } else if (holding->state == HOLDING_ENDING) {
         lock_await_deletion(wait);
     } else if (!lock_know_holder(wait, holding)) {
@@ -497,7 +526,11 @@ void lock_acquire(struct store *store, struct arena *arena, struct lock_wait *wa
     }
     arena_begin_task(arena, &wait->task, lock_cancel);
     wait->task.is_unsent = lock_is_unsent;
-    DL_APPEND2(wait->lock->line, wait, previous, next);
+    const struct holding *holding = holding_find(in, wait->name);
+    if (holding != NULL && lock_is_owners(wait, holding)) /* it need not wait for itself */
+        DL_PREPEND2(wait->lock->line, wait, previous, next);
+    else
+        DL_APPEND2(wait->lock->line, wait, previous, next);
     store->leases->counts.waiting++;
     wait->step = LOCK_IN_LINE;
     if (wait->lock->line == wait)
