@@ -1,7 +1,7 @@
 /*
  * Elects a leader: leader [NAME [PIECES]]. Of all processes that run it, on all hosts of a cluster, one at a time does
- * the work, until it has done its pieces. Start several, end one with Ctrl-C or stop it with Ctrl-Z, and see another
- * one lead. Before: kvctl add demo
+ * the work, until it has done its pieces. Start several, end one with Ctrl-C, and see another one lead. One that is
+ * stopped (Ctrl-Z) stays the leader as long as its connection is open. Before: kvctl add demo
  */
 #include <kvstore_lock.h>
 
