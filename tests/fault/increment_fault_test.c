@@ -385,8 +385,13 @@ START_TEST(each_increment_has_a_deadline_of_its_own)
 {
     struct client *client = deployment.client;
 
-    uint32_t in_time = client_send(client, "kv.increment", "['b', 'n', 1]");
-    uint32_t late = client_send(client, "kv.increment", "['b', 'n', 10, {'timeout': 0.5}]");
+    const uint32_t in_time = 1001, late = 1002; /* together, so that they are one write */
+    msgpack_sbuffer both;
+    msgpack_sbuffer_init(&both);
+    pack_request(&both, in_time, "kv.increment", "['b', 'n', 1]");
+    pack_request(&both, late, "kv.increment", "['b', 'n', 10, {'timeout': 0.5}]");
+    client_write(client, both.data, both.size);
+    msgpack_sbuffer_destroy(&both);
     wait_until(proxy_strikes(deployment.proxy) == 1, "the write");
     uint32_t waiting = client_send(client, "kv.increment", "['b', 'n', 1000, {'timeout': 0.5}]");
     const struct answer *answer = client_wait(client, late);

@@ -55,7 +55,7 @@ static const char *lease_subject(void)
 static uint64_t hold(struct client *client)
 {
     uint64_t sent_ns = lock_client_now_ns();
-    const struct answer *answer = client_call(client, "lock.acquire", "['b', 'lock', {'wait': 0}]");
+    const struct answer *answer = client_call(client, "lock.acquire", "['b', 'lock', {'wait': 10}]");
 
     assert_ok(answer);
     return sent_ns + (uint64_t)(double_at(&answer->result, "valid_for") * 1e9);
