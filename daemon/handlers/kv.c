@@ -360,10 +360,6 @@ static void kv_answer_ephemeral(void *arg, struct holding *holding, const struct
 
     if (error != NULL || session_holding_give(call, &ephemeral->place, holding))
         kv_answer_revision(call, revision, error);
-    else if (call->session == NULL)
-        call_drop(call);
-    else
-        call_fail_out_of_memory(call);
 }
 
 /* Write a key that lives as long as the session. */

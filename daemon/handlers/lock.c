@@ -55,10 +55,6 @@ static void lock_answer_acquired(void *arg, struct holding *holding, const struc
     }
     if (session_holding_give(call, &lock->place, holding))
         lock_answer_holding(call, holding);
-    else if (call->session == NULL)
-        call_drop(call);
-    else
-        call_fail_out_of_memory(call);
 }
 
 /* Describe the holder if it has not said anything of itself: its host, process and program. */
@@ -278,5 +274,5 @@ void handle_lock_release(struct call *call)
     arena_begin_task(&call->arena, &lock->task, lock_cancel_release);
     timer_start(call_store(call)->timers, &lock->timer, call->deadline_ms, on_lock_release_timeout);
     session_holding_remove(holding);
-    holding_end(holding, &lock->release, lock_answer_released, lock);
+    holding_release(holding, &lock->release, lock_answer_released, lock);
 }

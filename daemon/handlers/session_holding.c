@@ -28,12 +28,6 @@ static void session_holding_give_back(struct arena_task *task)
     usage_subtract(call->dispatcher->usage, call->user, USAGE_LOCKS, 1);
 }
 
-static bool session_holding_place_is_unsent(const struct arena_task *task)
-{
-    (void)task;
-    return true;
-}
-
 bool session_holding_take_place(struct call *call, struct session_holding_place *place)
 {
     unsigned count = session_count(call->session, SESSION_HOLDING) + call->session->holding_places;
@@ -55,7 +49,7 @@ bool session_holding_take_place(struct call *call, struct session_holding_place 
     call->session->holding_places++;
     place->call = call;
     arena_begin_task(&call->arena, &place->task, session_holding_give_back);
-    place->task.is_unsent = session_holding_place_is_unsent;
+    place->task.is_unsent = arena_task_sends_nothing;
     return true;
 }
 
@@ -124,6 +118,10 @@ bool session_holding_give(struct call *call, struct session_holding_place *place
     if (held == NULL) {
         if (holding->lost == NULL) /* otherwise another session of the owner has it */
             holding_leave(holding);
+        if (call->session == NULL)
+            call_drop(call);
+        else
+            call_fail_out_of_memory(call);
         return false;
     }
     arena_end_task(&place->task);
@@ -170,7 +168,7 @@ static void session_holdings_reload_session(struct dispatcher *dispatcher, struc
         error_set(&error, ERROR_PERMISSION_DENIED,
                   "the access rules have changed and no longer allow to write to this bucket");
         session_holding_on_lost(held, &error);
-        holding_discard(holding);
+        holding_end(holding);
     }
 }
 

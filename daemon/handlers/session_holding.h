@@ -22,7 +22,7 @@ bool session_holding_take_place(struct call *call, struct session_holding_place 
 
 /*
  * Give the holding to the call's session, together with the place. If the session has ended, or memory runs out, the
- * key is deleted, or left to its owner. Return false if so; the call is not answered.
+ * key is deleted, or left to its owner. Return false if so: the call is answered.
  */
 bool session_holding_give(struct call *call, struct session_holding_place *place, struct holding *holding);
 

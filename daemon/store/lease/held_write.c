@@ -45,12 +45,11 @@ static void held_write_finish(struct held_write *held, struct holding *holding, 
 /* The write is stored, but nobody vouches for its lease now, or there is no memory for the holding. */
 static void held_write_take_back(struct held_write *held, uint64_t revision, struct error *error)
 {
-    struct holding *holding =
-        holding_add(held->lease, held->kind, held->operation.key, revision, held->owner, NULL, NULL);
+    struct holding *holding = holding_add(held->lease, held->kind, held->operation.key, revision, held->owner);
 
     error->outcome = ERROR_OUTCOME_NONE;
     if (holding != NULL)
-        holding_discard(holding);
+        holding_end(holding);
     else
         held->lease->needs_scan = true;
 }
@@ -71,8 +70,7 @@ static void on_held_write_done(void *arg, uint64_t revision, const struct error 
     if (lease_valid_for_ms(held->lease) == 0)
         error_set(&failed, ERROR_UNAVAILABLE,
                   "the lease of this daemon was lost before the write was acknowledged; the key is being deleted");
-    else if ((holding = holding_add(held->lease, held->kind, held->operation.key, revision, held->owner, NULL, NULL)) ==
-             NULL)
+    else if ((holding = holding_add(held->lease, held->kind, held->operation.key, revision, held->owner)) == NULL)
         error_set(&failed, ERROR_RESOURCE_EXHAUSTED, "out of memory");
     if (holding == NULL)
         held_write_take_back(held, revision, &failed);
@@ -100,13 +98,6 @@ static void on_held_write_lease(void *arg, struct lease *lease, const struct err
     write_start(held->in->store, held->arena, write);
 }
 
-/* If the write was sent, its call is not dropped: see is_unsent of the write's own task. */
-static bool held_write_is_unsent(const struct arena_task *task)
-{
-    (void)task;
-    return true;
-}
-
 static void held_write_cancel(struct arena_task *task)
 {
     struct held_write *held = ARENA_TASK_OWNER(task, struct held_write, task);
@@ -124,6 +115,6 @@ void held_write_start(struct arena *arena, struct held_write *held)
     held->arena = arena;
     held->lease = NULL;
     arena_begin_task(arena, &held->task, held_write_cancel);
-    held->task.is_unsent = held_write_is_unsent;
+    held->task.is_unsent = arena_task_sends_nothing; /* its write is a task of the arena, too */
     lease_obtain(held->in, &held->wait, held->deadline_ms, on_held_write_lease, held);
 }

@@ -293,7 +293,7 @@ static void holding_get_in_line(struct holding *holding)
         DL_APPEND2(holding->lease->in->deletions, holding, previous_in_line, next_in_line);
 }
 
-static void holding_begin_ending(struct holding *holding)
+void holding_end(struct holding *holding)
 {
     struct lease_bucket *in = holding->lease->in;
 
@@ -318,15 +318,13 @@ bool holding_is_idle(const struct lease_bucket *in)
 /* --- Making one ------------------------------------------------------------------------------------ */
 
 struct holding *holding_add(struct lease *lease, enum holding_kind kind, const char *key, uint64_t revision,
-                            const char *owner, holding_lost_fn *lost, void *arg)
+                            const char *owner)
 {
     struct holding *holding = holding_new(lease, kind, key, revision, owner);
 
     if (holding == NULL)
         return NULL;
     holding->state = HOLDING_HELD;
-    holding->lost = lost;
-    holding->arg = arg;
     holding_count(holding, 1);
     return holding;
 }
@@ -342,7 +340,7 @@ void holding_note_value(struct holding *holding, const char *value, size_t bytes
 
 static void on_holding_orphaned_too_long(struct timer *timer)
 {
-    holding_begin_ending((struct holding *)((char *)timer - offsetof(struct holding, orphan_timer)));
+    holding_end((struct holding *)((char *)timer - offsetof(struct holding, orphan_timer)));
 }
 
 static void holding_orphan(struct holding *holding)
@@ -403,22 +401,17 @@ void holding_leave(struct holding *holding)
         holding_count(holding, -1);
         holding_orphan(holding);
     } else {
-        holding_begin_ending(holding);
+        holding_end(holding);
     }
 }
 
-void holding_discard(struct holding *holding)
-{
-    holding_begin_ending(holding);
-}
-
-void holding_end(struct holding *holding, struct holding_release *release, void (*done)(void *arg), void *arg)
+void holding_release(struct holding *holding, struct holding_release *release, void (*done)(void *arg), void *arg)
 {
     release->holding = holding;
     release->done = done;
     release->arg = arg;
     DL_APPEND2(holding->releases, release, previous, next);
-    holding_begin_ending(holding);
+    holding_end(holding);
 }
 
 /* --- Loss ------------------------------------------------------------------------------------------ */

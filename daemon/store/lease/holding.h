@@ -61,9 +61,12 @@ struct holding_release {
 /* Return the holding of a key; NULL: this daemon has none. */
 struct holding *holding_find(const struct lease_bucket *in, const char *key);
 
-/* Make a holding of a key that was written with the lease. It replaces an earlier one. NULL: out of memory. */
+/*
+ * Make a holding of a key that was written with the lease, for a session that attaches itself. It replaces an earlier
+ * one. NULL: out of memory.
+ */
 struct holding *holding_add(struct lease *lease, enum holding_kind kind, const char *key, uint64_t revision,
-                            const char *owner, holding_lost_fn *lost, void *arg);
+                            const char *owner);
 
 /* Note the value of a lock, so that others learn from memory who holds it. */
 void holding_note_value(struct holding *holding, const char *value, size_t bytes);
@@ -74,17 +77,18 @@ void holding_add_found(struct lease *lease, const struct kv_entry *entry, bool a
 /* A write of the key has ended, and it is not known whether the key names the lease: find out, and delete it then. */
 void holding_add_doubtful(struct lease *lease, const char *key);
 
-/* The owner has come back, in another session. The former session has lost it, and is notified. */
+/* A session has the holding from now on. If the owner has come back in it, the former session is notified of the loss.
+ */
 void holding_attach(struct holding *holding, holding_lost_fn *lost, void *arg);
 
 /* The session has ended: the key is deleted, or waits for its owner. lost is no longer called. */
 void holding_leave(struct holding *holding);
 
 /* Delete the key, whoever owns it. lost is no longer called. */
-void holding_discard(struct holding *holding);
+void holding_end(struct holding *holding);
 
 /* The same, and call done when the key is gone. */
-void holding_end(struct holding *holding, struct holding_release *release, void (*done)(void *arg), void *arg);
+void holding_release(struct holding *holding, struct holding_release *release, void (*done)(void *arg), void *arg);
 void holding_cancel_release(struct holding_release *release);
 
 /* A change of the bucket was delivered. */

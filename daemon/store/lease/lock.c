@@ -302,8 +302,7 @@ static void lock_meet_own(struct lock_wait *wait, struct lease *lease, const str
     const char *owner = lease_text_owner_of(entry);
     bool is_valid = lease_valid_for_ms(lease) > 0;
     bool is_owners = is_valid && owner != NULL && wait->owner != NULL && strcmp(owner, wait->owner) == 0;
-    struct holding *holding =
-        is_owners ? holding_add(lease, HOLDING_LOCK, wait->name, entry->revision, owner, NULL, NULL) : NULL;
+    struct holding *holding = is_owners ? holding_add(lease, HOLDING_LOCK, wait->name, entry->revision, owner) : NULL;
 
     if (holding != NULL) {
         lock_finish(wait, holding, NULL);
