@@ -2,7 +2,6 @@
 
 #include "daemon/base/log.h"
 #include "daemon/store/lease/lease.h"
-#include "daemon/store/read/get.h"
 #include "daemon/store/write/write.h"
 
 #include <inttypes.h>
@@ -165,21 +164,13 @@ static void foreign_lease_fail(struct foreign_lease *lease)
 
 static void foreign_lease_read(struct foreign_lease *lease)
 {
-    struct store *store = lease->in->store;
-    struct get *get = arena_zalloc(&lease->arena, sizeof(*get));
+    uint64_t deadline_ms = uv_now(lease->in->store->loop) + ASKING_MS;
 
-    if (get == NULL) {
-        foreign_lease_fail(lease);
-        return;
-    }
-    get->bucket_name = lease->in->name;
-    get->key = lease->key;
-    get->consistency = READ_LEADER;
-    get->deadline_ms = uv_now(store->loop) + ASKING_MS;
-    get->done = on_foreign_lease_read;
-    get->arg = lease;
     lease->is_asking = true;
-    get_start(store, &lease->arena, get);
+    if (lease_bucket_read(lease->in, &lease->arena, lease->key, deadline_ms, on_foreign_lease_read, lease))
+        return;
+    lease->is_asking = false;
+    foreign_lease_fail(lease);
 }
 
 /* --- Declaring dead -------------------------------------------------------------------------------- */

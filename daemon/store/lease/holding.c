@@ -3,7 +3,6 @@
 #include "daemon/store/lease/held_write.h"
 #include "daemon/store/lease/leases.h"
 #include "daemon/store/lease/lock.h"
-#include "daemon/store/read/get.h"
 #include "daemon/store/write/write.h"
 
 #include <inttypes.h>
@@ -178,10 +177,8 @@ static void on_holding_deleted(void *arg, uint64_t revision, const struct error 
 {
     struct holding *holding = arg;
     struct lease_bucket *in = holding->lease->in;
-    bool is_over = error == NULL || error->code == ERROR_CONFLICT || error->code == ERROR_BUCKET_NOT_FOUND ||
-                   error->code == ERROR_PERMISSION_DENIED || error->code == ERROR_UNSUPPORTED;
 
-    if (!is_over) {
+    if (!lease_bucket_deletion_is_over(error)) {
         holding_try_again(holding);
         return;
     }
@@ -246,19 +243,10 @@ static void on_holding_looked(void *arg, const struct kv_entry *entry, const str
 
 static bool holding_look(struct holding *holding)
 {
-    struct store *store = holding->lease->in->store;
-    struct get *get = arena_zalloc(&holding->arena, sizeof(*get));
+    struct lease_bucket *in = holding->lease->in;
 
-    if (get == NULL)
-        return false;
-    get->bucket_name = holding->lease->in->name;
-    get->key = holding->key;
-    get->consistency = READ_LEADER;
-    get->deadline_ms = uv_now(store->loop) + DELETION_MS;
-    get->done = on_holding_looked;
-    get->arg = holding;
-    get_start(store, &holding->arena, get);
-    return true;
+    return lease_bucket_read(in, &holding->arena, holding->key, uv_now(in->store->loop) + DELETION_MS,
+                             on_holding_looked, holding);
 }
 
 /* Start deletions, as many as may be in progress. Those that fail get in line again, and wait for the next tick. */

@@ -190,6 +190,29 @@ struct lease_bucket *lease_bucket_obtain(struct store *store, const char *bucket
     return in;
 }
 
+bool lease_bucket_read(struct lease_bucket *in, struct arena *arena, const char *key, uint64_t deadline_ms,
+                       get_done_fn *done, void *arg)
+{
+    struct get *get = arena_zalloc(arena, sizeof(*get));
+
+    if (get == NULL)
+        return false;
+    get->bucket_name = in->name;
+    get->key = key;
+    get->consistency = READ_LEADER;
+    get->deadline_ms = deadline_ms;
+    get->done = done;
+    get->arg = arg;
+    get_start(in->store, arena, get);
+    return true;
+}
+
+bool lease_bucket_deletion_is_over(const struct error *error)
+{
+    return error == NULL || error->code == ERROR_CONFLICT || error->code == ERROR_BUCKET_NOT_FOUND ||
+           error->code == ERROR_PERMISSION_DENIED || error->code == ERROR_UNSUPPORTED;
+}
+
 void lease_bucket_free(struct lease_bucket *in)
 {
     timer_stop(in->store->timers, &in->tick);

@@ -16,6 +16,7 @@
 #include "daemon/store/context.h"
 #include "daemon/store/follow/local_copy.h"
 #include "daemon/store/observe.h"
+#include "daemon/store/read/get.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -76,6 +77,16 @@ void lease_bucket_listen(struct lease_bucket *in);
 
 /* Keep the state for a while. */
 void lease_bucket_note_use(struct lease_bucket *in);
+
+/* Read the last message of a key from the stream's leader; a marker is an absent key. False: out of memory. */
+bool lease_bucket_read(struct lease_bucket *in, struct arena *arena, const char *key, uint64_t deadline_ms,
+                       get_done_fn *done, void *arg);
+
+/*
+ * Return whether a deletion of a key, on the condition that it is at a revision, is not to be tried again: it is done,
+ * the key has changed, or it cannot be deleted.
+ */
+bool lease_bucket_deletion_is_over(const struct error *error);
 
 /* End the bucket's business at once, when the daemon ends. Nothing is deleted. */
 void lease_bucket_free(struct lease_bucket *in);

@@ -45,8 +45,7 @@ static void on_lease_purged(void *arg, uint64_t revision, const struct error *er
 
     (void)revision;
     lease->work = LEASE_IDLE;
-    if (error == NULL || error->code == ERROR_CONFLICT || error->code == ERROR_BUCKET_NOT_FOUND ||
-        error->code == ERROR_PERMISSION_DENIED || error->code == ERROR_UNSUPPORTED) {
+    if (lease_bucket_deletion_is_over(error)) {
         lease_end_finish(lease);
         return;
     }

@@ -41,19 +41,11 @@ bool lease_key_write(struct lease *lease, enum kv_operation kind, enum operation
 
 bool lease_key_read(struct lease *lease, uint64_t deadline_ms, get_done_fn *done)
 {
-    struct get *get = arena_zalloc(&lease->arena, sizeof(*get));
-
-    if (get == NULL)
-        return false;
-    get->bucket_name = lease->in->name;
-    get->key = lease->key;
-    get->consistency = READ_LEADER;
-    get->deadline_ms = deadline_ms;
-    get->done = done;
-    get->arg = lease;
     lease->work = LEASE_READING;
-    get_start(lease->in->store, &lease->arena, get);
-    return true;
+    if (lease_bucket_read(lease->in, &lease->arena, lease->key, deadline_ms, done, lease))
+        return true;
+    lease->work = LEASE_IDLE;
+    return false;
 }
 
 bool lease_key_is_own(const struct lease *lease, const struct kv_entry *entry, struct lease_text *text)
