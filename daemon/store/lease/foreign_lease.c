@@ -73,15 +73,16 @@ void foreign_lease_cancel_wait(struct foreign_lease_wait *wait)
 
 static void foreign_lease_answer(struct foreign_lease *lease, const struct error *error)
 {
-    struct foreign_lease_wait *waits = lease->waits;
+    const struct foreign_lease_wait *each;
+    unsigned count;
     uint64_t now_ms = store_boot_ms(), expires_ms = foreign_lease_expires_ms(lease);
     uint64_t left_ms = expires_ms > now_ms ? expires_ms - now_ms : lease->ttl_ms / RETRY_AFTER;
 
-    lease->waits = NULL;
-    while (waits != NULL) {
-        struct foreign_lease_wait *wait = waits;
-        DL_DELETE2(waits, wait, previous, next);
-        wait->lease = NULL;
+    /* Those who ask again from within wait behind the others, for another answer. Any may also leave meanwhile. */
+    DL_COUNT2(lease->waits, each, count, next);
+    for (; count > 0 && lease->waits != NULL; count--) {
+        struct foreign_lease_wait *wait = lease->waits;
+        foreign_lease_cancel_wait(wait);
         wait->answered(wait->arg, lease->state == FOREIGN_LEASE_DEAD, left_ms, error);
     }
 }

@@ -392,11 +392,36 @@ static void on_lease_noted(void *arg)
         lease_fail_out_of_memory(lease);
 }
 
+static void lease_open(struct lease *lease);
+
+/* Those who wait for a lease that cannot be adopted wait for a new one. */
+static void lease_replace(struct lease *lease)
+{
+    struct lease_wait *wait;
+    struct error error;
+
+    if (lease->waits == NULL)
+        return;
+    struct lease *replacement = lease_new(lease->in, NULL);
+    if (replacement == NULL) {
+        error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        lease_answer_waits(lease, &error);
+        return;
+    }
+    replacement->waits = lease->waits;
+    lease->waits = NULL;
+    DL_FOREACH2(replacement->waits, wait, next)
+    {
+        wait->lease = replacement;
+    }
+    lease->in->lease = replacement;
+    lease_open(replacement);
+}
+
 /* The lease of the last run is adopted if it is alive. Otherwise its keys are deleted. */
 static void on_adopted_lease_read(void *arg, const struct kv_entry *entry, const struct error *error)
 {
     struct lease *lease = arg;
-    struct lease_bucket *in = lease->in;
     struct lease_text text;
 
     lease->work = LEASE_IDLE;
@@ -414,17 +439,8 @@ static void on_adopted_lease_read(void *arg, const struct kv_entry *entry, const
             lease_fail_out_of_memory(lease);
         return;
     }
-    /* It is dead: others may have its locks by now. Those who wait get another lease. */
-    struct lease_wait *waits = lease->waits;
-    lease->waits = NULL;
-    lease_end_begin(lease);
-    while (waits != NULL) {
-        struct lease_wait *wait = waits;
-        DL_DELETE2(waits, wait, previous, next);
-        wait->lease = NULL;
-        timer_stop(in->store->timers, &wait->timer);
-        lease_obtain(in, wait, lease_opening_deadline_ms(lease), wait->ready, wait->arg);
-    }
+    lease_end_begin(lease); /* it is dead: others may have its locks by now */
+    lease_replace(lease);
 }
 
 static void on_lease_bucket(void *arg, struct bucket *bucket, const struct error *error)
