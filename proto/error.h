@@ -75,6 +75,14 @@ static inline void error_set_default_outcome(struct error *error)
         error->outcome = ERROR_OUTCOME_NONE;
 }
 
+/* The same for a repeated call that has not found out what became of the earlier one: that may have written. */
+static inline void error_set_default_outcome_of_repeated(struct error *error)
+{
+    if (error->outcome == ERROR_OUTCOME_ABSENT && error->code != ERROR_INVALID_ARGUMENT)
+        error->outcome = ERROR_OUTCOME_UNKNOWN;
+    error_set_default_outcome(error);
+}
+
 /* Pack the error as the map of the protocol. */
 void error_pack(const struct error *error, msgpack_packer *packer);
 

@@ -302,13 +302,13 @@ bool call_end_result_with(struct call *call, msgpack_sbuffer *rest)
  */
 static void call_set_default_outcome(const struct call *call, struct error *error)
 {
-    const msgpack_object *first_sent = call->method != NULL ? option_find(call, "first_sent") : NULL;
-    bool is_repeated = first_sent != NULL && first_sent->type == MSGPACK_OBJECT_POSITIVE_INTEGER &&
-                       first_sent->via.u64 > 0 && error->code != ERROR_INVALID_ARGUMENT;
+    const msgpack_object *option = call->method != NULL ? option_find(call, "first_sent") : NULL;
+    uint64_t first_sent_us;
 
-    if (is_repeated && error->outcome == ERROR_OUTCOME_ABSENT)
-        error->outcome = ERROR_OUTCOME_UNKNOWN;
-    error_set_default_outcome(error);
+    if (option != NULL && argument_to_uint64(option, &first_sent_us) && first_sent_us > 0)
+        error_set_default_outcome_of_repeated(error);
+    else
+        error_set_default_outcome(error);
 }
 
 void call_fail(struct call *call, const struct error *error)

@@ -84,10 +84,10 @@ enum journal_finding journal_begin(struct journal *journal, struct journal_call 
  */
 static inline void journal_set_default_outcome(const struct journal_call *call, struct error *error)
 {
-    bool is_unknown = call->first_sent_us != 0 && !call->was_asked && error->code != ERROR_INVALID_ARGUMENT;
-
-    if (error->outcome == ERROR_OUTCOME_ABSENT)
-        error->outcome = is_unknown ? ERROR_OUTCOME_UNKNOWN : ERROR_OUTCOME_NONE;
+    if (call->first_sent_us != 0 && !call->was_asked)
+        error_set_default_outcome_of_repeated(error);
+    else
+        error_set_default_outcome(error);
 }
 
 /* A copy is about to be sent. */
