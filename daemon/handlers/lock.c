@@ -37,9 +37,9 @@ static void lock_answer_holding(struct call *call, const struct holding *holding
     call_end_result(call);
 }
 
-static bool lock_has_client(void *arg)
+static bool lock_is_wanted(void *arg)
 {
-    return ((const struct lock_call *)arg)->call->session != NULL;
+    return call_is_wanted(((const struct lock_call *)arg)->call);
 }
 
 static void lock_answer_acquired(void *arg, struct holding *holding, const struct error *error)
@@ -183,7 +183,7 @@ void handle_lock_acquire(struct call *call)
     lock->call = call;
     wait->bucket_name = call->bucket;
     wait->deadline_ms = call->deadline_ms;
-    wait->is_wanted = lock_has_client;
+    wait->is_wanted = lock_is_wanted;
     wait->done = lock_answer_acquired;
     wait->arg = lock;
     if (wait->until_ms > uv_now(call->dispatcher->loop)) /* others count for the session's backpressure */
