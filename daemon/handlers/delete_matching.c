@@ -1,5 +1,6 @@
 #include "daemon/handlers/delete_matching.h"
 
+#include "daemon/handlers/kv_arguments.h"
 #include "daemon/handlers/service.h"
 #include "daemon/rpc/dispatch.h"
 #include "daemon/rpc/options.h"
@@ -22,8 +23,6 @@ static void delete_matching_answer(void *arg, uint64_t count, const struct error
 /* False: the call is answered. */
 static bool delete_matching_read_filter(struct call *call, const char **filter)
 {
-    if (!option_string(call, "filter", filter))
-        return false;
     if (call->argument_count > 1) {
         call_fail_with(call, ERROR_INVALID_ARGUMENT, "keys and filter exclude each other");
         return false;
@@ -33,11 +32,7 @@ static bool delete_matching_read_filter(struct call *call, const char **filter)
                        "id and filter exclude each other: a second call deletes what matches then");
         return false;
     }
-    const char *wrong = kv_check_filter(*filter, strlen(*filter));
-    if (wrong == NULL)
-        return true;
-    call_fail_with(call, ERROR_INVALID_ARGUMENT, "filter \"%.64s\": %s", *filter, wrong);
-    return false;
+    return kv_option_filter(call, filter);
 }
 
 void delete_matching_start(struct call *call, enum kv_operation kind)

@@ -275,17 +275,12 @@ void handle_kv_keys(struct call *call)
     listing->call = call;
     struct cached_read_keys *read = &listing->read;
     struct scan_keys *keys = &read->keys;
-    if (!option_string(call, "filter", &keys->filter) || !option_string(call, "after", &keys->after) ||
+    if (!kv_option_filter(call, &keys->filter) || !option_string(call, "after", &keys->after) ||
         !option_integer(call, "limit", 1, 1000000000, 0, &limit) || !kv_option_consistency(call, &consistency))
         return;
     if (consistency == READ_LEADER) {
         call_fail_with(call, ERROR_INVALID_ARGUMENT,
                        "consistency of kv.keys must be \"direct\" or \"cached\", not \"leader\"");
-        return;
-    }
-    const char *wrong = keys->filter != NULL ? kv_check_filter(keys->filter, strlen(keys->filter)) : NULL;
-    if (wrong != NULL) {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "filter \"%.64s\": %s", keys->filter, wrong);
         return;
     }
     keys->bucket_name = call->bucket;

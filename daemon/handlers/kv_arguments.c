@@ -127,6 +127,16 @@ bool kv_option_ttl(struct call *call, int64_t *ttl_s)
     return option_integer(call, "ttl", 1, BUCKET_TTL_MAX_S, 0, ttl_s);
 }
 
+bool kv_option_filter(struct call *call, const char **filter)
+{
+    if (!option_string(call, "filter", filter))
+        return false;
+    const char *wrong = *filter != NULL ? kv_check_filter(*filter, strlen(*filter)) : NULL;
+    if (wrong != NULL)
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "filter \"%.64s\": %s", *filter, wrong);
+    return wrong == NULL;
+}
+
 bool kv_option_consistency(struct call *call, enum read_consistency *consistency)
 {
     const msgpack_object *option = option_find(call, "consistency");

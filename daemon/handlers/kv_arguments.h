@@ -35,6 +35,9 @@ bool kv_option_ttl(struct call *call, int64_t *ttl_s); /* standard 0: none */
 /* Read the options id and first_sent of a write that may be repeated. */
 bool kv_option_id(struct call *call, struct journal_call *journal);
 
+/* Read the option filter, and check it. standard NULL: all keys */
+bool kv_option_filter(struct call *call, const char **filter);
+
 bool kv_option_consistency(struct call *call, enum read_consistency *consistency);
 bool kv_option_headers(struct call *call, const char *name, const struct message_header **headers, size_t *count);
 
