@@ -75,7 +75,7 @@ static inline void error_set_default_outcome(struct error *error)
         error->outcome = ERROR_OUTCOME_NONE;
 }
 
-/* The same for a repeated call that has not found out what became of the earlier one: that may have written. */
+/* The same for a repeated call that does not know the outcome of the earlier one, which may have written. */
 static inline void error_set_default_outcome_of_repeated(struct error *error)
 {
     if (error->outcome == ERROR_OUTCOME_ABSENT && error->code != ERROR_INVALID_ARGUMENT)
