@@ -146,39 +146,70 @@ void handle_kv_get_json(struct call *call)
     kv_start_get(call, kv_answer_json);
 }
 
-static void kv_answer_history(void *arg, const struct kv_entry *entries, size_t count, const struct error *error)
+/* Each entry is packed when it comes: to pack a history of many large values takes longer than a turn may. */
+struct kv_history_call {
+    struct scan_history history;
+    struct call *call;
+    struct arena_task entries_task;
+    msgpack_sbuffer entries; /* packed */
+};
+
+static void kv_history_free(struct arena_task *task)
 {
-    struct call *call = arg;
+    msgpack_sbuffer_destroy(&ARENA_TASK_OWNER(task, struct kv_history_call, entries_task)->entries);
+}
+
+static void kv_history_restart(void *arg)
+{
+    msgpack_sbuffer_clear(&((struct kv_history_call *)arg)->entries);
+}
+
+static void kv_history_pack(void *arg, const struct kv_entry *entry)
+{
+    struct kv_history_call *history = arg;
+    msgpack_packer packer;
+
+    msgpack_packer_init(&packer, &history->entries, msgpack_sbuffer_write);
+    entry_pack(entry, &packer);
+}
+
+static void kv_history_answer(void *arg, size_t count, const struct error *error)
+{
+    struct kv_history_call *history = arg;
+    struct call *call = history->call;
 
     if (error != NULL) {
         call_fail(call, error);
         return;
     }
-    msgpack_packer *packer = call_begin_result(call);
-    msgpack_pack_array(packer, count);
-    for (size_t i = 0; i < count; i++)
-        entry_pack(&entries[i], packer);
-    call_end_result(call);
+    msgpack_pack_array(call_begin_result(call), count);
+    call_end_result_with(call, &history->entries);
 }
 
 void handle_kv_history(struct call *call)
 {
-    struct scan_history *history = arena_zalloc(&call->arena, sizeof(*history));
+    struct kv_history_call *history = arena_zalloc(&call->arena, sizeof(*history));
+    struct scan_history *scan = &history->history;
 
     if (history == NULL) {
         call_fail_out_of_memory(call);
         return;
     }
-    if (!kv_argument_key(call, 1, &history->key))
+    if (!kv_argument_key(call, 1, &scan->key))
         return;
-    history->bucket_name = call->bucket;
-    history->deadline_ms = call->deadline_ms;
-    history->bytes_max = call->dispatcher->conf->limits.frame_bytes;
-    history->take_memory = call_charge_memory;
-    history->memory_arg = call;
-    history->done = kv_answer_history;
-    history->arg = call;
-    scan_history(call_store(call), &call->arena, history);
+    history->call = call;
+    msgpack_sbuffer_init(&history->entries);
+    arena_begin_task(&call->arena, &history->entries_task, kv_history_free);
+    scan->bucket_name = call->bucket;
+    scan->deadline_ms = call->deadline_ms;
+    scan->bytes_max = call->dispatcher->conf->limits.frame_bytes;
+    scan->take_memory = call_charge_memory;
+    scan->memory_arg = call;
+    scan->restart = kv_history_restart;
+    scan->entry = kv_history_pack;
+    scan->done = kv_history_answer;
+    scan->arg = history;
+    scan_history(call_store(call), &call->arena, scan);
 }
 
 /* --- kv.keys --------------------------------------------------------------------------------------- */

@@ -31,7 +31,7 @@ static void scan_history_finish(struct scan_history *history, const struct error
     if (error == NULL && history->error.code != ERROR_NONE)
         error = &history->error;
     arena_end_task(&history->task);
-    history->done(history->arg, history->entries, error == NULL ? history->count : 0, error);
+    history->done(history->arg, history->count, error);
     if (bucket != NULL)
         bucket_release(bucket);
 }
@@ -42,25 +42,7 @@ static void scan_history_restart(void *arg)
 
     history->count = 0;
     history->bytes = 0;
-}
-
-/* Copy the entry into the arena, headers included: it outlives its message. */
-static bool scan_history_keep(struct scan_history *history, const struct kv_entry *entry)
-{
-    if (history->count == history->capacity) {
-        size_t capacity = history->capacity > 0 ? history->capacity * 2 : 8;
-        struct kv_entry *entries = arena_alloc(history->arena, capacity * sizeof(*entries));
-        if (entries == NULL)
-            return false;
-        if (history->count > 0)
-            memcpy(entries, history->entries, history->count * sizeof(*entries));
-        history->entries = entries;
-        history->capacity = capacity;
-    }
-    if (!get_copy_entry(history->arena, entry, &history->entries[history->count]))
-        return false;
-    history->count++;
-    return true;
+    history->restart(history->arg);
 }
 
 static enum consumer_verdict scan_history_receive(void *arg, struct message *message,
@@ -84,10 +66,8 @@ static enum consumer_verdict scan_history_receive(void *arg, struct message *mes
         get_set_memory_error(&history->error, "less");
         return CONSUMER_ENOUGH;
     }
-    if (!scan_history_keep(history, &entry)) {
-        error_set(&history->error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-        return CONSUMER_ENOUGH;
-    }
+    history->count++;
+    history->entry(history->arg, &entry);
     return CONSUMER_MORE;
 }
 

@@ -2,8 +2,8 @@
  * scan: reads the history of a key, or the keys of a bucket.
  *
  * Used by the handlers, and by cached_read for the keys of a bucket that is in memory. Each scan reads a consumer to
- * its end (see consumer) and calls back once, with the result or with an error. bytes_max and take_memory limit what it
- * gathers. Keys are gathered in byte order, and freed in slices: a million keys take longer than a turn may.
+ * its end (see consumer), and then calls done once, with the result or with an error. bytes_max and take_memory limit
+ * what it gathers. Keys are gathered in byte order, and freed in slices: a million keys take longer than a turn may.
  */
 #ifndef DAEMON_STORE_SCAN_H
 #define DAEMON_STORE_SCAN_H
@@ -19,8 +19,12 @@ struct scan_history {
     const char *bucket_name;
     const char *key;
     uint64_t deadline_ms;
-    /* The entries, oldest first, in the arena and without their messages; or an error. */
-    void (*done)(void *arg, const struct kv_entry *entries, size_t count, const struct error *error);
+    /* The reading starts again: discard the entries that came before. */
+    void (*restart)(void *arg);
+    /* The next entry, oldest first; valid during the call. */
+    void (*entry)(void *arg, const struct kv_entry *entry);
+    /* The history has the count entries that came, or there was an error. */
+    void (*done)(void *arg, size_t count, const struct error *error);
     void *arg;
     size_t bytes_max;                             /* of values; above it fails as too_large */
     bool (*take_memory)(void *arg, size_t bytes); /* charges what is gathered; false: the limit is reached */
@@ -34,8 +38,7 @@ struct scan_history {
     struct bucket_wait wait;
     struct consumer_reading reading;
     const char *subject;
-    struct kv_entry *entries;
-    size_t count, capacity, bytes;
+    size_t count, bytes; /* of the entries that came */
     struct error error;
 };
 
