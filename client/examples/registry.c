@@ -1,7 +1,7 @@
 /*
- * A registry of services: registry [NAME ADDRESS [CHANGES]]. The process registers itself under services.NAME as long
- * as it lives, and prints which services there are: those that are registered now, then each that comes or goes. It
- * ends after so many lines. Before: kvctl add demo
+ * A registry of services: registry [NAME ADDRESS [CHANGES]]. The process registers itself under services.NAME until it
+ * ends, and prints the services that are registered, then each one that is added or removed. It ends after CHANGES
+ * lines. Before: kvctl add demo
  */
 #include <kvstore.h>
 
@@ -20,7 +20,7 @@ static void print_change(const struct kvs_entry *entry)
     fflush(stdout);
 }
 
-/* Print changes until so many were printed. False if the watch has ended. */
+/* Print this number of changes. False if the watch has ended. */
 static bool follow(struct kvs *kvs, long changes)
 {
     const char *filters[] = {"services.*"};

@@ -1,7 +1,7 @@
 /*
  * command: runs a command of the user as a child, and waits for it.
  *
- * Used by watch.
+ * Used by watch. lock_command uses its exit statuses.
  */
 #ifndef KVCTL_COMMAND_H
 #define KVCTL_COMMAND_H

@@ -23,7 +23,7 @@ enum status {
     STATUS_UNAVAILABLE = 5, /* the daemon or NATS cannot be reached */
     STATUS_TIMEOUT = 6,
     STATUS_UNKNOWN = 7, /* the outcome of a write is unknown */
-    STATUS_LOCKED = 8,  /* somebody else holds the lock */
+    STATUS_LOCKED = 8,  /* another client holds the lock */
     STATUS_LOST = 9     /* the lock was lost while the command ran */
 };
 

@@ -89,7 +89,7 @@ static void lock_add_row(struct table *table, const struct kvs_entry *entry)
     free(value);
 }
 
-/* A header without rows helps nobody. */
+/* Called before the first row: without rows there is no header. */
 static void lock_add_header(struct table *table)
 {
     static const char *const names[] = {"NAME", "TOKEN", "SINCE", "LEASE", "VALUE"};
@@ -98,7 +98,7 @@ static void lock_add_header(struct table *table)
         table_add(table, "%s", names[i]);
 }
 
-/* Print those that still live with a lease. *printed: of all, for JSON. */
+/* Print the entries that have a lease. *printed counts them over all calls, for the JSON list. */
 static enum status lock_print_entries(const struct invocation *invocation, struct kvs_entry *const *entries,
                                       size_t count, struct table *table, size_t *printed)
 {
@@ -195,7 +195,7 @@ static enum status lock_report_failure(const struct kvs_error *error)
     struct kvs_error complete = *error;
 
     if (error->code == KVS_LOCKED && error->value_size > 0)
-        snprintf(complete.message, sizeof(complete.message), "somebody else holds the lock: %s",
+        snprintf(complete.message, sizeof(complete.message), "another client holds the lock: %s",
                  text_of_bytes(error->value, error->value_size).text);
     return report_error(&complete);
 }

@@ -1,5 +1,6 @@
 #include "client/kvctl/lock_command.h"
 
+#include "client/kvctl/command.h"
 #include "client/kvctl/kvctl.h"
 #include "client/lib/kvstore_async.h"
 
@@ -16,15 +17,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* As shells have it. */
-#define STATUS_NOT_RUN   126
-#define STATUS_NOT_FOUND 127
-#define STATUS_OF_SIGNAL 128
-
-/* The command has so long to end by itself, unless the lock's time is over before that. */
+/* Time from SIGTERM to SIGKILL, unless the lock's time is over before that. */
 #define GRACE_MS 10000
 
-/* The same if the lock belongs to somebody else already. */
+/* The same if another client may have the lock already. */
 #define LATE_GRACE_MS 1000
 
 static const int passed_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
@@ -72,7 +68,7 @@ static void lock_command_execute(const struct lock_command *command, pid_t paren
     setpgid(0, 0);
     lock_command_give_terminal(command, getpid());
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent)
-        _exit(STATUS_NOT_RUN);
+        _exit(COMMAND_NOT_EXECUTABLE);
     snprintf(token, sizeof(token), "%" PRIu64, kvs_lock_token(command->lock));
     setenv("KVSTORED_LOCK_BUCKET", command->bucket, 1);
     setenv("KVSTORED_LOCK_NAME", command->name, 1);
@@ -82,7 +78,7 @@ static void lock_command_execute(const struct lock_command *command, pid_t paren
     int reason = errno;
     report("cannot run %.200s: %s", command->arguments[0], strerror(reason));
     fflush(NULL);
-    _exit(reason == ENOENT ? STATUS_NOT_FOUND : STATUS_NOT_RUN);
+    _exit(reason == ENOENT ? COMMAND_NOT_FOUND : COMMAND_NOT_EXECUTABLE);
 }
 
 static bool lock_command_start(struct lock_command *command, const sigset_t *mask)
@@ -220,7 +216,7 @@ int lock_command_run(struct lock_command *command)
         while (command->state != LOCK_COMMAND_ENDED)
             lock_command_turn(command);
         status =
-            WIFSIGNALED(command->status) ? STATUS_OF_SIGNAL + WTERMSIG(command->status) : WEXITSTATUS(command->status);
+            WIFSIGNALED(command->status) ? COMMAND_SIGNAL + WTERMSIG(command->status) : WEXITSTATUS(command->status);
     }
     lock_command_give_terminal(command, getpgrp());
     if (command->terminal >= 0)

@@ -54,7 +54,7 @@ static void main_print_help(void)
          "\n"
          "Exit status: 0 success; 1 the key or the bucket does not exist; 2 wrong usage, or\n"
          "another error; 3 conflict; 4 refused; 5 daemon or NATS unavailable; 6 timeout;\n"
-         "7 outcome unknown; 8 somebody else holds the lock; 9 the lock was lost.\n"
+         "7 outcome unknown; 8 another client holds the lock; 9 the lock was lost.\n"
          "An error is one line on standard error.\n"
          "\n"
          "Examples:\n"

@@ -202,12 +202,12 @@ static const struct verb_option lock_options[] = {
 /* clang-format on */
 
 static const struct verb_option edit_options[] = {
-    {"force", NULL, "apply also what removes stored values at once"},
+    {"force", NULL, "also apply settings that remove stored values at once"},
     SETTING_OPTIONS{0},
 };
 static const struct verb_option add_options[] = {
     {"update", NULL, "if the bucket exists, change the settings that are given"},
-    {"force", NULL, "... also those that remove stored values at once"},
+    {"force", NULL, "... also settings that remove stored values at once"},
     SETTING_OPTIONS{0},
 };
 
@@ -443,8 +443,8 @@ const struct verb verbs[] = {
     {"lock", "BUCKET [NAME -- COMMAND...]", 1, INT_MAX, "run a command while holding a lock",
      "Acquires the lock NAME, runs COMMAND, and releases the lock when COMMAND ends. Of all hosts\n"
      "of a NATS cluster, one at a time holds it. The exit status is that of COMMAND, or 128 and the\n"
-     "signal that ended it; 8 if somebody else holds the lock; 9 if the lock was lost. Then COMMAND\n"
-     "gets SIGTERM, and SIGKILL before somebody else can have the lock. COMMAND gets the signals\n"
+     "signal that ended it; 8 if another client holds the lock; 9 if the lock was lost. Then COMMAND\n"
+     "gets SIGTERM, and SIGKILL before another client can have the lock. COMMAND gets the signals\n"
      "that kvctl gets, ends with kvctl, and finds KVSTORED_LOCK_BUCKET, KVSTORED_LOCK_NAME and\n"
      "KVSTORED_LOCK_TOKEN in its environment. Without NAME, lists the locks and ephemeral keys.",
      "  kvctl lock jobs nightly -- run-nightly-job\n"

@@ -4,14 +4,6 @@
 
 #include <string.h>
 
-static struct kvs_request *bucket_begin(struct kvs *kvs, const char *method, const char *bucket)
-{
-    struct kvs_request *request = call_begin(kvs, method, 1);
-
-    kvs_request_string(request, bucket);
-    return request;
-}
-
 /* --- Settings ------------------------------------------------------------------------------ */
 
 static void bucket_add_placement(struct kvs_request *request, const struct kvs_bucket_options *options)
@@ -95,7 +87,7 @@ static void bucket_add_seconds(struct kvs_request *request, const char *name, in
 static void bucket_build_settings(struct kvs *kvs, const char *method, const char *bucket,
                                   const struct kvs_bucket_options *options)
 {
-    struct kvs_request *request = bucket_begin(kvs, method, bucket);
+    struct kvs_request *request = call_begin_of_bucket(kvs, method, 1, bucket);
     struct kvs_bucket_options own;
 
     request_copy_options(request, &own, sizeof(own), options);
@@ -163,7 +155,7 @@ enum kvs_code kvs_async_bucket_update(struct kvs *kvs, const char *bucket, const
 static void bucket_build(struct kvs *kvs, const char *method, const char *bucket,
                          const struct kvs_call_options *options)
 {
-    request_copy_call_options(bucket_begin(kvs, method, bucket), options);
+    request_copy_call_options(call_begin_of_bucket(kvs, method, 1, bucket), options);
 }
 
 enum kvs_code kvs_bucket_delete(struct kvs *kvs, const char *bucket, const struct kvs_call_options *options)
@@ -194,7 +186,7 @@ enum kvs_code kvs_async_bucket_purge(struct kvs *kvs, const char *bucket, const 
 
 static void bucket_build_compact(struct kvs *kvs, const char *bucket, const struct kvs_compact_options *options)
 {
-    struct kvs_request *request = bucket_begin(kvs, "bucket.compact", bucket);
+    struct kvs_request *request = call_begin_of_bucket(kvs, "bucket.compact", 1, bucket);
     struct kvs_compact_options own;
 
     request_copy_options(request, &own, sizeof(own), options);

@@ -184,14 +184,6 @@ static enum kvs_code bulk_submit(struct kvs *kvs, const struct bulk *bulk, call_
     return code;
 }
 
-static struct kvs_request *bulk_begin(struct kvs *kvs, const char *method, const char *bucket)
-{
-    struct kvs_request *request = call_begin(kvs, method, 2);
-
-    kvs_request_string(request, bucket);
-    return request;
-}
-
 static void bulk_add_keys(struct kvs_request *request, const char *const *keys, size_t key_count)
 {
     kvs_request_array(request, key_count);
@@ -202,7 +194,7 @@ static void bulk_add_keys(struct kvs_request *request, const char *const *keys, 
 static void bulk_build_get(struct kvs *kvs, const char *bucket, const char *const *keys, size_t key_count,
                            const struct kvs_bulk_get_options *options)
 {
-    struct kvs_request *request = bulk_begin(kvs, "bulk.get", bucket);
+    struct kvs_request *request = call_begin_of_bucket(kvs, "bulk.get", 2, bucket);
     struct kvs_bulk_get_options own;
 
     bulk_add_keys(request, keys, key_count);
@@ -288,7 +280,7 @@ static void bulk_check_twins(struct kvs_request *request, const struct kvs_pair 
 static void bulk_build_put(struct kvs *kvs, const char *bucket, const struct kvs_pair *pairs, size_t pair_count,
                            const struct kvs_bulk_put_options *options)
 {
-    struct kvs_request *request = bulk_begin(kvs, "bulk.put", bucket);
+    struct kvs_request *request = call_begin_of_bucket(kvs, "bulk.put", 2, bucket);
     struct kvs_bulk_put_options own;
 
     kvs_request_map(request, pair_count);
@@ -305,7 +297,7 @@ static void bulk_build_put(struct kvs *kvs, const char *bucket, const struct kvs
 static void bulk_build_delete(struct kvs *kvs, const char *bucket, const char *const *keys, size_t key_count,
                               const struct kvs_call_options *options)
 {
-    struct kvs_request *request = bulk_begin(kvs, "bulk.delete", bucket);
+    struct kvs_request *request = call_begin_of_bucket(kvs, "bulk.delete", 2, bucket);
 
     bulk_add_keys(request, keys, key_count);
     request_copy_call_options(request, options);

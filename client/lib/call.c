@@ -208,6 +208,23 @@ struct kvs_request *call_begin(struct kvs *kvs, const char *method, unsigned pos
     return call_scratch(kvs);
 }
 
+struct kvs_request *call_begin_of_bucket(struct kvs *kvs, const char *method, unsigned positions, const char *bucket)
+{
+    struct kvs_request *request = call_begin(kvs, method, positions);
+
+    kvs_request_string(request, bucket);
+    return request;
+}
+
+struct kvs_request *call_begin_of_key(struct kvs *kvs, const char *method, unsigned positions, const char *bucket,
+                                      const char *key)
+{
+    struct kvs_request *request = call_begin_of_bucket(kvs, method, positions, bucket);
+
+    kvs_request_string(request, key);
+    return request;
+}
+
 void call_add_id(struct kvs *kvs, struct kvs_request *request)
 {
     const uint64_t id[2] = {kvs->identity, ++kvs->id_count};

@@ -15,6 +15,12 @@
 /* Begin the handle's scratch request (inside a callback: another one); see request_begin. */
 struct kvs_request *call_begin(struct kvs *kvs, const char *method, unsigned positions);
 
+/* The same for a method whose first argument is a bucket, or whose first two are a bucket and a key: these are added.
+ */
+struct kvs_request *call_begin_of_bucket(struct kvs *kvs, const char *method, unsigned positions, const char *bucket);
+struct kvs_request *call_begin_of_key(struct kvs *kvs, const char *method, unsigned positions, const char *bucket,
+                                      const char *key);
+
 /* Return the request that call_begin began. */
 struct kvs_request *call_scratch(struct kvs *kvs);
 

@@ -4,15 +4,11 @@
 
 static void entries_build(struct kvs *kvs, const char *bucket, const struct kvs_entries_options *options)
 {
-    struct kvs_request *request = call_begin(kvs, "kv.entries", 1);
+    struct kvs_request *request = call_begin_of_bucket(kvs, "kv.entries", 1, bucket);
     struct kvs_entries_options own;
 
-    kvs_request_string(request, bucket);
     request_copy_options(request, &own, sizeof(own), options);
-    request_option_string(request, "filter", own.filter);
-    request_option_unsigned(request, "limit", own.limit);
-    request_option_string(request, "after", own.after);
-    request_option_consistency(request, own.consistency);
+    request_option_page(request, own.filter, own.limit, own.after, own.consistency);
     request->timeout_s = own.timeout_s;
 }
 

@@ -13,7 +13,7 @@
 /* Writes in flight at a time: the program's own calls go on meanwhile. */
 #define WRITING_MAX 256u
 
-/* After a write whose outcome is unknown, the key may be at a revision that nobody has told, for so long. */
+/* How long after a write with an unknown outcome the key may have a revision that the library does not know. */
 #define DOUBT_MS 30000
 
 enum ephemeral_state {
@@ -26,7 +26,7 @@ enum ephemeral_state {
 
 struct ephemeral {
     struct kvs *kvs;
-    struct ephemeral *next, **place; /* in the list of its state: those that are written, or away */
+    struct ephemeral *next, **place; /* in the list of WRITTEN or of AWAY ones */
     enum ephemeral_state state;
     uint64_t revision; /* of the last write that was acknowledged */
     int64_t due_ms;
@@ -219,10 +219,8 @@ static void ephemeral_lose(struct ephemeral *ephemeral, const struct kvs_error *
 /* The program has deleted the key while it was being written. If this fails, the key ends with the session. */
 static void ephemeral_delete(const struct ephemeral *ephemeral, uint64_t revision)
 {
-    struct kvs_request *request = call_begin(ephemeral->kvs, "kv.delete", 2);
+    struct kvs_request *request = call_begin_of_key(ephemeral->kvs, "kv.delete", 2, ephemeral->bucket, ephemeral->key);
 
-    kvs_request_string(request, ephemeral->bucket);
-    kvs_request_string(request, ephemeral->key);
     request_option_unsigned(request, "revision", revision);
     call_submit(ephemeral->kvs, (struct call_receiver){.deliver = NULL});
 }

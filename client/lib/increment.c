@@ -38,11 +38,9 @@ static void increment_deliver(struct kvs *kvs, const struct call_receiver *recei
 static void increment_build(struct kvs *kvs, const char *bucket, const char *key, int64_t delta,
                             const struct kvs_increment_options *options)
 {
-    struct kvs_request *request = call_begin(kvs, "kv.increment", 3);
+    struct kvs_request *request = call_begin_of_key(kvs, "kv.increment", 3, bucket, key);
     struct kvs_increment_options own;
 
-    kvs_request_string(request, bucket);
-    kvs_request_string(request, key);
     kvs_request_integer(request, delta);
     request_copy_options(request, &own, sizeof(own), options);
     request_option_integer(request, "initial", own.initial);

@@ -7,22 +7,12 @@
 
 #include <string.h>
 
-static struct kvs_request *kv_begin(struct kvs *kvs, const char *method, unsigned positions, const char *bucket,
-                                    const char *key)
-{
-    struct kvs_request *request = call_begin(kvs, method, positions);
-
-    kvs_request_string(request, bucket);
-    kvs_request_string(request, key);
-    return request;
-}
-
 /* --- Reading ------------------------------------------------------------------------------- */
 
 static void kv_build_get(struct kvs *kvs, const char *method, const char *bucket, const char *key,
                          const struct kvs_get_options *options)
 {
-    struct kvs_request *request = kv_begin(kvs, method, 2, bucket, key);
+    struct kvs_request *request = call_begin_of_key(kvs, method, 2, bucket, key);
     struct kvs_get_options own;
 
     request_copy_options(request, &own, sizeof(own), options);
@@ -68,7 +58,7 @@ enum kvs_code kvs_async_get_json(struct kvs *kvs, const char *bucket, const char
 static void kv_build_history(struct kvs *kvs, const char *bucket, const char *key,
                              const struct kvs_call_options *options)
 {
-    request_copy_call_options(kv_begin(kvs, "kv.history", 2, bucket, key), options);
+    request_copy_call_options(call_begin_of_key(kvs, "kv.history", 2, bucket, key), options);
 }
 
 enum kvs_code kvs_history(struct kvs *kvs, const char *bucket, const char *key, const struct kvs_call_options *options,
@@ -89,15 +79,11 @@ enum kvs_code kvs_async_history(struct kvs *kvs, const char *bucket, const char 
 
 static void kv_build_keys(struct kvs *kvs, const char *bucket, const struct kvs_keys_options *options)
 {
-    struct kvs_request *request = call_begin(kvs, "kv.keys", 1);
+    struct kvs_request *request = call_begin_of_bucket(kvs, "kv.keys", 1, bucket);
     struct kvs_keys_options own;
 
-    kvs_request_string(request, bucket);
     request_copy_options(request, &own, sizeof(own), options);
-    request_option_string(request, "filter", own.filter);
-    request_option_unsigned(request, "limit", own.limit);
-    request_option_string(request, "after", own.after);
-    request_option_consistency(request, own.consistency);
+    request_option_page(request, own.filter, own.limit, own.after, own.consistency);
     request->timeout_s = own.timeout_s;
 }
 
@@ -122,7 +108,7 @@ enum kvs_code kvs_async_keys(struct kvs *kvs, const char *bucket, const struct k
 static void kv_build_put(struct kvs *kvs, const char *method, const char *bucket, const char *key, const void *value,
                          size_t value_size, const struct kvs_put_options *own)
 {
-    struct kvs_request *request = kv_begin(kvs, method, 3, bucket, key);
+    struct kvs_request *request = call_begin_of_key(kvs, method, 3, bucket, key);
 
     kvs_request_binary(request, value, value_size);
     request_option_integer(request, "ttl", own->ttl_s);
@@ -241,7 +227,7 @@ static enum kvs_code kv_submit_write(struct kvs *kvs, struct kv_write write, con
 static void kv_build_update(struct kvs *kvs, const char *bucket, const char *key, const void *value, size_t value_size,
                             uint64_t expected, const struct kvs_put_options *options)
 {
-    struct kvs_request *request = kv_begin(kvs, "kv.update", 4, bucket, key);
+    struct kvs_request *request = call_begin_of_key(kvs, "kv.update", 4, bucket, key);
     struct kvs_put_options own;
 
     kvs_request_binary(request, value, value_size);
@@ -303,7 +289,7 @@ enum kvs_code kvs_async_update(struct kvs *kvs, const char *bucket, const char *
 static void kv_build_delete(struct kvs *kvs, const char *method, const char *bucket, const char *key,
                             const struct kvs_delete_options *options)
 {
-    struct kvs_request *request = kv_begin(kvs, method, 2, bucket, key);
+    struct kvs_request *request = call_begin_of_key(kvs, method, 2, bucket, key);
     struct kvs_delete_options own;
 
     request_copy_options(request, &own, sizeof(own), options);

@@ -75,7 +75,7 @@ enum kvs_code {
     KVS_UNAVAILABLE,        /* the daemon cannot reach NATS; of a write see the outcome */
     KVS_DEADLINE_EXCEEDED,
     KVS_REVISION_GONE,  /* a watch cannot report all changes since a revision: start it without from_revision */
-    KVS_LOCKED,         /* somebody else holds the lock */
+    KVS_LOCKED,         /* another client holds the lock */
     KVS_NOT_HELD,       /* the session does not hold the lock, or no longer does */
     KVS_NOT_AN_INTEGER, /* kvs_increment: the key's value is no decimal integer of 64 bits */
     KVS_OUT_OF_RANGE,   /* kvs_increment: the new value would exceed 64 bits */

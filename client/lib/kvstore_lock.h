@@ -53,9 +53,9 @@ struct kvs_lock_options {
 #define KVS_LOCK_OPTIONS(...) KVS_SIZED_(kvs_lock_options, __VA_ARGS__)
 
 /*
- * Acquire a lock. KVS_LOCKED if somebody else holds it and wait_s is over: then kvs_error.value is what the holder says
- * of itself. KVS_CONFLICT if this handle holds it. With reconnect, KVS_IO and KVS_UNAVAILABLE are tried again until
- * wait_s and the timeout are over. *lock is NULL on failure. End it with kvs_lock_release.
+ * Acquire a lock. KVS_LOCKED if another client holds it and wait_s is over: then kvs_error.value is what the holder
+ * says of itself. KVS_CONFLICT if this handle holds it. With reconnect, KVS_IO and KVS_UNAVAILABLE are tried again
+ * until wait_s and the timeout are over. *lock is NULL on failure. End it with kvs_lock_release.
  */
 enum kvs_code kvs_lock_acquire(struct kvs *kvs, const char *bucket, const char *name,
                                const struct kvs_lock_options *options, struct kvs_lock **lock);

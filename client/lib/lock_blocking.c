@@ -17,8 +17,8 @@ const struct kvs_error *kvs_lock_error(const struct kvs_lock *lock)
 
 /* --- Acquiring ------------------------------------------------------------------------------------- */
 
-/* Make a lock and send the first request. NULL if that is refused, with the reason in kvs->error. */
-static struct kvs_lock *lock_begin(struct kvs *kvs, struct kvs_lock *lock)
+/* Send the first request of a new lock. NULL if that is refused: the lock is freed, the reason is in kvs->error. */
+static struct kvs_lock *lock_begin(struct kvs_lock *lock)
 {
     if (lock_send_acquire(lock) != KVS_OK) {
         lock_free(lock);
@@ -26,7 +26,6 @@ static struct kvs_lock *lock_begin(struct kvs *kvs, struct kvs_lock *lock)
     }
     lock->state = LOCK_ACQUIRING;
     lock_link(lock);
-    (void)kvs;
     return lock;
 }
 
@@ -44,7 +43,7 @@ enum kvs_code kvs_async_lock_acquire(struct kvs *kvs, const char *bucket, const 
         return kvs->error.code;
     made->on_change = on_change;
     made->context = context;
-    made = lock_begin(kvs, made);
+    made = lock_begin(made);
     if (made == NULL)
         return kvs->error.code;
     if (lock != NULL)
@@ -74,7 +73,7 @@ enum kvs_code kvs_lock_acquire(struct kvs *kvs, const char *bucket, const char *
         lock_free(made);
         return code;
     }
-    made = lock_begin(kvs, made);
+    made = lock_begin(made);
     if (made == NULL)
         return kvs->error.code;
     made->is_awaited = true;

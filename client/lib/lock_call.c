@@ -63,13 +63,11 @@ static double lock_wait_s(const struct kvs_lock *lock, int64_t now_ms)
 enum kvs_code lock_send_acquire(struct kvs_lock *lock)
 {
     struct kvs *kvs = lock->kvs;
-    struct kvs_request *request = call_begin(kvs, "lock.acquire", 2);
+    struct kvs_request *request = call_begin_of_key(kvs, "lock.acquire", 2, lock->bucket, lock->name);
     struct call_receiver receiver = {.deliver = lock_deliver_acquired, .context = lock};
 
     lock->acquire_sent_ms = clock_boot_ms();
     double wait_s = lock_wait_s(lock, lock->acquire_sent_ms);
-    kvs_request_string(request, lock->bucket);
-    kvs_request_string(request, lock->name);
     if (wait_s > 0) {
         request_option(request, "wait");
         kvs_request_double(request, wait_s);
@@ -121,10 +119,8 @@ static void lock_deliver_checked(struct kvs *kvs, const struct call_receiver *re
 
 static struct kvs_request *lock_begin_held(struct kvs_lock *lock, const char *method)
 {
-    struct kvs_request *request = call_begin(lock->kvs, method, 3);
+    struct kvs_request *request = call_begin_of_key(lock->kvs, method, 3, lock->bucket, lock->name);
 
-    kvs_request_string(request, lock->bucket);
-    kvs_request_string(request, lock->name);
     kvs_request_unsigned(request, lock->token);
     request->timeout_s = lock->options.timeout_s;
     return request;

@@ -5,10 +5,9 @@
 static void matching_build(struct kvs *kvs, const char *method, const char *bucket, const char *filter,
                            const struct kvs_call_options *options)
 {
-    struct kvs_request *request = call_begin(kvs, method, 1);
+    struct kvs_request *request = call_begin_of_bucket(kvs, method, 1, bucket);
 
     request->takes_no_id = true;
-    kvs_request_string(request, bucket);
     request_copy_call_options(request, options);
     request_option(request, "filter");
     kvs_request_string(request, filter);

@@ -134,6 +134,15 @@ void request_option_consistency(struct kvs_request *request, enum kvs_consistenc
     }
 }
 
+void request_option_page(struct kvs_request *request, const char *filter, uint64_t limit, const char *after,
+                         enum kvs_consistency consistency)
+{
+    request_option_string(request, "filter", filter);
+    request_option_unsigned(request, "limit", limit);
+    request_option_string(request, "after", after);
+    request_option_consistency(request, consistency);
+}
+
 void request_copy_options(struct kvs_request *request, void *own, size_t own_size, const void *options)
 {
     const char *wrong = options_copy(own, own_size, options);

@@ -53,6 +53,10 @@ void request_option_headers(struct kvs_request *request, const char *name, const
                             size_t count);
 void request_option_consistency(struct kvs_request *request, enum kvs_consistency consistency);
 
+/* Add the options that select a page of keys or entries. */
+void request_option_page(struct kvs_request *request, const char *filter, uint64_t limit, const char *after,
+                         enum kvs_consistency consistency);
+
 /* Copy a program's options struct to *own, as options_copy; what is wrong is kept in the request. */
 void request_copy_options(struct kvs_request *request, void *own, size_t own_size, const void *options);
 

@@ -6,11 +6,9 @@
 static void touch_build(struct kvs *kvs, const char *bucket, const char *key, int64_t ttl_s,
                         const struct kvs_touch_options *options)
 {
-    struct kvs_request *request = call_begin(kvs, "kv.touch", 3);
+    struct kvs_request *request = call_begin_of_key(kvs, "kv.touch", 3, bucket, key);
     struct kvs_touch_options own;
 
-    kvs_request_string(request, bucket);
-    kvs_request_string(request, key);
     kvs_request_integer(request, ttl_s);
     request_copy_options(request, &own, sizeof(own), options);
     request_option_unsigned(request, "revision", own.revision);

@@ -273,9 +273,8 @@ static enum kvs_code txn_check_usable(struct kvs_txn *txn)
 
 static void txn_build_commit(struct kvs_txn *txn, const struct kvs_call_options *options)
 {
-    struct kvs_request *request = call_begin(txn->kvs, "txn.commit", 3);
+    struct kvs_request *request = call_begin_of_bucket(txn->kvs, "txn.commit", 3, txn->bucket);
 
-    kvs_request_string(request, txn->bucket);
     kvs_request_array(request, txn->condition_count);
     for (size_t i = 0; i < txn->condition_count; i++) {
         kvs_request_array(request, 2);

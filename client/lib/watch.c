@@ -261,9 +261,8 @@ static void watch_add_filters(struct kvs_request *request, const struct kvs_watc
 static enum kvs_code watch_send_start(struct kvs_watch *watch)
 {
     const struct kvs_watch_options *options = &watch->options;
-    struct kvs_request *request = call_begin(watch->kvs, "watch.start", 1);
+    struct kvs_request *request = call_begin_of_bucket(watch->kvs, "watch.start", 1, watch->bucket);
 
-    kvs_request_string(request, watch->bucket);
     watch_add_filters(request, options);
     if (watch_can_resume(watch)) {
         request_option_unsigned(request, "from_revision", watch_resume_revision(watch));
@@ -315,9 +314,8 @@ static void watch_on_info(struct kvs *kvs, const struct call_receiver *receiver,
 
 static enum kvs_code watch_send_info(struct kvs_watch *watch)
 {
-    struct kvs_request *request = call_begin(watch->kvs, "bucket.info", 1);
+    struct kvs_request *request = call_begin_of_bucket(watch->kvs, "bucket.info", 1, watch->bucket);
 
-    kvs_request_string(request, watch->bucket);
     request->timeout_s = watch->options.timeout_s;
     watch->state = WATCH_ASKING;
     return call_submit(watch->kvs, (struct call_receiver){.deliver = watch_on_info, .context = watch});

@@ -15,7 +15,6 @@
 struct lease_line {
     struct lease_line *next, *previous;
     bool is_of_last_run;
-    bool is_written; /* the file has it */
     void (*noted)(void *arg);
     void *arg;
     char bucket[KV_BUCKET_LENGTH_MAX + 1];

@@ -109,7 +109,7 @@ static void lock_fail(struct lock_wait *wait, enum error_code code, const char *
 
 static void lock_fail_locked(struct lock_wait *wait)
 {
-    error_set(&wait->error, ERROR_LOCKED, "somebody else holds the lock");
+    error_set(&wait->error, ERROR_LOCKED, "another client holds the lock");
     wait->error.outcome = ERROR_OUTCOME_NONE;
     wait->error.key = wait->name;
     if (wait->has_holder) {
@@ -152,7 +152,7 @@ static void on_lock_timer(struct timer *timer)
     }
 }
 
-/* Wait until the key changes, for so long at most. */
+/* Wait until the key changes, but not longer than ms. */
 static void lock_listen(struct lock_wait *wait, uint64_t ms)
 {
     uint64_t now_ms = uv_now(wait->store->loop);
