@@ -96,6 +96,16 @@ struct call *call_new(struct dispatcher *dispatcher, struct session *session, si
     return call;
 }
 
+const char *call_keep_message(struct call *call, const uint8_t *message, size_t size)
+{
+    call->message = inbox_take_buffer(call->session, message, size, &call->message_capacity);
+    if (call->message == NULL)
+        return arena_strndup(&call->arena, (const char *)message, size);
+    call->garbage = &call->session->list->garbage;
+    arena_charge(&call->arena, size);
+    return (const char *)message;
+}
+
 static void call_leave_session(struct call *call)
 {
     if (call->resource.kind == SESSION_PENDING)
@@ -130,6 +140,8 @@ static void call_release(struct call *call)
     if (call->session != NULL)
         call_leave_session(call);
     usage_release(usage, call->user);
+    if (call->message != NULL)
+        garbage_free(call->garbage, call->message, call->message_capacity);
     call->arena.charge = NULL;
     if (pool->count + 1 > POOL_MAX) {
         arena_destroy(&call->arena);

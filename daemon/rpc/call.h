@@ -36,6 +36,9 @@ struct call {
     uint32_t msgid;
     bool is_notification;            /* wants no answer */
     const msgpack_object *arguments; /* the positional ones */
+    void *message;                   /* the buffer of a large message, from inbox_take_buffer; NULL: in the arena */
+    size_t message_capacity;
+    struct garbage *garbage; /* frees it */
     uint32_t argument_count;
     const msgpack_object_map *options; /* NULL: none were given */
     const char *bucket;                /* the first argument, if the method names a bucket */
@@ -55,6 +58,9 @@ struct call_pool {
 
 /* Return a new call of the session with an empty arena, which counts for bytes of memory; NULL: out of memory. */
 struct call *call_new(struct dispatcher *dispatcher, struct session *session, size_t bytes);
+
+/* Keep the message for the call's arguments. Return where it lies then; NULL: out of memory. */
+const char *call_keep_message(struct call *call, const uint8_t *message, size_t size);
 void call_pool_free(struct call_pool *pool);
 
 /*

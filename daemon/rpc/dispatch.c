@@ -211,9 +211,9 @@ static void dispatch_on_message(void *arg, struct session *session, const uint8_
         dispatch_refuse_message(session, &message, "out of memory");
         return;
     }
-    /* The bytes are the session's only until this returns; the call's arguments point into a copy. */
-    char *copy = arena_strndup(&call->arena, (const char *)bytes, size);
-    const char *wrong = copy != NULL ? rpc_decode(copy, size, &call->arena.zone, &message) : "out of memory";
+    /* The call's arguments point into it. */
+    const char *kept = call_keep_message(call, bytes, size);
+    const char *wrong = kept != NULL ? rpc_decode(kept, size, &call->arena.zone, &message) : "out of memory";
     /* Decoded values take more than their bytes: a 0 is one byte, and 24 in memory. */
     arena_charge(&call->arena, (size_t)elements * sizeof(msgpack_object));
     if (wrong == NULL && message.type == RPC_RESPONSE)

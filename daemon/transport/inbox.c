@@ -19,6 +19,9 @@
 /* The first size of the buffer for kept bytes. */
 #define KEPT_FIRST_BYTES 512u
 
+/* Messages from this size on are not copied, if possible: see inbox_take_buffer. */
+#define TAKEN_BYTES (2 * INBOX_READ_BYTES)
+
 /* The limits of a message that is skipped: its bytes are not kept, only its structure must stay within bounds. */
 static const struct frame_limits skip_limits = {SIZE_MAX, UINT32_MAX, FRAME_DEPTH_MAX};
 
@@ -238,6 +241,21 @@ static void inbox_deliver_kept(struct session *session)
         inbox_drop_kept(session);
     else if (kept->start == kept->length)
         kept->start = kept->length = 0;
+}
+
+void *inbox_take_buffer(struct session *session, const uint8_t *message, size_t size, size_t *capacity)
+{
+    struct inbox_kept *kept = session->inbox.kept;
+
+    if (kept == NULL || size < TAKEN_BYTES || message < kept->bytes || message + size != kept->bytes + kept->length ||
+        size < kept->capacity / 4)
+        return NULL;
+    uint8_t *bytes = kept->bytes;
+    *capacity = kept->capacity;
+    usage_subtract(&session->list->usage, session->user, USAGE_INPUT_BYTES, kept->capacity);
+    kept->bytes = NULL;
+    kept->capacity = 0;
+    return bytes;
 }
 
 size_t inbox_kept_bytes(const struct session *session)

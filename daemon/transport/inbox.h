@@ -2,7 +2,8 @@
  * inbox: what one client sends.
  *
  * Reads the socket, finds whole messages (frames) and gives each to the session's owner (session_ops). Only bytes that
- * cannot be delivered at once are copied: the beginning of a message, or messages that have to wait.
+ * cannot be delivered at once are kept: the beginning of a message, or messages that have to wait. The owner can take
+ * the buffer of a large message: copying 16 MB would take a turn of several milliseconds.
  *
  * Backpressure: the inbox does not read while the session has too many calls in flight, or too much memory in them, or
  * too many unread answers. Sessions take turns: while others wait, and after a slice of a turn, one receives in a job.
@@ -45,6 +46,12 @@ void inbox_pause(struct session *session);
 
 /* Backpressure may have eased: deliver what was kept, then read. */
 void inbox_resume(struct session *session);
+
+/*
+ * While a message is delivered: take the buffer that it lies in, instead of copying the message. The caller frees it
+ * with garbage_free. NULL: the message is small, or others lie in the same buffer, so it must be copied.
+ */
+void *inbox_take_buffer(struct session *session, const uint8_t *message, size_t size, size_t *capacity);
 
 /* Return the bytes that were read and not delivered. */
 size_t inbox_kept_bytes(const struct session *session);
