@@ -43,13 +43,6 @@
 /* The exit status for errors that a restart does not cure. The unit does not restart the daemon then. */
 #define EXIT_CONFIGURATION 2
 
-/* The limit of a turn if the configuration has none. A sanitized daemon is under test, and some five times slower. */
-#ifdef __SANITIZE_ADDRESS__
-#define SLOW_TURN_MS 100u
-#else
-#define SLOW_TURN_MS 0u
-#endif
-
 enum daemon_state { DAEMON_RUNNING, DAEMON_DRAINING, DAEMON_STOPPING };
 
 /* All state of the process. */
@@ -108,7 +101,7 @@ static uint64_t main_thread_cpu_ns(void)
  */
 static void main_check_turn(struct daemon *daemon, uint64_t took_ns)
 {
-    unsigned limit_ms = daemon->conf.log.slow_turn_ms > 0 ? daemon->conf.log.slow_turn_ms : SLOW_TURN_MS;
+    unsigned limit_ms = daemon->conf.log.slow_turn_ms;
 
     if (limit_ms == 0)
         return;

@@ -280,7 +280,7 @@ static void resume_server(void)
     pid_resume(daemon_nats_pid(&daemon_of_test));
 }
 
-/* Wait until so many calls of a method are done. */
+/* Wait until this number of calls of a method have begun. */
 static void wait_for_calls(struct client *client, const char *method, uint64_t wanted)
 {
     uint64_t end = now_ms() + PATIENCE_MS, done = 0;
@@ -291,7 +291,7 @@ static void wait_for_calls(struct client *client, const char *method, uint64_t w
         done = counts != NULL ? number_at(counts, "calls") : 0;
         if (done >= wanted)
             return;
-        ck_assert_msg(now_ms() < end, "%u of %u calls are done", (unsigned)done, (unsigned)wanted);
+        ck_assert_msg(now_ms() < end, "%u of %u calls have begun", (unsigned)done, (unsigned)wanted);
         pause_shortly();
     }
 }
@@ -470,7 +470,7 @@ END_TEST
 START_TEST(answers_that_do_not_fit_become_errors_and_no_call_is_unanswered)
 {
     start_with_limits("  frame_bytes: 256K\n  out_buffer_bytes: 1M\n");
-    struct client *client = client_open(&daemon_of_test);
+    struct client *client = client_open(&daemon_of_test), *other = client_open(&daemon_of_test);
     const char *origin = client_new_bucket(client, "'storage': 'memory'");
     /* A mirror is read from the server. Calls that memory answers are not even read while answers wait. */
     const char *bucket = client_new_bucket(client, format_text("'storage': 'memory', 'mirror': '%s'", origin));
@@ -480,12 +480,16 @@ START_TEST(answers_that_do_not_fit_become_errors_and_no_call_is_unanswered)
 
     assert_ok(client_put(client, origin, "k", value, 100000));
     wait_until(client_call(client, "kv.get", "['%s', 'k']", bucket)->result.type != MSGPACK_OBJECT_NIL, "the mirror");
+    /* The daemon stops reading when answers wait. So no answer comes before it has read all calls. */
+    pause_server();
     msgpack_sbuffer_init(&buffer);
     for (unsigned i = 0; i < 500; i++)
         pack_request(&buffer, 1000 + i, "kv.get", "['%s', 'k']", bucket);
     client_write(client, buffer.data, buffer.size);
     msgpack_sbuffer_destroy(&buffer);
-    wait_for_calls(client_open(&daemon_of_test), "kv.get", 500);
+    wait_for_stat(other, "calls_in_flight", 500 + 1);
+    resume_server();
+    wait_for_stat(other, "calls_in_flight", 1);
     for (unsigned i = 0; i < 500; i++) {
         struct answer *answer = client_receive(client);
         if (answer->error.type == MSGPACK_OBJECT_NIL) {

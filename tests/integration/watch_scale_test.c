@@ -4,16 +4,10 @@
 #include "tests/support/client.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
+#include "tests/support/turn.h"
 #include "tests/support/watch_recorder.h"
 
 #include <string.h>
-
-/* A sanitized daemon is some five times slower. */
-#ifdef __SANITIZE_ADDRESS__
-#define SLOW_TURN_S "0.15"
-#else
-#define SLOW_TURN_S "0.02"
-#endif
 
 static struct daemon daemon_of_test;
 
@@ -252,9 +246,9 @@ START_TEST(the_end_of_sessions_with_many_watches_delays_nobody)
     struct client *clients[SESSIONS];
 
     /* Processor time of a turn; 40 ms if all were ended at once. */
-    daemon_start(&daemon_of_test, NULL,
-                 "watches:\n  max_filters: 1048576\nlimits:\n  user_percent: 100\nlog:\n  slow_turn: " SLOW_TURN_S
-                 "\n");
+    daemon_start(
+        &daemon_of_test, NULL,
+        format_text("watches:\n  max_filters: 1048576\nlimits:\n  user_percent: 100\n%s", turn_log_section(TURN_MS)));
     struct client *client = client_open(&daemon_of_test);
     const char *bucket = client_new_bucket(client, "'storage': 'memory'");
     for (unsigned i = 0; i < SESSIONS; i++) {
@@ -277,7 +271,7 @@ START_TEST(a_watch_looks_through_a_large_bucket_in_slices)
     enum { KEYS = 40000, AT_ONCE = 4000, FILTERS = 64 };
     const char *prefix = "a.a.a.a.a.a.a.a.a.a.", *filters = "";
 
-    daemon_start(&daemon_of_test, NULL, "log:\n  slow_turn: " SLOW_TURN_S "\n");
+    daemon_start(&daemon_of_test, NULL, NULL);
     struct client *client = client_open(&daemon_of_test);
     const char *bucket = client_new_bucket(client, "'storage': 'memory'");
     for (unsigned i = 0; i < KEYS; i += AT_ONCE)

@@ -1,21 +1,12 @@
 #include "tests/support/daemon.h"
 
+#include "tests/support/turn.h"
+
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-
-/*
- * No client may occupy the loop for long. The sanitized daemon is slower and has its own default. On a quiet machine
- * turns stay below 10 ms. The same turn takes longer if other programs use up the memory's bandwidth, or if a busy
- * kernel makes system calls slow.
- */
-#ifdef __SANITIZE_ADDRESS__
-#define LOG_SECTION ""
-#else
-#define LOG_SECTION "log:\n  slow_turn: 0.02\n"
-#endif
 
 struct daemon shared_daemon;
 
@@ -74,7 +65,8 @@ void daemon_configure(struct daemon *daemon, const char *nats, const char *more)
     } else {
         sections = format_text("%scalls:\n%s", sections, daemon_missing_members("", daemon_patient_calls));
     }
-    const char *log = strstr(sections, "log:") == NULL ? LOG_SECTION : "";
+    /* No client may occupy the loop for long. On a quiet machine turns stay below 10 ms. */
+    const char *log = strstr(sections, "log:") == NULL ? turn_log_section(TURN_MS) : "";
     write_file(daemon->conf_path,
                format_text("%s%snats:\n%s%s", listen, log,
                            daemon_nats_members(daemon, nats != NULL ? nats : DAEMON_SYNCS_SELDOM), sections));

@@ -1,0 +1,59 @@
+#include "tests/support/turn.h"
+
+#include "tests/support/text.h"
+
+#include <check.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <time.h>
+
+/*
+ * Page faults of a turn: those of the largest message, in the buffer that receives it and in the one that sends it. With
+ * AddressSanitizer freed memory is not used again soon, and what it notes about memory has pages, too.
+ */
+#ifdef __SANITIZE_ADDRESS__
+#define FAULTS_OF_TURN 32768u
+#else
+#define FAULTS_OF_TURN 8192u
+#endif
+
+/* The sample, which is taken several times: another program may have the processor. */
+#define SAMPLE_PAGES   512u
+#define SAMPLE_ROUNDS  5u
+#define PAGE_BYTES     4096u
+
+static uint64_t thread_cpu_ns(void)
+{
+    struct timespec used;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
+}
+
+/* Return the processor time of SAMPLE_PAGES page faults. */
+static uint64_t take_sample_ns(void)
+{
+    size_t bytes = (size_t)SAMPLE_PAGES * PAGE_BYTES;
+    volatile char *pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    ck_assert_ptr_ne((void *)pages, MAP_FAILED);
+    uint64_t begin_ns = thread_cpu_ns();
+    for (size_t i = 0; i < bytes; i += PAGE_BYTES)
+        pages[i] = 1;
+    uint64_t took_ns = thread_cpu_ns() - begin_ns;
+    munmap((void *)pages, bytes);
+    return took_ns;
+}
+
+const char *turn_log_section(unsigned compute_ms)
+{
+    static uint64_t sample_ns;
+
+    for (unsigned i = 0; sample_ns == 0 || i < SAMPLE_ROUNDS; i++) {
+        uint64_t took_ns = take_sample_ns();
+        if (sample_ns == 0 || took_ns < sample_ns)
+            sample_ns = took_ns;
+    }
+    double faults_s = (double)sample_ns / SAMPLE_PAGES * FAULTS_OF_TURN / 1e9;
+    return format_text("log:\n  slow_turn: %.3f\n", compute_ms / 1000.0 + faults_s);
+}
