@@ -8,8 +8,8 @@
 #include <time.h>
 
 /*
- * Page faults of a turn: those of the largest message, in the buffer that receives it and in the one that sends it. With
- * AddressSanitizer freed memory is not used again soon, and what it notes about memory has pages, too.
+ * Page faults of a turn: those of the largest message, in the buffer that receives it and in the one that sends it.
+ * With AddressSanitizer freed memory is not used again soon, and what it notes about memory has pages, too.
  */
 #ifdef __SANITIZE_ADDRESS__
 #define FAULTS_OF_TURN 32768u
@@ -18,9 +18,9 @@
 #endif
 
 /* The sample, which is taken several times: another program may have the processor. */
-#define SAMPLE_PAGES   512u
-#define SAMPLE_ROUNDS  5u
-#define PAGE_BYTES     4096u
+#define SAMPLE_PAGES  512u
+#define SAMPLE_ROUNDS 5u
+#define PAGE_BYTES    4096u
 
 static uint64_t thread_cpu_ns(void)
 {
