@@ -128,6 +128,7 @@ START_TEST(a_batch_in_doubt_names_each_write_only_its_own_key)
 {
     enum { COUNT = 10 };
     uint32_t msgids[COUNT];
+    unsigned in_doubt = 0;
 
     deployment_make_short_bucket(&deployment, "short");
     assert_ok(client_call(deployment.client, "kv.put", "['short', 'first', 'mine']")); /* now it knows the bucket */
@@ -143,14 +144,25 @@ START_TEST(a_batch_in_doubt_names_each_write_only_its_own_key)
     nats_server_stop(&deployment.servers[0]); /* with the overwritten messages it forgets their ids */
     nats_server_run(&deployment.servers[0]);
     proxy_release(deployment.proxy);
+    deployment_reconnect_nats(&deployment);
     for (unsigned i = 0; i < COUNT; i++) {
         const struct answer *answer = client_wait(deployment.client, msgids[i]);
+        const char *name = format_text("k.%u", i);
+        if (answer->error.type == MSGPACK_OBJECT_NIL) { /* on a slow machine the last ones are not in the batch */
+            struct stream_log log = stream_log_read(deployment.nats, "short");
+            uint64_t stored;
+            ck_assert_uint_eq(stream_log_count(&log, name, "put", "mine", &stored), 1);
+            ck_assert_uint_eq(revision_of(answer), stored);
+            continue;
+        }
         ck_assert_msg(strcmp(answer_outcome(answer), "unknown") == 0, "%s", answer_text(answer));
         const msgpack_object *key = find_at(&answer->error, "key");
         ck_assert_msg(find_at(&answer->error, "revision") == NULL, "%s", answer_text(answer));
         if (key != NULL)
-            ck_assert_str_eq(text_at(key, ""), format_text("k.%u", i));
+            ck_assert_str_eq(text_at(key, ""), name);
+        in_doubt++;
     }
+    ck_assert_uint_gt(in_doubt, 0);
 }
 END_TEST
 
