@@ -18,7 +18,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 
 from chains import GONE, Chain, value_of
-from kvstored import Daemon, Failed, die_with_parent
+from daemon_process import Daemon, Failed, die_with_parent
 
 SETTINGS = {
     "plain": {"history": 1},

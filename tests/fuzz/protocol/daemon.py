@@ -10,7 +10,7 @@ import subprocess
 import time
 
 import answers
-import kvstored
+import daemon_process
 import wire
 
 START_PATIENCE_S = 60
@@ -23,7 +23,7 @@ FAULTS = re.compile(
 NATS_PANIC = re.compile(rb"nats-server: (panic|fatal error): ")
 
 
-class Daemon(kvstored.Daemon):
+class Daemon(daemon_process.Daemon):
     """A kvstored whose log is checked, and whose nats-server can be killed and called."""
 
     def __init__(self, program, nats_server, directory, log_path, sections):
@@ -176,7 +176,7 @@ class Nats:
         self.socket.close()
 
 
-class Caller(kvstored.Session):
+class Caller(daemon_process.Session):
     """A session that makes one call at a time, and checks the answers' form."""
 
     def __init__(self, socket_path, patience_s):

@@ -1,0 +1,254 @@
+"""The connection of the asyncio client."""
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
+
+from ._core import FIRST_PAUSE_S, LAST_PAUSE_S, Call, Core, Request, Watch
+from ._paths import socket_path
+from .errors import KvstoredError, Unavailable
+
+T = TypeVar("T")
+
+#: Messages of one turn of the loop are joined and sent at once, up to this size. Larger ones are not copied again.
+JOINED_BYTES = 65536
+
+
+class Channel(asyncio.Protocol):
+    """Moves the core's bytes over a socket, and waits for the ends of its calls."""
+
+    def __init__(self, path: Optional[str], *, reconnect: bool, timeout_s: Optional[float]) -> None:
+        self.path = socket_path(path)
+        self.core = Core(reconnect=reconnect, timeout_s=timeout_s)
+        self.on_reconnected: List[Callable[[], None]] = []
+        self.loop: Optional[asyncio.AbstractEventLoop] = None
+        self._pid = 0
+        self._transport: Optional[asyncio.Transport] = None
+        self._connecting: Optional[asyncio.Task[None]] = None
+        self._was_connected = False
+        self._flush_is_planned = False
+        self._timer: Optional[asyncio.TimerHandle] = None
+        self._timer_due = float("inf")
+        self._room: Optional[asyncio.Future[None]] = None  # set while the socket takes no more
+        self._ended: Optional[asyncio.Future[None]] = None  # of the transport
+
+    # --- Calls -------------------------------------------------------------------------------------
+
+    async def call(self, request: Request[T], timeout_s: Optional[float] = None, wait_s: float = 0.0) -> T:
+        """Make a call and return its decoded result. A task that is cancelled meanwhile leaves nothing behind."""
+        if self._transport is None:
+            await self._ensure_connection()
+        while self._room is not None:
+            await asyncio.shield(self._room)
+        assert self.loop is not None
+        future = self.loop.create_future()
+        core = self.core
+        call = core.new_call(request, lambda call: None if future.done() else future.set_result(None), timeout_s,
+                             wait_s)
+        core.submit(call)
+        self._after_core()
+        try:
+            await future
+        except asyncio.CancelledError:
+            core.give_up(call)
+            raise
+        if call.error is not None:
+            raise call.error
+        return request.decode(call.result)
+
+    async def connect(self) -> None:
+        """Connect, if there is no connection."""
+        if self._transport is None:
+            await self._ensure_connection()
+
+    async def close(self) -> None:
+        """Close the connection. Calls in flight fail."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+        self.core.close(Unavailable("the client is closed"))
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._transport is not None:
+            self._transport.close()
+        if self._ended is not None:
+            await self._ended
+
+    # --- Watches -----------------------------------------------------------------------------------
+
+    async def open_watch(self, bucket: str, options: Dict[str, Any]) -> Watch:
+        """Begin a watch. Its notifications come through next_event."""
+        await self.connect()
+        changed = asyncio.Event()
+        watch = Watch(bucket, options, changed.set)
+        watch.changed = changed  # type: ignore[attr-defined]
+        self.core.start_watch(watch)
+        self._after_core()
+        return watch
+
+    async def next_event(self, watch: Watch) -> Any:
+        """Return the next event of the watch. Raises why it has ended."""
+        while True:
+            event = self.core.next_event(watch)
+            if event is not None:
+                self._after_core()
+                return event
+            if watch.error is not None:
+                raise watch.error
+            changed: asyncio.Event = watch.changed  # type: ignore[attr-defined]
+            changed.clear()
+            await changed.wait()
+
+    async def close_watch(self, watch: Watch) -> None:
+        """End the watch."""
+        if self.core.closed_because is None:
+            self.core.stop_watch(watch)
+            self._after_core()
+
+    # --- The connection ----------------------------------------------------------------------------
+
+    async def _ensure_connection(self) -> None:
+        """Connect for the first time. Later the channel connects by itself, and calls wait for that until their
+        timeouts."""
+        loop = asyncio.get_running_loop()
+        if self.loop is None or self._pid != os.getpid():
+            self.loop, self._pid = loop, os.getpid()
+        elif self.loop is not loop:
+            raise RuntimeError("the client belongs to another event loop: make one for each")
+        if self.core.closed_because is not None:
+            raise self.core.closed_because
+        if self._was_connected:
+            return
+        if self._connecting is None:
+            self._connecting = loop.create_task(self._connect())
+        try:
+            await asyncio.shield(self._connecting)
+        except OSError as error:
+            raise Unavailable(f"cannot connect to {self.path}: {error.strerror or error}", retryable=True,
+                              outcome="none") from error
+        finally:
+            if self._connecting is not None and self._connecting.done():
+                self._connecting = None
+
+    async def _connect(self) -> None:
+        assert self.loop is not None
+        if self._transport is None:
+            await self.loop.create_unix_connection(lambda: self, self.path)
+
+    async def _connect_again(self) -> None:
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                await self._connect()
+                return
+            except OSError:
+                await asyncio.sleep(pause_s * random.uniform(0.75, 1.0))
+                pause_s = min(pause_s * 2, LAST_PAUSE_S)
+
+    # --- asyncio.Protocol ----------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is connected."""
+        assert isinstance(transport, asyncio.Transport) and self.loop is not None
+        if self.core.closed_because is not None:
+            transport.close()
+            return
+        self._transport = transport
+        self._ended = self.loop.create_future()
+        again, self._was_connected = self._was_connected, True
+        self.core.connected()
+        self._after_core()
+        if again:
+            for function in self.on_reconnected:
+                function()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have arrived."""
+        try:
+            self.core.receive(data)
+        except ValueError as error:
+            self.core.lost_because = Unavailable(f"the daemon broke the protocol: {error}")
+            assert self._transport is not None
+            self._transport.abort()
+            return
+        self._after_core()
+
+    def connection_lost(self, exception: Optional[Exception]) -> None:
+        """The connection has ended."""
+        self._transport = None
+        self.resume_writing()
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+        if self.core.closed_because is not None:
+            return
+        why = f"the connection was lost: {exception}" if exception else "the daemon has ended the session"
+        self.core.lost(why)
+        if self.core.reconnects:
+            assert self.loop is not None
+            self._connecting = self.loop.create_task(self._connect_again())
+        self._after_core()
+
+    def pause_writing(self) -> None:
+        """The socket takes no more: further calls wait."""
+        assert self.loop is not None
+        if self._room is None:
+            self._room = self.loop.create_future()
+
+    def resume_writing(self) -> None:
+        """The socket takes more."""
+        room, self._room = self._room, None
+        if room is not None:
+            room.set_result(None)
+
+    # --- The core's output and timers ----------------------------------------------------------------
+
+    def _after_core(self) -> None:
+        """The core was used: send its output at the end of this turn of the loop, and set its timer."""
+        core, loop = self.core, self.loop
+        assert loop is not None
+        if not self._flush_is_planned and core.has_output():
+            self._flush_is_planned = True
+            loop.call_soon(self._flush)
+        due = core.next_due()
+        if due is not None and due < self._timer_due:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_due = due
+            self._timer = loop.call_later(max(due - time.monotonic(), 0), self._run_timers)
+
+    def _flush(self) -> None:
+        self._flush_is_planned = False
+        transport = self._transport
+        output = self.core.take_output()
+        if transport is None:
+            return
+        for _, call in output:
+            call.is_sent = True
+        for piece in join_pieces([message for message, _ in output]):
+            transport.write(piece)
+
+    def _run_timers(self) -> None:
+        self._timer, self._timer_due = None, float("inf")
+        self.core.run_timers()
+        self._after_core()
+
+
+def join_pieces(output: List[bytes]) -> List[bytes]:
+    """Join small messages, so that they are sent at once."""
+    if len(output) < 2:
+        return output
+    pieces: List[bytes] = []
+    small: List[bytes] = []
+    for message in output:
+        if len(message) < JOINED_BYTES:
+            small.append(message)
+            continue
+        if small:
+            pieces.append(b"".join(small))
+            small = []
+        pieces.append(message)
+    if small:
+        pieces.append(b"".join(small))
+    return pieces

@@ -1,0 +1,337 @@
+"""The connection of the blocking client, which many threads can use at the same time.
+
+There is no thread in the background. Of the threads that wait for something, one is the reader: it waits for the
+socket, and wakes the others when their answers have come. When it has its own answer, it makes another waiting thread
+the reader. So a single thread gets its answer without a switch.
+"""
+from __future__ import annotations
+
+import os
+import random
+import select
+import socket
+import threading
+import time
+from typing import Any, Callable, Dict, List, Optional, TypeVar
+
+from ._core import FIRST_PAUSE_S, LAST_PAUSE_S, Call, Core, Request, Watch
+from ._paths import socket_path
+from .errors import Unavailable
+
+T = TypeVar("T")
+
+RECEIVE_BYTES = 262144
+
+
+class _Waiter:
+    """A thread that waits. It sleeps until `wake` is called."""
+
+    __slots__ = ("_lock", "is_awake")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self.is_awake = False
+
+    def wake(self) -> None:
+        """Let the thread continue. The channel's lock is held."""
+        if not self.is_awake:
+            self.is_awake = True
+            self._lock.release()
+
+    def sleep(self) -> None:
+        """Sleep until wake."""
+        self._lock.acquire()
+        self._lock.release()
+
+    def rearm(self) -> None:
+        """Before the next sleep. The channel's lock is held."""
+        if self.is_awake:
+            self._lock.acquire()
+            self.is_awake = False
+
+
+class Channel:
+    """Moves the core's bytes over a socket, and waits for the ends of its calls."""
+
+    def __init__(self, path: Optional[str], *, reconnect: bool, timeout_s: Optional[float]) -> None:
+        self.path = socket_path(path)
+        self.on_reconnected: List[Callable[[], None]] = []
+        self._reconnect = reconnect
+        self._timeout_s = timeout_s
+        self._begin()
+
+    def _begin(self) -> None:
+        self.core = Core(reconnect=self._reconnect, timeout_s=self._timeout_s)
+        self._pid = os.getpid()
+        self._lock = threading.RLock()  # guards everything here, and the core
+        self._socket: Optional[socket.socket] = None
+        self._unsent = bytearray()
+        self._was_connected = False
+        self._next_attempt = 0.0
+        self._pause_s = FIRST_PAUSE_S
+        self._has_reader = False
+        self._sleeping: Dict[_Waiter, None] = {}
+        self._alarm_in, self._alarm_out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)  # interrupts the reader's poll
+
+    def __del__(self) -> None:
+        if self._pid == os.getpid():
+            os.close(self._alarm_in)
+            os.close(self._alarm_out)
+
+    # --- Calls -------------------------------------------------------------------------------------
+
+    def call(self, request: Request[T], timeout_s: Optional[float] = None, wait_s: float = 0.0) -> T:
+        """Make a call and return its decoded result."""
+        self._follow_fork()
+        waiter = _Waiter()
+        with self._lock:
+            self._ensure_connection()
+            call = self.core.new_call(request, lambda call: waiter.wake(), timeout_s, wait_s)
+            self.core.submit(call)
+            self._send()
+        try:
+            self._wait(waiter, lambda: call.is_done)
+        except BaseException:  # such as KeyboardInterrupt
+            with self._lock:
+                self.core.give_up(call)
+            raise
+        if call.error is not None:
+            raise call.error
+        return request.decode(call.result)
+
+    def connect(self) -> None:
+        """Connect, if there is no connection."""
+        self._follow_fork()
+        with self._lock:
+            self._ensure_connection()
+
+    def close(self) -> None:
+        """Close the connection. Calls in flight fail."""
+        with self._lock:
+            self.core.close(Unavailable("the client is closed"))
+            if self._socket is not None:
+                self._socket.close()
+                self._socket = None
+            for waiter in self._sleeping:
+                waiter.wake()
+            self._interrupt_reader()
+
+    # --- Watches -----------------------------------------------------------------------------------
+
+    def open_watch(self, bucket: str, options: Dict[str, Any]) -> Watch:
+        """Begin a watch. Its notifications come through next_event."""
+        self._follow_fork()
+        waiter = _Waiter()
+        with self._lock:
+            self._ensure_connection()
+            watch = Watch(bucket, options, waiter.wake)
+            watch.waiter = waiter  # type: ignore[attr-defined]
+            self.core.start_watch(watch)
+            self._send()
+        return watch
+
+    def next_event(self, watch: Watch) -> Any:
+        """Return the next event of the watch; None if it was closed. Raises why it has ended."""
+        waiter: _Waiter = watch.waiter  # type: ignore[attr-defined]
+        while True:
+            with self._lock:
+                event = self.core.next_event(watch)
+                if event is not None:
+                    self._send()
+                    return event
+                if watch.is_stopped:
+                    return None
+                if watch.error is not None:
+                    raise watch.error
+                waiter.rearm()
+            self._wait(waiter, lambda: bool(watch.events) or watch.error is not None or watch.is_stopped)
+
+    def close_watch(self, watch: Watch) -> None:
+        """End the watch."""
+        with self._lock:
+            if self.core.closed_because is None:
+                self.core.stop_watch(watch)
+                self._send()
+            watch.is_stopped = True
+            watch.wake()
+            self._interrupt_reader()
+
+    # --- Waiting -------------------------------------------------------------------------------------
+
+    def _wait(self, waiter: _Waiter, is_over: Callable[[], bool]) -> None:
+        """Wait until the condition holds, as the reader if there is none."""
+        while True:
+            with self._lock:
+                if is_over():
+                    if not self._has_reader:  # it was woken for that, too
+                        self._pass_reading_on()
+                    return
+                is_reader = not self._has_reader
+                if is_reader:
+                    self._has_reader = True
+                else:
+                    waiter.rearm()
+                    self._sleeping[waiter] = None
+            try:
+                if is_reader:
+                    self._read_until(is_over)
+                else:
+                    waiter.sleep()
+            finally:
+                with self._lock:
+                    self._sleeping.pop(waiter, None)
+                    if is_reader:
+                        self._has_reader = False
+                        self._pass_reading_on()
+
+    def _pass_reading_on(self) -> None:
+        """Wake one of the waiting threads, which becomes the reader."""
+        for waiter in self._sleeping:
+            waiter.wake()
+            return
+
+    def _read_until(self, is_over: Callable[[], bool]) -> None:
+        """Move bytes until the condition holds. Only the reader does this."""
+        while True:
+            with self._lock:
+                if is_over():
+                    return
+                now = time.monotonic()
+                self.core.run_timers()
+                self._reconnect_if_due(now)
+                self._send()
+                if is_over():
+                    return
+                due = self.core.next_due()
+                if self._socket is None and self.core.reconnects:
+                    due = self._next_attempt if due is None else min(due, self._next_attempt)
+                poll = select.poll()
+                poll.register(self._alarm_in, select.POLLIN)
+                if self._socket is not None:
+                    poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._unsent else 0))
+            ready = poll.poll(None if due is None else max(due - time.monotonic(), 0) * 1000 + 1)
+            with self._lock:
+                if any(descriptor == self._alarm_in for descriptor, _ in ready):
+                    os.read(self._alarm_in, 4096)
+                if self._socket is not None and any(descriptor != self._alarm_in for descriptor, _ in ready):
+                    self._receive()
+
+    def _interrupt_reader(self) -> None:
+        """Something changed that the reader must look at. It may be another thread."""
+        if self._has_reader:
+            try:
+                os.write(self._alarm_out, b"!")
+            except BlockingIOError:
+                pass  # it has not read the earlier ones
+
+    # --- The socket ----------------------------------------------------------------------------------
+
+    def _send(self) -> None:
+        """Send what the core has, as far as the socket takes it. The reader sends the rest."""
+        if self._socket is None:
+            self.core.take_output()
+            return
+        try:
+            for message, call in self.core.take_output():
+                if self._unsent:
+                    self._unsent += message
+                    call.is_sent = True
+                    continue
+                sent = self._send_some(message)
+                call.is_sent = True
+                if sent < len(message):
+                    self._unsent += memoryview(message)[sent:]
+            if self._unsent:
+                sent = self._send_some(self._unsent)
+                del self._unsent[:sent]
+        except OSError as error:
+            self._receive_rest()
+            self._lose(f"the connection was lost: {error.strerror or error}")
+            return
+        if self._unsent:
+            self._interrupt_reader()
+
+    def _send_some(self, data: Any) -> int:
+        assert self._socket is not None
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+
+    def _receive(self) -> None:
+        assert self._socket is not None
+        try:
+            data = self._socket.recv(RECEIVE_BYTES)
+            if not data:
+                self._lose("the daemon has ended the session")
+                return
+            self.core.receive(data)
+        except BlockingIOError:
+            pass
+        except ValueError as error:
+            self._lose(f"the daemon broke the protocol: {error}")
+        except OSError as error:
+            self._lose(f"the connection was lost: {error.strerror or error}")
+
+    def _receive_rest(self) -> None:
+        """The daemon has closed the connection while nobody read. Its last message says what became of the calls."""
+        while self._socket is not None and select.select([self._socket], [], [], 0)[0]:
+            self._receive()
+
+    def _lose(self, why: str) -> None:
+        if self._socket is None:
+            return
+        self._socket.close()
+        self._socket = None
+        self._unsent.clear()
+        self._next_attempt = time.monotonic()
+        self._pause_s = FIRST_PAUSE_S
+        if self.core.closed_because is None:
+            self.core.lost(why)
+
+    def _open(self) -> None:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            connection.connect(self.path)
+            connection.setblocking(False)
+        except BaseException:
+            connection.close()
+            raise
+        self._socket = connection
+        again, self._was_connected = self._was_connected, True
+        self.core.connected()
+        if again:
+            for function in self.on_reconnected:  # they may make calls, which this thread must not wait for
+                threading.Thread(target=function, daemon=True).start()
+
+    def _ensure_connection(self) -> None:
+        """Connect for the first time. Later the reader connects, and calls wait for that until their timeouts."""
+        if self.core.closed_because is not None:
+            raise self.core.closed_because
+        if self._socket is not None or self._was_connected:
+            return
+        try:
+            self._open()
+        except OSError as error:
+            raise Unavailable(f"cannot connect to {self.path}: {error.strerror or error}", retryable=True,
+                              outcome="none") from error
+
+    def _reconnect_if_due(self, now: float) -> None:
+        if self._socket is not None or not self.core.reconnects or now < self._next_attempt:
+            return
+        try:
+            self._open()
+        except OSError:
+            self._next_attempt = now + self._pause_s * random.uniform(0.75, 1.0)
+            self._pause_s = min(self._pause_s * 2, LAST_PAUSE_S)
+
+    def _follow_fork(self) -> None:
+        """In a child process: leave the connection to the parent, and begin with a new one."""
+        if self._pid == os.getpid():
+            return
+        if self._socket is not None:
+            self._socket.close()
+        os.close(self._alarm_in)
+        os.close(self._alarm_out)
+        self._begin()

@@ -1,0 +1,495 @@
+"""The protocol without a socket: calls, answers, watches and what happens to them when a connection is lost.
+
+Used by the channels of the two clients, which move the bytes and wait. A channel calls `submit`, sends what
+`take_output` returns, passes what it receives to `receive`, and reports `connected` and `lost`. It calls `run_timers`
+when `next_due` is reached. Everything here runs in one thread at a time, and blocks nobody.
+"""
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+import random
+import time
+from collections import deque
+from typing import Any, Callable, Deque, Dict, Generic, List, Optional, Tuple, TypeVar
+
+import msgpack  # type: ignore[import]
+
+from .entries import Entry, entry_of
+from .errors import DeadlineExceeded, InvalidArgument, KvstoredError, Unavailable, error_of
+
+T = TypeVar("T")
+
+DEFAULT_PATH = "/run/kvstored/kvstored.sock"
+
+#: The daemon keeps the timeout of a call. Its answer may need some time for the way back.
+GRACE_S = 1.0
+
+#: The timeout of a call that names none, as the daemon has it unless configured otherwise.
+DEFAULT_TIMEOUT_S = 5.0
+
+#: Calls are looked through this often for those whose time is over.
+EXPIRY_S = 0.25
+
+#: The pauses between attempts to connect again, and to start a watch again.
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.05, 2.0
+
+#: A watch whose consumer is behind by more bytes is stopped, and resumed when the consumer has caught up.
+WATCH_QUEUE_BYTES = 8 * 1024 * 1024
+
+#: An answer is at most as large as limits.frame_bytes of the daemon, which can be configured up to this.
+MESSAGE_BYTES_MAX = 1 << 30
+
+READS = frozenset((
+    "kv.get", "kv.get_json", "kv.history", "kv.keys", "kv.entries", "bulk.get", "bucket.info", "bucket.list",
+    "health.check", "daemon.info", "daemon.stats", "daemon.metrics"))
+
+WRITES_WITH_ID = frozenset((
+    "kv.put", "kv.create", "kv.update", "kv.delete", "kv.purge", "kv.increment", "kv.touch", "bulk.put", "bulk.delete",
+    "txn.commit"))
+
+
+class Request(Generic[T]):
+    """One call to make: a method, its arguments, its options, and the function that turns the result into T."""
+
+    __slots__ = ("method", "arguments", "options", "decode")
+
+    def __init__(self, method: str, arguments: List[Any], options: Dict[str, Any], decode: Callable[[Any], T]) -> None:
+        self.method = method
+        self.arguments = arguments
+        self.options = {name: value for name, value in options.items() if value is not None}
+        self.decode = decode
+
+
+class Call:
+    """A call between submit and its end. `wake` is called once, when `result` or `error` is set."""
+
+    __slots__ = ("request", "deadline", "wake", "result", "error", "is_done", "first_sent_us", "is_sent",
+                 "is_given_up")
+
+    def __init__(self, request: Request[Any], deadline: float, wake: Callable[[Call], None]) -> None:
+        self.request = request
+        self.deadline = deadline
+        self.wake = wake
+        self.result: Any = None
+        self.error: Optional[KvstoredError] = None
+        self.is_done = False
+        self.first_sent_us = 0  # 0: not sent yet
+        self.is_sent = False  # on this connection: set by the channel with the first byte
+        self.is_given_up = False  # nobody waits for the answer
+
+    def end(self, result: Any, error: Optional[KvstoredError]) -> None:
+        """Note the result and wake who waits for it."""
+        self.result, self.error, self.is_done = result, error, True
+        if not self.is_given_up:
+            self.wake(self)
+
+
+class Watch:
+    """A watch between start and end. Its events wait in `events`; `wake` is called when there are new ones.
+
+    An event is an Entry, or READY.
+    """
+
+    READY = object()
+
+    def __init__(self, bucket: str, options: Dict[str, Any], wake: Callable[[], None]) -> None:
+        self.bucket = bucket
+        self.options = options
+        self.wake = wake
+        self.events: Deque[Tuple[Any, int]] = deque()  # and the bytes that they count for
+        self.queued_bytes = 0
+        self.id: Optional[int] = None
+        self.error: Optional[KvstoredError] = None  # why it has ended
+        self.is_ready = False
+        self.ready_revision: Optional[int] = None
+        self.is_stopped = False  # by the program
+        self.is_paused = False  # the consumer is behind
+        self.was_started = False
+        self.resume_from: Optional[int] = None  # the revision from which the next start continues
+        self.pause_s = FIRST_PAUSE_S
+
+
+class Core:
+    """The state of one client."""
+
+    def __init__(self, *, reconnect: bool, timeout_s: Optional[float]) -> None:
+        self.reconnects = reconnect
+        self.timeout_s = timeout_s
+        self.is_connected = False
+        self.closed_because: Optional[KvstoredError] = None  # no further call is accepted
+        self.lost_because: Optional[KvstoredError] = None  # of the last connection
+        self._unpacker = self._new_unpacker()
+        self._packer = msgpack.Packer(autoreset=True)
+        self._output: List[Tuple[bytes, Call]] = []
+        self._msgid = 0
+        self._pending: Dict[int, Call] = {}  # in flight, the oldest first
+        self._held: Deque[Call] = deque()  # for the next connection
+        self._watches: Dict[int, Watch] = {}  # by the id of this connection
+        self._waiting_watches: List[Watch] = []  # for the next connection
+        self._locks: Dict[Tuple[str, str], Callable[[KvstoredError], None]] = {}
+        self._dismissal: Optional[KvstoredError] = None
+        self._timers: List[Tuple[float, int, Callable[[], None]]] = []
+        self._timer_numbers = itertools.count()
+        self._expiry_is_set = False
+        self._id_prefix = os.urandom(8)
+        self._id_count = 0
+
+    @staticmethod
+    def _new_unpacker() -> Any:
+        # A name that another NATS client has stored, and that is not UTF-8, comes as bytes.
+        return msgpack.Unpacker(max_buffer_size=MESSAGE_BYTES_MAX, strict_map_key=False)
+
+    # --- Calls -------------------------------------------------------------------------------------
+
+    def new_call(self, request: Request[Any], wake: Callable[[Call], None], timeout_s: Optional[float],
+                 wait_s: float = 0.0) -> Call:
+        """Return a call that can be submitted. wait_s: it may take this much longer than its timeout."""
+        timeout_s = timeout_s if timeout_s is not None else self.timeout_s
+        if timeout_s is not None:
+            request.options["timeout"] = timeout_s
+        patience_s = (timeout_s if timeout_s is not None else DEFAULT_TIMEOUT_S) + GRACE_S + wait_s
+        return Call(request, time.monotonic() + patience_s, wake)
+
+    def submit(self, call: Call) -> None:
+        """Send a call, or hold it until there is a connection. Raises why the client is closed."""
+        if self.closed_because is not None:
+            raise self.closed_because
+        request = call.request
+        if self.reconnects and request.method in WRITES_WITH_ID and \
+                not request.options.get("ephemeral") and "filter" not in request.options:
+            self._id_count += 1
+            request.options["id"] = self._id_prefix + self._id_count.to_bytes(8, "little")
+        if self.is_connected:
+            self._send(call)
+        else:
+            self._held.append(call)
+        if not self._expiry_is_set:
+            self._expiry_is_set = True
+            self.at(time.monotonic() + EXPIRY_S, self._expire)
+
+    def give_up(self, call: Call) -> None:
+        """Nobody waits for the call any more. If it was sent, its answer is dropped."""
+        call.is_given_up = True
+        if call in self._held:
+            self._held.remove(call)
+
+    def has_calls(self) -> bool:
+        """Return whether calls are in flight or held."""
+        return bool(self._pending or self._held)
+
+    def _send(self, call: Call) -> None:
+        request = call.request
+        self._msgid = msgid = (self._msgid + 1) & 0xFFFFFFFF
+        while msgid in self._pending:
+            self._msgid = msgid = (msgid + 1) & 0xFFFFFFFF
+        params = [*request.arguments, request.options] if request.options else request.arguments
+        try:
+            packed = self._packer.pack([0, msgid, request.method, params])
+        except (TypeError, ValueError, OverflowError):
+            self._packer.reset()
+            raise
+        if call.first_sent_us == 0:
+            call.first_sent_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        call.is_sent = False
+        self._pending[msgid] = call
+        self._output.append((packed, call))
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        self._expiry_is_set = False
+        for call in [call for call in self._pending.values() if call.deadline <= now and not call.is_done]:
+            outcome = None if call.request.method in READS else "unknown"
+            call.end(None, DeadlineExceeded("the daemon did not answer in time: is it running?", retryable=True,
+                                            outcome=outcome))
+            call.is_given_up = True  # its msgid stays in use until the answer comes
+        # A call that is held is not sent after its timeout: there would be no time for its answer.
+        for call in [call for call in self._held if call.deadline - GRACE_S <= now]:
+            self._held.remove(call)
+            self._fail_unanswered(call, self.lost_because or Unavailable("there is no connection", retryable=True))
+        if self.has_calls():
+            self._expiry_is_set = True
+            self.at(now + EXPIRY_S, self._expire)
+
+    @staticmethod
+    def _fail_unanswered(call: Call, reason: KvstoredError) -> None:
+        """End a call with the reason, and with what is known of its outcome."""
+        outcome = "none" if call.first_sent_us == 0 else None if call.request.method in READS else "unknown"
+        error = type(reason)(reason.message, retryable=True, outcome=outcome)
+        call.end(None, error)
+
+    # --- The connection ----------------------------------------------------------------------------
+
+    def connected(self) -> None:
+        """A connection is there. Send the calls that were held, in their order, and start the watches again."""
+        self.is_connected = True
+        self._dismissal = None
+        self._unpacker = self._new_unpacker()
+        held, self._held = self._held, deque()
+        for call in held:
+            if call.first_sent_us != 0 and call.request.method in WRITES_WITH_ID:
+                call.request.options["first_sent"] = call.first_sent_us
+            try:
+                self._send(call)
+            except (TypeError, ValueError, OverflowError) as error:
+                call.end(None, InvalidArgument(f"the call cannot be sent: {error}", outcome="none"))
+        watches, self._waiting_watches = self._waiting_watches, []
+        for watch in watches:
+            self._start_watch(watch)
+
+    def lost(self, why: str) -> None:
+        """The connection has ended. Hold what can be sent again, and end the other calls."""
+        dismissal, self._dismissal = self._dismissal, None
+        reason = dismissal or Unavailable(why, retryable=True)
+        self.is_connected = False
+        self.lost_because = reason
+        self._output.clear()
+        if not self.reconnects:
+            self.closed_because = reason
+        is_dismissed = dismissal is not None and dismissal.outcome == "none"
+        pending, self._pending = self._pending, {}
+        ended: List[Call] = []
+        held: List[Call] = []
+        for call in pending.values():
+            if call.is_done or call.is_given_up:
+                continue
+            is_begun = call.is_sent and not is_dismissed
+            if not is_begun and "first_sent" not in call.request.options:
+                call.first_sent_us = 0
+            method = call.request.method
+            can_repeat = not is_begun or method in READS or "id" in call.request.options
+            (held if self.reconnects and can_repeat else ended).append(call)
+        held.extend(self._held)
+        self._held = deque(held)
+        watches, self._watches = list(self._watches.values()), {}
+        for watch in watches:
+            watch.id = None
+            if self.reconnects:
+                self._waiting_watches.append(watch)
+            else:
+                self._end_watch(watch, reason)
+        for call in ended:
+            self._fail_unanswered(call, reason)
+
+    def close(self, reason: KvstoredError) -> None:
+        """The client is closed: end all calls and watches."""
+        self.reconnects = False
+        self.closed_because = reason
+        waiting, self._waiting_watches = self._waiting_watches, []
+        held, self._held = self._held, deque()
+        self.lost(reason.message)
+        self.closed_because = reason
+        for call in held:
+            self._fail_unanswered(call, reason)
+        for watch in waiting:
+            self._end_watch(watch, reason)
+
+    def take_output(self) -> List[Tuple[bytes, Call]]:
+        """Return the messages to send, with their calls, and forget them."""
+        output, self._output = self._output, []
+        return output
+
+    def has_output(self) -> bool:
+        """Return whether there is something to send."""
+        return bool(self._output)
+
+    def receive(self, data: bytes) -> None:
+        """Take what has arrived. Raises ValueError if it is not of this protocol."""
+        unpacker = self._unpacker
+        unpacker.feed(data)
+        for message in unpacker:
+            if message[0] == 1:
+                self._on_answer(message[1], message[2], message[3])
+            elif message[0] == 2:
+                self._on_notification(message[1], message[2])
+            else:
+                raise ValueError("the daemon has sent a request")
+
+    def _on_answer(self, msgid: Optional[int], error: Any, result: Any) -> None:
+        if msgid is None:  # the last message of a session that the daemon ends
+            self._dismissal = error_of(error)
+            return
+        call = self._pending.pop(msgid, None)
+        if call is None:
+            raise ValueError("the daemon has answered a call that was not made")
+        if not call.is_done:
+            call.end(result, error_of(error) if error is not None else None)
+
+    def _on_notification(self, method: str, params: List[Any]) -> None:
+        if method == "lock.lost":
+            on_lost = self._locks.get((params[0], params[1]))
+            if on_lost is not None:
+                on_lost(error_of(params[3]))
+            return
+        watch = self._watches.get(params[0])
+        if watch is None:
+            return
+        if method == "watch.entries":
+            self._on_entries(watch, params[1])
+        elif method == "watch.ready":
+            self._on_ready(watch, params[1] if len(params) > 1 else None)
+        elif method == "watch.ended":
+            self._on_ended(watch, error_of(params[1]))
+
+    # --- Watches -----------------------------------------------------------------------------------
+
+    def start_watch(self, watch: Watch) -> None:
+        """Begin a watch. Its entries, or its error, come as events."""
+        if self.closed_because is not None:
+            raise self.closed_because
+        if self.is_connected:
+            self._start_watch(watch)
+        else:
+            self._waiting_watches.append(watch)
+
+    def stop_watch(self, watch: Watch) -> None:
+        """The program is no longer interested."""
+        watch.is_stopped = True
+        watch.events.clear()
+        if watch in self._waiting_watches:
+            self._waiting_watches.remove(watch)
+        self._send_stop(watch)
+
+    def next_event(self, watch: Watch) -> Any:
+        """Return the next event, or None. A watch that was stopped because its consumer was behind is resumed."""
+        if not watch.events:
+            return None
+        event, size = watch.events.popleft()
+        watch.queued_bytes -= size
+        if watch.is_paused and watch.queued_bytes <= WATCH_QUEUE_BYTES // 2:
+            watch.is_paused = False
+            self._restart_watch(watch)
+        return event
+
+    def _submit_internal(self, request: Request[Any], wake: Callable[[Call], None]) -> None:
+        self.submit(self.new_call(request, wake, None))
+
+    def _start_watch(self, watch: Watch) -> None:
+        """Send watch.start. A watch of updates only asks first which revision is the last one: it can resume then."""
+        options = dict(watch.options)
+        is_exclusive = "include_history" not in options and "from_revision" not in options
+        if watch.resume_from is None and options.get("updates_only") and is_exclusive:
+            self._submit_internal(Request("bucket.info", [watch.bucket], {}, lambda result: result),
+                                  lambda call: self._on_watch_info(watch, call))
+            return
+        if watch.resume_from is not None:
+            options.pop("include_history", None)
+            options.pop("updates_only", None)
+            options["from_revision"] = watch.resume_from
+        self._submit_internal(Request("watch.start", [watch.bucket], options, lambda result: result),
+                              lambda call: self._on_watch_started(watch, call))
+
+    def _restart_watch(self, watch: Watch) -> None:
+        if watch.is_stopped or watch.is_paused:
+            return
+        if self.is_connected:
+            self._start_watch(watch)
+        elif self.closed_because is None:
+            self._waiting_watches.append(watch)
+        else:
+            self._end_watch(watch, self.closed_because)
+
+    def _restart_watch_later(self, watch: Watch) -> None:
+        pause_s = watch.pause_s * random.uniform(0.75, 1.0)
+        watch.pause_s = min(watch.pause_s * 2, LAST_PAUSE_S)
+        self.at(time.monotonic() + pause_s, lambda: self._restart_watch(watch))
+
+    def _on_watch_info(self, watch: Watch, call: Call) -> None:
+        if watch.is_stopped:
+            return
+        if call.error is not None:
+            self._on_start_failed(watch, call.error)
+            return
+        watch.resume_from = call.result["last_revision"] + 1
+        self._restart_watch(watch)
+
+    def _on_watch_started(self, watch: Watch, call: Call) -> None:
+        if call.error is not None:
+            self._on_start_failed(watch, call.error)
+            return
+        watch.id = call.result
+        self._watches[call.result] = watch
+        watch.was_started = True
+        watch.pause_s = FIRST_PAUSE_S
+        if watch.is_stopped or watch.is_paused:
+            self._send_stop(watch)
+
+    def _on_start_failed(self, watch: Watch, error: KvstoredError) -> None:
+        """A watch that has run before is started again if the error may heal, and the first start only if it was not
+        refused by the daemon."""
+        if watch.is_stopped:
+            return
+        if self.reconnects and error.retryable and (watch.was_started or not self.is_connected):
+            self._restart_watch_later(watch)
+        else:
+            self._end_watch(watch, error)
+
+    def _send_stop(self, watch: Watch) -> None:
+        if watch.id is None:
+            return
+        self._watches.pop(watch.id, None)
+        if self.is_connected:
+            self._submit_internal(Request("watch.stop", [watch.id], {}, lambda result: result), lambda call: None)
+        watch.id = None
+
+    def _end_watch(self, watch: Watch, reason: KvstoredError) -> None:
+        watch.error = reason
+        watch.wake()
+
+    def _on_entries(self, watch: Watch, maps: List[Dict[str, Any]]) -> None:
+        for fields in maps:
+            entry = entry_of(fields)
+            size = 200 + len(entry.key) + len(entry.value) + len(entry.previous_value or b"")
+            watch.events.append((entry, size))
+            watch.queued_bytes += size
+        if maps:
+            watch.resume_from = maps[-1]["revision"] + 1
+        if watch.queued_bytes > WATCH_QUEUE_BYTES and not watch.is_paused:
+            watch.is_paused = True
+            self._send_stop(watch)
+        watch.wake()
+
+    def _on_ready(self, watch: Watch, revision: Optional[int]) -> None:
+        if watch.is_ready:
+            return
+        watch.is_ready = True
+        watch.ready_revision = revision
+        watch.events.append((Watch.READY, 0))
+        watch.wake()
+
+    def _on_ended(self, watch: Watch, error: KvstoredError) -> None:
+        assert watch.id is not None
+        del self._watches[watch.id]
+        watch.id = None
+        if error.revision is not None and self.reconnects and not watch.is_stopped:
+            watch.resume_from = error.revision
+            self._restart_watch(watch)
+        else:
+            self._end_watch(watch, error)
+
+    # --- Locks ---------------------------------------------------------------------------------------
+
+    def watch_lock(self, bucket: str, name: str, on_lost: Callable[[KvstoredError], None]) -> None:
+        """Call the function if the daemon says that the lock is lost."""
+        self._locks[bucket, name] = on_lost
+
+    def forget_lock(self, bucket: str, name: str) -> None:
+        """The lock is no longer held."""
+        self._locks.pop((bucket, name), None)
+
+    # --- Timers --------------------------------------------------------------------------------------
+
+    def at(self, due: float, function: Callable[[], None]) -> None:
+        """Call the function when time.monotonic() has reached due."""
+        heapq.heappush(self._timers, (due, next(self._timer_numbers), function))
+
+    def next_due(self) -> Optional[float]:
+        """Return when run_timers has something to do; None: nothing is planned."""
+        return self._timers[0][0] if self._timers else None
+
+    def run_timers(self) -> None:
+        """Call the functions whose time has come."""
+        now = time.monotonic()
+        while self._timers and self._timers[0][0] <= now:
+            heapq.heappop(self._timers)[2]()

@@ -1,0 +1,45 @@
+"""What makes a blocking view of a bucket look like a dict."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, Iterator, List, TypeVar
+
+from .entries import Codec
+
+if TYPE_CHECKING:
+    from .blocking import Client
+
+V = TypeVar("V")
+
+
+class MappingView(Generic[V]):
+    """`view[key]`, `view[key] = value`, `del view[key]`, `key in view`, iteration over the keys, and `len`."""
+
+    client: Client
+    name: str
+    codec: Codec[V]
+
+    def __getitem__(self, key: str) -> V:
+        entry = self.client.get(self.name, key)
+        if entry is None:
+            raise KeyError(key)
+        return self.codec.decode(entry.value)
+
+    def __setitem__(self, key: str, value: V) -> None:
+        self.client.put(self.name, key, self.codec.encode(value))
+
+    def __delitem__(self, key: str) -> None:
+        if self.client.delete(self.name, key, if_exists=True) is None:
+            raise KeyError(key)
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self.client.get(self.name, key) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.client.keys(self.name))
+
+    def __len__(self) -> int:
+        return len(self.client.keys(self.name))
+
+    def values(self) -> List[V]:
+        """Return all values, in the byte order of their keys."""
+        return [self.codec.decode(entry.value) for entry in self.client.iterate(self.name)]

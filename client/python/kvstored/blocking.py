@@ -1,0 +1,588 @@
+"""The blocking client.
+
+    import kvstored
+
+    with kvstored.Client() as client:
+        client.put("settings", "color", "blue")
+        print(client.get("settings", "color").text)
+
+One client has one connection, which any number of threads can use at the same time. After a fork, the child gets a
+connection of its own with its first call.
+"""
+# Written by make_blocking.py from aio.py: change that file.
+from __future__ import annotations
+
+from typing import (Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence,
+                    Tuple, Type, TypeVar, Union, cast, overload)
+
+from ._blocking_channel import Channel
+from ._blocking_lock import Lock
+from ._core import Request
+from ._core import Watch as CoreWatch
+from ._mapping import MappingView
+from .entries import (BYTES, BucketInfo, Codec, Counted, Duration, Entry, Health, Value, entries_of, entry_of,
+                      entry_or_none, health_of, info_of, seconds_of, ttl_of)
+from .errors import AlreadyExists, Conflict, KvstoredError, error_of
+
+__all__ = ["Bucket", "Client", "Lock", "Transaction", "Watch"]
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+
+def _same(result: Any) -> Any:
+    return result
+
+
+def _integer(result: Any) -> int:
+    return cast(int, result)
+
+
+def _integer_or_none(result: Any) -> Optional[int]:
+    return cast(Optional[int], result)
+
+
+def _names(result: Any) -> List[str]:
+    return cast(List[str], result)
+
+
+def _results_of(result: Dict[str, Dict[str, Any]]) -> Dict[str, Union[int, KvstoredError]]:
+    return {key: one["revision"] if "revision" in one else error_of(one["error"]) for key, one in result.items()}
+
+
+class Client:
+    """A connection to kvstored.
+
+    path       of the socket; by default $KVSTORED_SOCKET, or /run/kvstored/kvstored.sock
+    timeout    of calls that name none; by default the daemon's, 5 s
+    reconnect  True: if the connection is lost, connect again. Calls in flight wait until their timeouts. Those that
+               only read, those that the daemon has not begun, and writes of values are sent again, and done at most
+               once. Watches continue after their last entry.
+               False: once the connection is lost, every call fails with Unavailable.
+
+    The first call connects. Every method takes `timeout`, in seconds or as a timedelta, and raises a KvstoredError if
+    it fails.
+    """
+
+    def __init__(self, path: Optional[str] = None, *, timeout: Optional[Duration] = None,
+                 reconnect: bool = True) -> None:
+        self._channel = Channel(path, reconnect=reconnect, timeout_s=seconds_of(timeout))
+
+    def __enter__(self) -> Client:
+        self._channel.connect()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def connect(self) -> None:
+        """Connect now, and not with the first call."""
+        self._channel.connect()
+
+    def close(self) -> None:
+        """Close the connection. Calls in flight and watches fail with Unavailable."""
+        self._channel.close()
+
+    def on_reconnected(self, function: Callable[[], None]) -> None:
+        """Call the function each time that the client has connected again. The daemon has deleted the ephemeral keys
+        of the lost session: write them again. The function runs in a thread of its own."""
+        self._channel.on_reconnected.append(function)
+
+    def _call(self, request: Request[T], timeout: Optional[Duration]) -> T:
+        return self._channel.call(request, seconds_of(timeout))
+
+    def call(self, method: str, *arguments: Any, timeout: Optional[Duration] = None, **options: Any) -> Any:
+        """Make any call of the protocol, and return its result as MessagePack gives it."""
+        return self._call(Request(method, list(arguments), options, _same), timeout)
+
+    # --- Reading -----------------------------------------------------------------------------------
+
+    def get(self, bucket: str, key: str, *, revision: Optional[int] = None, wait_above: Optional[int] = None,
+                  consistency: Optional[str] = None, timeout: Optional[Duration] = None) -> Optional[Entry]:
+        """Return the entry of a key; None if the key does not exist.
+
+        revision     the entry at this revision, if the bucket's history still has it
+        wait_above   wait until the key has a higher revision, or until the timeout. A deletion is an entry then
+        consistency  "direct" (the default), "leader" or "cached"
+        """
+        return self._call(Request("kv.get", [bucket, key], {
+            "revision": revision, "wait_above": wait_above, "consistency": consistency}, entry_or_none), timeout)
+
+    def get_json(self, bucket: str, key: str, *, consistency: Optional[str] = None,
+                       timeout: Optional[Duration] = None) -> Any:
+        """Return the value of a key, parsed as JSON; None if the key does not exist."""
+        entry = self.get(bucket, key, consistency=consistency, timeout=timeout)
+        return None if entry is None else entry.json()
+
+    def history(self, bucket: str, key: str, *, timeout: Optional[Duration] = None) -> List[Entry]:
+        """Return the entries of a key that the bucket still has, the oldest first. Markers are among them."""
+        return self._call(Request("kv.history", [bucket, key], {}, entries_of), timeout)
+
+    def keys(self, bucket: str, filter: Optional[str] = None, *, limit: Optional[int] = None,
+                   after: Optional[str] = None, consistency: Optional[str] = None,
+                   timeout: Optional[Duration] = None) -> List[str]:
+        """Return the keys that match the filter, in byte order: at most `limit`, and only those after `after`."""
+        return self._call(Request("kv.keys", [bucket], {
+            "filter": filter, "limit": limit, "after": after, "consistency": consistency}, _names), timeout)
+
+    def entries(self, bucket: str, filter: Optional[str] = None, *, limit: Optional[int] = None,
+                      after: Optional[str] = None, consistency: Optional[str] = None,
+                      timeout: Optional[Duration] = None) -> List[Entry]:
+        """Return a page of entries in the byte order of their keys, of one point in time.
+
+        Only an empty page means that there are no more. `iterate` reads all pages.
+        """
+        return self._call(Request("kv.entries", [bucket], {
+            "filter": filter, "limit": limit, "after": after, "consistency": consistency}, entries_of), timeout)
+
+    def iterate(self, bucket: str, filter: Optional[str] = None, *, consistency: Optional[str] = None,
+                      timeout: Optional[Duration] = None) -> Iterator[Entry]:
+        """Iterate over all entries that match the filter, page by page."""
+        after: Optional[str] = None
+        while True:
+            page = self.entries(bucket, filter, after=after, consistency=consistency, timeout=timeout)
+            if not page:
+                return
+            for entry in page:
+                yield entry
+            after = page[-1].key
+
+    # --- Writing -----------------------------------------------------------------------------------
+
+    def put(self, bucket: str, key: str, value: Value, *, ttl: Optional[Duration] = None, keep_ttl: bool = False,
+                  headers: Optional[Mapping[str, str]] = None, ephemeral: bool = False,
+                  timeout: Optional[Duration] = None) -> int:
+        """Write a value, and return its revision.
+
+        ttl        the value expires after this time, in whole seconds
+        keep_ttl   the TTL that the key has goes on
+        headers    texts that are stored with the value
+        ephemeral  the daemon deletes the key when the connection ends: see on_reconnected
+        """
+        return self._call(Request("kv.put", [bucket, key, value], {
+            "ttl": ttl_of(ttl), "keep_ttl": keep_ttl or None, "headers": headers or None,
+            "ephemeral": ephemeral or None}, _integer), timeout)
+
+    def create(self, bucket: str, key: str, value: Value, *, ttl: Optional[Duration] = None,
+                     headers: Optional[Mapping[str, str]] = None, ephemeral: bool = False,
+                     timeout: Optional[Duration] = None) -> int:
+        """Write a value if the key does not exist, and return its revision. Otherwise raise AlreadyExists."""
+        return self._call(Request("kv.create", [bucket, key, value], {
+            "ttl": ttl_of(ttl), "headers": headers or None, "ephemeral": ephemeral or None}, _integer), timeout)
+
+    def update(self, bucket: str, key: str, value: Value, revision: int, *, ttl: Optional[Duration] = None,
+                     keep_ttl: bool = False, headers: Optional[Mapping[str, str]] = None,
+                     timeout: Optional[Duration] = None) -> int:
+        """Write a value if the key is at this revision, and return the new one. Otherwise raise Conflict."""
+        return self._call(Request("kv.update", [bucket, key, value, revision], {
+            "ttl": ttl_of(ttl), "keep_ttl": keep_ttl or None, "headers": headers or None}, _integer), timeout)
+
+    def delete(self, bucket: str, key: str, *, revision: Optional[int] = None, if_exists: bool = False,
+                     timeout: Optional[Duration] = None) -> Optional[int]:
+        """Delete a key, and return the revision of the marker that hides it.
+
+        revision   raise Conflict if the key is at another revision
+        if_exists  write no marker, and return None, if the key does not exist
+        """
+        return self._call(Request("kv.delete", [bucket, key], {
+            "revision": revision, "if_exists": if_exists or None}, _integer_or_none), timeout)
+
+    def purge(self, bucket: str, key: str, *, revision: Optional[int] = None, ttl: Optional[Duration] = None,
+                    timeout: Optional[Duration] = None) -> int:
+        """Delete a key and its history, and return the revision of the marker. ttl: when the marker goes, too."""
+        return self._call(Request("kv.purge", [bucket, key], {
+            "revision": revision, "ttl": ttl_of(ttl)}, _integer), timeout)
+
+    def touch(self, bucket: str, key: str, ttl: Duration, *, revision: Optional[int] = None,
+                    timeout: Optional[Duration] = None) -> Optional[int]:
+        """Let the value of a key expire this time from now; 0: never. Return its new revision; None: there is none."""
+        return self._call(Request("kv.touch", [bucket, key, ttl_of(ttl)], {
+            "revision": revision}, _integer_or_none), timeout)
+
+    def increment(self, bucket: str, key: str, delta: int = 1, *, initial: Optional[int] = None,
+                        ttl: Optional[Duration] = None, keep_ttl: bool = False,
+                        timeout: Optional[Duration] = None) -> Counted:
+        """Add delta to the number of a key, and return the new number and its revision.
+
+        initial  what a key that does not exist counts as; 0 by default
+        ttl      the number expires after this time. With keep_ttl, only if the key does not exist or has no TTL
+        """
+        return self._call(Request("kv.increment", [bucket, key, delta], {
+            "initial": initial, "ttl": ttl_of(ttl), "keep_ttl": keep_ttl or None},
+            lambda result: Counted(result[0], result[1])), timeout)
+
+    # --- Many keys ---------------------------------------------------------------------------------
+
+    def bulk_get(self, bucket: str, keys: Iterable[str], *, consistency: Optional[str] = None,
+                       timeout: Optional[Duration] = None) -> Dict[str, Optional[Entry]]:
+        """Return the entries of up to 16,384 keys, with None for those that do not exist.
+
+        Up to 1,024 keys are read at one point in time.
+        """
+        return self._call(Request("bulk.get", [bucket, list(keys)], {"consistency": consistency}, lambda result: {
+            key: entry_or_none(fields) for key, fields in result.items()}), timeout)
+
+    def bulk_put(self, bucket: str, values: Mapping[str, Value], *, ttl: Optional[Duration] = None,
+                       timeout: Optional[Duration] = None) -> Dict[str, Union[int, KvstoredError]]:
+        """Write up to 16,384 values. The result has, for each key, its revision or its error: nothing is raised for
+        one key."""
+        return self._call(Request("bulk.put", [bucket, dict(values)], {"ttl": ttl_of(ttl)}, _results_of), timeout)
+
+    def bulk_delete(self, bucket: str, keys: Iterable[str], *,
+                          timeout: Optional[Duration] = None) -> Dict[str, Union[int, KvstoredError]]:
+        """Delete up to 16,384 keys. The result has, for each key, the revision of its marker or its error."""
+        return self._call(Request("bulk.delete", [bucket, list(keys)], {}, _results_of), timeout)
+
+    def delete_matching(self, bucket: str, filter: str, *, timeout: Optional[Duration] = None) -> int:
+        """Delete each key that matches the filter, and return their number. This is not atomic."""
+        return self._call(Request("bulk.delete", [bucket], {"filter": filter}, _integer), timeout)
+
+    # --- Buckets -----------------------------------------------------------------------------------
+
+    def bucket_create(self, bucket: str, *, update: bool = False, force: bool = False,
+                            timeout: Optional[Duration] = None, **settings: Any) -> BucketInfo:
+        """Create a bucket. Settings are those of the protocol: history, ttl, max_bytes, storage, …
+
+        If the bucket exists with the same settings, return its info; with others, raise AlreadyExists. With update,
+        change the given settings of an existing bucket.
+        """
+        return self._call(Request("bucket.create", [bucket], {
+            **settings, "update": update or None, "force": force or None}, info_of), timeout)
+
+    def bucket_update(self, bucket: str, *, force: bool = False, timeout: Optional[Duration] = None,
+                            **settings: Any) -> BucketInfo:
+        """Change the given settings. force: also if that removes stored values at once."""
+        return self._call(Request("bucket.update", [bucket], {**settings, "force": force or None}, info_of),
+                                timeout)
+
+    def bucket_delete(self, bucket: str, *, timeout: Optional[Duration] = None) -> None:
+        """Delete a bucket with all its values."""
+        self._call(Request("bucket.delete", [bucket], {}, _same), timeout)
+
+    def bucket_purge(self, bucket: str, *, timeout: Optional[Duration] = None) -> None:
+        """Remove all values of a bucket. Watches on other hosts learn of it later."""
+        self._call(Request("bucket.purge", [bucket], {}, _same), timeout)
+
+    def purge_matching(self, bucket: str, filter: str, *, timeout: Optional[Duration] = None) -> int:
+        """Purge each key that matches the filter, and return their number. This is not atomic."""
+        return self._call(Request("bucket.purge", [bucket], {"filter": filter}, _integer), timeout)
+
+    def bucket_compact(self, bucket: str, *, older_than: Optional[Duration] = None,
+                             timeout: Optional[Duration] = None) -> int:
+        """Remove delete markers that are older than this, and return their number."""
+        return self._call(Request("bucket.compact", [bucket], {
+            "older_than": ttl_of(older_than)}, _integer), timeout)
+
+    def bucket_info(self, bucket: str, *, timeout: Optional[Duration] = None) -> BucketInfo:
+        """Return the settings of a bucket and what is in it."""
+        return self._call(Request("bucket.info", [bucket], {}, info_of), timeout)
+
+    def bucket_list(self, filter: Optional[str] = None, *, limit: Optional[int] = None,
+                          after: Optional[str] = None, timeout: Optional[Duration] = None) -> List[str]:
+        """Return the names of the buckets that match the filter, in byte order."""
+        return self._call(Request("bucket.list", [], {"filter": filter, "limit": limit, "after": after}, _names),
+                                timeout)
+
+    # --- The daemon --------------------------------------------------------------------------------
+
+    def health(self, bucket: Optional[str] = None, *, timeout: Optional[Duration] = None) -> Health:
+        """Return whether the daemon, or a bucket, can do its work."""
+        return self._call(Request("health.check", [] if bucket is None else [bucket], {}, health_of), timeout)
+
+    def info(self, *, timeout: Optional[Duration] = None) -> Dict[str, Any]:
+        """Return version, limits and features of the daemon."""
+        return self._call(Request("daemon.info", [], {}, _same), timeout)
+
+    def stats(self, *, timeout: Optional[Duration] = None) -> Dict[str, Any]:
+        """Return the statistics of the daemon."""
+        return self._call(Request("daemon.stats", [], {}, _same), timeout)
+
+    # --- More ----------------------------------------------------------------------------------------
+
+    @overload
+    def bucket(self, name: str) -> Bucket[bytes]: ...
+
+    @overload
+    def bucket(self, name: str, codec: Codec[V]) -> Bucket[V]: ...
+
+    def bucket(self, name: str, codec: Codec[Any] = BYTES) -> Bucket[Any]:
+        """Return a view of a bucket whose values are bytes, or what the codec makes of them: kvstored.TEXT, JSON."""
+        return Bucket(self, name, codec)
+
+    def watch(self, bucket: str, filter: Union[str, Sequence[str], None] = None, *, include_history: bool = False,
+              updates_only: bool = False, from_revision: Optional[int] = None, ignore_deletes: bool = False,
+              meta_only: bool = False, snapshot: bool = False, previous: bool = False) -> Watch:
+        """Return a watch: iterate over it to get the entries that the bucket has, and then each change.
+
+        filter           only keys that match it, or one of several
+        include_history  begin with all entries that the bucket still has
+        updates_only     begin with the first change after now
+        from_revision    begin with this revision
+        ignore_deletes   leave out markers
+        meta_only        entries have size instead of value
+        snapshot         the initial entries are the state at one revision: ready_revision
+        previous         changes have the value before them, if the daemon has it in memory
+        """
+        return Watch(self._channel, bucket, {
+            "filter": filter if filter is None or isinstance(filter, str) else list(filter),
+            "include_history": include_history or None, "updates_only": updates_only or None,
+            "from_revision": from_revision, "ignore_deletes": ignore_deletes or None, "meta_only": meta_only or None,
+            "snapshot": snapshot or None, "previous": previous or None})
+
+    def transaction(self, bucket: str, *, timeout: Optional[Duration] = None) -> Transaction:
+        """Return a transaction. `async with` commits it at the end, unless the body raises an exception."""
+        return Transaction(self, bucket, timeout)
+
+    def run_transaction(self, bucket: str, function: Callable[[Transaction], T], *, attempts: int = 16,
+                              timeout: Optional[Duration] = None) -> T:
+        """Call the function with a transaction and commit it. If another client has changed what it has read, begin
+        again. Return what the function returns."""
+        while True:
+            transaction = Transaction(self, bucket, timeout)
+            result = function(transaction)
+            attempts -= 1
+            try:
+                transaction.commit()
+                return result
+            except (Conflict, AlreadyExists):
+                if attempts <= 0:
+                    raise
+
+    def lock(self, bucket: str, name: str, *, wait: Optional[Duration] = None, value: Optional[Value] = None,
+             timeout: Optional[Duration] = None) -> Lock:
+        """Return a lock, which `async with` acquires and releases.
+
+        wait   for at most this time until it is free; by default as long as it takes; 0: not at all
+        value  says who holds it, in at most 1,024 bytes
+        """
+        return Lock(self._channel, bucket, name, seconds_of(wait), value, seconds_of(timeout))
+
+
+class Bucket(MappingView[V]):
+    """A view of one bucket, with values of one type."""
+
+    def __init__(self, client: Client, name: str, codec: Codec[V]) -> None:
+        self.client = client
+        self.name = name
+        self.codec = codec
+
+    def get(self, key: str, default: Optional[V] = None) -> Optional[V]:
+        """Return the value of a key, or the default if it does not exist."""
+        entry = self.client.get(self.name, key)
+        return default if entry is None else self.codec.decode(entry.value)
+
+    def put(self, key: str, value: V, *, ttl: Optional[Duration] = None) -> int:
+        """Write a value, and return its revision."""
+        return self.client.put(self.name, key, self.codec.encode(value), ttl=ttl)
+
+    def setdefault(self, key: str, default: V) -> V:
+        """Return the value of a key. If it does not exist, write the default, and return that."""
+        while True:
+            entry = self.client.get(self.name, key)
+            if entry is not None:
+                return self.codec.decode(entry.value)
+            try:
+                self.client.create(self.name, key, self.codec.encode(default))
+                return default
+            except AlreadyExists:
+                pass  # another client was faster
+
+    def pop(self, key: str, default: Optional[V] = None) -> Optional[V]:
+        """Delete a key, and return its value; the default if it does not exist."""
+        while True:
+            entry = self.client.get(self.name, key)
+            if entry is None:
+                return default
+            try:
+                self.client.delete(self.name, key, revision=entry.revision)
+                return self.codec.decode(entry.value)
+            except Conflict:
+                pass  # another client has written it
+
+    def delete(self, key: str) -> bool:
+        """Delete a key. Return whether it existed."""
+        return self.client.delete(self.name, key, if_exists=True) is not None
+
+    def contains(self, key: str) -> bool:
+        """Return whether the key exists."""
+        return self.client.get(self.name, key) is not None
+
+    def keys(self, filter: Optional[str] = None) -> List[str]:
+        """Return the keys, in byte order."""
+        return self.client.keys(self.name, filter)
+
+    def items(self, filter: Optional[str] = None) -> Iterator[Tuple[str, V]]:
+        """Iterate over keys and values, in the byte order of the keys."""
+        for entry in self.client.iterate(self.name, filter):
+            yield entry.key, self.codec.decode(entry.value)
+
+    def update(self, values: Mapping[str, V], *, ttl: Optional[Duration] = None) -> None:
+        """Write all values. If one cannot be written, raise its error after the others were."""
+        results = self.client.bulk_put(self.name, {key: self.codec.encode(one) for key, one in values.items()},
+                                             ttl=ttl)
+        for result in results.values():
+            if isinstance(result, KvstoredError):
+                raise result
+
+    def watch(self, filter: Union[str, Sequence[str], None] = None, **options: Any) -> Watch:
+        """Return a watch of the bucket: see Client.watch."""
+        return self.client.watch(self.name, filter, **options)
+
+    def lock(self, name: str, **options: Any) -> Lock:
+        """Return a lock of the bucket: see Client.lock."""
+        return self.client.lock(self.name, name, **options)
+
+    def transaction(self, **options: Any) -> Transaction:
+        """Return a transaction of the bucket: see Client.transaction."""
+        return self.client.transaction(self.name, **options)
+
+
+class Watch:
+    """The entries of a bucket and their changes, in the order of their revisions.
+
+    It continues after a lost connection, without a gap. If that is impossible, iteration raises RevisionGone: begin a
+    new watch. Close it when it is no longer needed, or use it with `async with`.
+    """
+
+    def __init__(self, channel: Channel, bucket: str, options: Dict[str, Any]) -> None:
+        self._channel = channel
+        self._bucket = bucket
+        self._options = {name: value for name, value in options.items() if value is not None}
+        self._watch: Optional[CoreWatch] = None
+        self._is_ready = False
+        self._is_closed = False
+
+    @property
+    def is_ready(self) -> bool:
+        """True when all entries that existed at the start were returned."""
+        return self._is_ready
+
+    @property
+    def ready_revision(self) -> Optional[int]:
+        """With snapshot: the revision of the initial entries."""
+        return self._watch.ready_revision if self._watch is not None else None
+
+    def __enter__(self) -> Watch:
+        self._begin()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Watch:
+        return self
+
+    def __next__(self) -> Entry:
+        while True:
+            event = self._next_event()
+            if event is None:
+                raise StopIteration
+            if event is not CoreWatch.READY:
+                return event  # type: ignore[no-any-return]
+
+    def initial(self) -> Iterator[Entry]:
+        """Iterate over the entries that existed at the start. Afterwards, iterate over the watch for the changes."""
+        while not self._is_ready:
+            event = self._next_event()
+            if event is None:
+                return
+            if event is not CoreWatch.READY:
+                yield event
+
+    def close(self) -> None:
+        """End the watch. Iteration over it ends."""
+        self._is_closed = True
+        if self._watch is not None:
+            self._channel.close_watch(self._watch)
+
+    def _begin(self) -> CoreWatch:
+        if self._watch is None:
+            self._watch = self._channel.open_watch(self._bucket, self._options)
+        return self._watch
+
+    def _next_event(self) -> Any:
+        """Return an entry or READY. None: the watch is closed."""
+        if self._is_closed:
+            return None
+        event = self._channel.next_event(self._begin())
+        if event is CoreWatch.READY:
+            self._is_ready = True
+        return event
+
+
+class Transaction:
+    """Operations that are done together or not at all.
+
+    What `get` has read becomes a condition: if another client has changed it, commit raises Conflict or AlreadyExists.
+    """
+
+    def __init__(self, client: Client, bucket: str, timeout: Optional[Duration]) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._timeout = timeout
+        self._checks: Dict[str, int] = {}
+        self._operations: List[List[Any]] = []
+        self.is_committed = False
+        self.revisions: List[int] = []
+
+    def __enter__(self) -> Transaction:
+        return self
+
+    def __exit__(self, kind: Optional[Type[BaseException]], *exception: object) -> None:
+        if kind is None and not self.is_committed:
+            self.commit()
+
+    def get(self, key: str) -> Optional[Entry]:
+        """Return the entry of a key, which must not change until the commit."""
+        return (self.get_many([key]))[key]
+
+    def get_many(self, keys: Iterable[str]) -> Dict[str, Optional[Entry]]:
+        """The same for several keys, at one point in time."""
+        entries = self._client.bulk_get(self._bucket, keys, timeout=self._timeout)
+        for key, entry in entries.items():
+            self.check(key, 0 if entry is None else entry.revision)
+        return entries
+
+    def check(self, key: str, revision: int) -> None:
+        """The key must be at this revision; 0: it must not exist. A lock's token is such a revision."""
+        if self._checks.setdefault(key, revision) != revision:
+            raise Conflict("the key has changed since the transaction has read it", bucket=self._bucket, key=key,
+                           outcome="none")
+
+    def put(self, key: str, value: Value, *, ttl: Optional[Duration] = None,
+            headers: Optional[Mapping[str, str]] = None) -> None:
+        """Write a value."""
+        self._add(["put", key, value], ttl, headers)
+
+    def create(self, key: str, value: Value, *, ttl: Optional[Duration] = None,
+               headers: Optional[Mapping[str, str]] = None) -> None:
+        """Write a value of a key that must not exist."""
+        self._add(["create", key, value], ttl, headers)
+
+    def update(self, key: str, value: Value, revision: int, *, ttl: Optional[Duration] = None,
+               headers: Optional[Mapping[str, str]] = None) -> None:
+        """Write a value of a key that must be at this revision."""
+        self._add(["update", key, value, revision], ttl, headers)
+
+    def delete(self, key: str) -> None:
+        """Delete a key."""
+        self._operations.append(["delete", key])
+
+    def purge(self, key: str) -> None:
+        """Delete a key and its history."""
+        self._operations.append(["purge", key])
+
+    def _add(self, operation: List[Any], ttl: Optional[Duration], headers: Optional[Mapping[str, str]]) -> None:
+        options = {name: value for name, value in (("ttl", ttl_of(ttl)), ("headers", headers)) if value}
+        self._operations.append(operation + [options] if options else operation)
+
+    def commit(self) -> List[int]:
+        """Do all operations, and return their revisions. Without operations, nothing is done or checked."""
+        if self.is_committed:
+            raise RuntimeError("the transaction is committed already")
+        if self._operations:
+            checks = [[key, revision] for key, revision in self._checks.items()]
+            self.revisions = self._client.call("txn.commit", self._bucket, checks, self._operations,
+                                                     timeout=self._timeout)
+        self.is_committed = True
+        return self.revisions

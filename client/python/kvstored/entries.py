@@ -1,0 +1,156 @@
+"""What calls return, and what they take as values."""
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+from typing import Any, Callable, Dict, Generic, List, Mapping, Optional, TypeVar, Union
+
+V = TypeVar("V")
+
+#: A value to store. str is stored as UTF-8; numbers, lists and dicts are stored as JSON text.
+Value = Union[bytes, str, bytearray, memoryview, int, float, bool, List[Any], Dict[str, Any]]
+
+#: A duration: seconds, or a timedelta. A ttl is a whole number of seconds.
+Duration = Union[int, float, datetime.timedelta]
+
+
+@dataclasses.dataclass
+class Entry:
+    """A value of a key, or the marker of a deletion.
+
+    value is bytes; `text` and `json()` decode it. created_us and expires_us are microseconds since the Unix epoch.
+    """
+
+    key: str
+    value: bytes
+    revision: int
+    created_us: int
+    operation: str = "put"
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    ttl: Optional[int] = None
+    expires_us: Optional[int] = None
+    lease: Optional[str] = None
+    size: Optional[int] = None
+    previous: Optional[int] = None
+    previous_value: Optional[bytes] = None
+
+    @property
+    def text(self) -> str:
+        """The value as text, which must be UTF-8."""
+        return self.value.decode()
+
+    def json(self) -> Any:
+        """Return the value, parsed as JSON."""
+        return json.loads(self.value)
+
+    @property
+    def is_deleted(self) -> bool:
+        """True of the marker that a delete or a purge leaves in watches and histories."""
+        return self.operation != "put"
+
+    @property
+    def created(self) -> datetime.datetime:
+        """When the entry was written, in UTC."""
+        return datetime.datetime.fromtimestamp(self.created_us / 1e6, datetime.timezone.utc)
+
+    @property
+    def expires(self) -> Optional[datetime.datetime]:
+        """When the value expires, in UTC. None: never, as far as the entry says; its bucket may have a ttl."""
+        if self.expires_us is None:
+            return None
+        return datetime.datetime.fromtimestamp(self.expires_us / 1e6, datetime.timezone.utc)
+
+
+@dataclasses.dataclass
+class BucketInfo:
+    """The settings of a bucket, and what is in it. settings has all members of the protocol's info."""
+
+    bucket: str
+    values: int
+    bytes: int
+    last_revision: int
+    history: int
+    ttl: int
+    replicas: int
+    storage: str
+    max_bytes: int
+    max_value_size: int
+    allows_ttl: bool
+    allows_atomic: bool
+    settings: Mapping[str, Any]
+
+
+@dataclasses.dataclass
+class Health:
+    """Whether the daemon, or a bucket, can do its work. details has all members of the protocol's health."""
+
+    healthy: bool
+    error: Optional[str]
+    details: Mapping[str, Any]
+
+
+@dataclasses.dataclass
+class Counted:
+    """The result of increment: the new number, and its revision."""
+
+    value: int
+    revision: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Codec(Generic[V]):
+    """How a view of a bucket turns values into bytes and back."""
+
+    encode: Callable[[V], Value]
+    decode: Callable[[bytes], V]
+
+
+BYTES: Codec[bytes] = Codec(lambda value: value, lambda value: value)
+TEXT: Codec[str] = Codec(lambda value: value, lambda value: value.decode())
+JSON: Codec[Any] = Codec(lambda value: json.dumps(value, separators=(",", ":")), json.loads)
+
+
+# --- From answers ------------------------------------------------------------------------------------
+
+def entry_of(fields: Dict[str, Any]) -> Entry:
+    """Return the entry that a map of the protocol describes."""
+    if len(fields) == 5 and "value" in fields:  # the usual one
+        return Entry(fields["key"], fields["value"], fields["revision"], fields["created"], fields["operation"])
+    return Entry(fields["key"], fields.get("value", b""), fields["revision"], fields["created"], fields["operation"],
+                 fields.get("headers") or {}, fields.get("ttl"), fields.get("expires"), fields.get("lease"),
+                 fields.get("size"), fields.get("previous"), fields.get("previous_value"))
+
+
+def entry_or_none(fields: Optional[Dict[str, Any]]) -> Optional[Entry]:
+    """The same for an answer that is nil if the key does not exist."""
+    return None if fields is None else entry_of(fields)
+
+
+def entries_of(maps: List[Dict[str, Any]]) -> List[Entry]:
+    """The same for an array of entries."""
+    return [entry_of(fields) for fields in maps]
+
+
+def info_of(fields: Dict[str, Any]) -> BucketInfo:
+    """Return the info that a map of the protocol describes."""
+    return BucketInfo(fields["bucket"], fields["values"], fields["bytes"], fields["last_revision"], fields["history"],
+                      fields["ttl"], fields["replicas"], fields["storage"], fields["max_bytes"],
+                      fields["max_value_size"], fields["allows_ttl"], fields["allows_atomic"], fields)
+
+
+def health_of(fields: Dict[str, Any]) -> Health:
+    """Return the health that a map of the protocol describes."""
+    return Health(fields["healthy"], fields.get("error"), fields)
+
+
+# --- For requests --------------------------------------------------------------------------------------
+
+def seconds_of(duration: Optional[Duration]) -> Optional[float]:
+    """Return a duration in seconds."""
+    return duration.total_seconds() if isinstance(duration, datetime.timedelta) else duration
+
+
+def ttl_of(duration: Optional[Duration]) -> Optional[float]:
+    """Return a ttl in seconds. The daemon refuses one that is not whole."""
+    return seconds_of(duration)

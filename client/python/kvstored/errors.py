@@ -1,0 +1,154 @@
+"""The errors of kvstored, one class for each code of the protocol."""
+from __future__ import annotations
+
+from typing import Any, Dict, Optional, Type
+
+
+class KvstoredError(Exception):
+    """An error that the daemon has returned, or that ended a call.
+
+    code       the error's name in the protocol, such as "conflict"
+    message    a sentence for people, with advice
+    retryable  the same call may succeed later
+    outcome    of a call that changes something: "none" if nothing was written, "unknown" if it may have been written
+    bucket     the bucket concerned, or None
+    key        the key concerned, or None
+    revision   with conflict and already_exists: the current revision of the key, 0 if it does not exist
+    value      with locked: the value of the lock, if the daemon knows it
+    """
+
+    code = "internal"
+
+    def __init__(self, message: str, *, retryable: bool = False, outcome: Optional[str] = None,
+                 bucket: Optional[str] = None, key: Optional[str] = None, revision: Optional[int] = None,
+                 value: Optional[bytes] = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retryable = retryable
+        self.outcome = outcome
+        self.bucket = bucket
+        self.key = key
+        self.revision = revision
+        self.value = value
+
+    def __str__(self) -> str:
+        where = "/".join(name for name in (self.bucket, self.key) if name)
+        outcome = f" (outcome: {self.outcome})" if self.outcome == "unknown" else ""
+        return f"{where + ': ' if where else ''}{self.message}{outcome}"
+
+
+class InvalidArgument(KvstoredError, ValueError):
+    """A wrong type, an invalid name, an unknown option."""
+
+    code = "invalid_argument"
+
+
+class BucketNotFound(KvstoredError):
+    """The bucket does not exist."""
+
+    code = "bucket_not_found"
+
+
+class AlreadyExists(KvstoredError):
+    """The key exists, or the bucket exists with other settings."""
+
+    code = "already_exists"
+
+
+class Conflict(KvstoredError):
+    """The key is at another revision."""
+
+    code = "conflict"
+
+
+class TooLarge(KvstoredError):
+    """A size exceeds a limit, which the message names."""
+
+    code = "too_large"
+
+
+class PermissionDenied(KvstoredError):
+    """The access rules deny the call."""
+
+    code = "permission_denied"
+
+
+class Unsupported(KvstoredError):
+    """The NATS server or the bucket lacks a feature."""
+
+    code = "unsupported"
+
+
+class ResourceExhausted(KvstoredError):
+    """A limit of the daemon is reached, or the store is full."""
+
+    code = "resource_exhausted"
+
+
+class Unavailable(KvstoredError):
+    """NATS or the daemon is unavailable."""
+
+    code = "unavailable"
+
+
+class DeadlineExceeded(KvstoredError):
+    """The timeout of the call is over."""
+
+    code = "deadline_exceeded"
+
+
+class RevisionGone(KvstoredError):
+    """A watch cannot continue: the changes since its last entry are no longer available. Begin a new watch."""
+
+    code = "revision_gone"
+
+
+class Locked(KvstoredError):
+    """Another client holds the lock."""
+
+    code = "locked"
+
+
+class NotHeld(KvstoredError):
+    """The session does not hold the lock, or no longer does."""
+
+    code = "not_held"
+
+
+class NotAnInteger(KvstoredError):
+    """increment: the value is not a decimal integer."""
+
+    code = "not_an_integer"
+
+
+class OutOfRange(KvstoredError):
+    """increment: the new number would need more than 64 bits."""
+
+    code = "out_of_range"
+
+
+class Internal(KvstoredError):
+    """A bug in kvstored, which has logged it."""
+
+    code = "internal"
+
+
+class LockLost(KvstoredError):
+    """The lock of an `async with` or `with` statement is no longer held. __cause__ is the reason, if it is known."""
+
+    code = "lock_lost"
+
+
+_CLASSES: Dict[str, Type[KvstoredError]] = {
+    error.code: error for error in (
+        InvalidArgument, BucketNotFound, AlreadyExists, Conflict, TooLarge, PermissionDenied, Unsupported,
+        ResourceExhausted, Unavailable, DeadlineExceeded, RevisionGone, Locked, NotHeld, NotAnInteger, OutOfRange,
+        Internal)
+}
+
+
+def error_of(fields: Dict[str, Any]) -> KvstoredError:
+    """Return the exception for the error map of an answer. An unknown code is Internal, as the protocol says."""
+    return _CLASSES.get(fields["code"], Internal)(
+        fields["message"], retryable=fields["retryable"], outcome=fields.get("outcome"), bucket=fields.get("bucket"),
+        key=fields.get("key"), revision=fields.get("revision"), value=fields.get("value"))

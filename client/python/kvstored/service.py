@@ -1,0 +1,270 @@
+"""The interface of the asyncio service for key-value stores on NATS that kvstored has grown from.
+
+Code that was written for it runs with kvstored: only the import changes.
+
+    from kvstored.service import ServiceManager
+
+    async with ServiceManager() as manager:
+        store = manager.kv_store
+        await store.create_bucket("jobs", history=5)
+        await store.put("jobs", "job.1", {"state": "new"}, ttl=3600, owner="worker-1")
+        job = await store.get_json("jobs", "job.1")
+"""
+from __future__ import annotations
+
+import asyncio
+import random
+from types import TracebackType
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple, Type, Union
+
+from .aio import Bucket, Client, Transaction
+from .entries import Entry, Value
+from .errors import AlreadyExists, BucketNotFound, KvstoredError
+
+__all__ = ["ConnectionService", "KVStoreService", "KVTransaction", "ServiceError", "ServiceManager"]
+
+#: The pause before the first retry of put_with_retry; it doubles with each.
+FIRST_RETRY_S = 0.1
+
+
+class ServiceError(Exception):
+    """A call has failed. `code`, `retryable` and `outcome` are those of the KvstoredError in __cause__."""
+
+    def __init__(self, message: str, *, code: str = "internal", retryable: bool = False,
+                 outcome: Optional[str] = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.retryable = retryable
+        self.outcome = outcome
+
+
+class _Errors:
+    """A `with` statement that turns each KvstoredError into a ServiceError."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
+                 traceback: Optional[TracebackType]) -> None:
+        if isinstance(error, KvstoredError):
+            raise ServiceError(f"{self._what} failed: {error}", code=error.code, retryable=error.retryable,
+                               outcome=error.outcome) from error
+
+
+class ConnectionService:
+    """The connection that the services share."""
+
+    def __init__(self, path: Optional[str] = None, **options: Any) -> None:
+        self.client = Client(path, **options)
+
+    async def connect(self) -> Client:
+        """Connect, and return the client."""
+        with _Errors("connecting"):
+            await self.client.connect()
+        return self.client
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self.client.close()
+
+    async def is_healthy(self) -> bool:
+        """Return whether the daemon can do its work."""
+        try:
+            return (await self.client.health()).healthy
+        except KvstoredError:
+            return False
+
+
+class KVTransaction:
+    """Operations of one bucket that are done together or not at all."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    def add_operation(self, operation: str, key: str, value: Optional[Value] = None, *,
+                      revision: Optional[int] = None, ttl: Optional[int] = None, **headers: str) -> None:
+        """Add an operation: "put", "create", "update" (which takes a revision), "delete" or "purge"."""
+        transaction = self._transaction
+        if operation in ("delete", "purge"):
+            (transaction.delete if operation == "delete" else transaction.purge)(key)
+            return
+        if value is None:
+            raise ServiceError(f"the operation {operation} needs a value", code="invalid_argument", outcome="none")
+        if operation == "put":
+            transaction.put(key, value, ttl=ttl, headers=headers)
+        elif operation == "create":
+            transaction.create(key, value, ttl=ttl, headers=headers)
+        elif operation == "update" and revision is not None:
+            transaction.update(key, value, revision, ttl=ttl, headers=headers)
+        else:
+            raise ServiceError(f"the operation {operation} is unknown, or needs a revision", code="invalid_argument",
+                               outcome="none")
+
+    async def get(self, key: str) -> Optional[Entry]:
+        """Return the entry of a key, which must not change until the commit."""
+        with _Errors("the read"):
+            return await self._transaction.get(key)
+
+    async def commit(self) -> List[int]:
+        """Do all operations, and return their revisions."""
+        with _Errors("the transaction"):
+            return await self._transaction.commit()
+
+    async def __aenter__(self) -> KVTransaction:
+        return self
+
+    async def __aexit__(self, kind: Optional[Type[BaseException]], *exception: object) -> None:
+        if kind is None and not self._transaction.is_committed:
+            await self.commit()
+
+
+class KVStoreService:
+    """Key-value stores, by bucket."""
+
+    def __init__(self, connection: ConnectionService) -> None:
+        self._connection = connection
+
+    @property
+    def _client(self) -> Client:
+        return self._connection.client
+
+    # --- Buckets -----------------------------------------------------------------------------------
+
+    async def get_kv_store(self, bucket: str, **config: Any) -> Bucket[bytes]:
+        """Return a view of a bucket. If it does not exist, create it with these settings."""
+        with _Errors(f"opening the bucket {bucket}"):
+            try:
+                await self._client.bucket_info(bucket)
+            except BucketNotFound:
+                try:
+                    await self._client.bucket_create(bucket, **config)
+                except AlreadyExists:
+                    pass  # another process was faster, with other settings
+        return self._client.bucket(bucket)
+
+    async def create_bucket(self, bucket: str, **config: Any) -> Bucket[bytes]:
+        """Create a bucket with these settings, and return a view of it."""
+        with _Errors(f"creating the bucket {bucket}"):
+            await self._client.bucket_create(bucket, **config)
+        return self._client.bucket(bucket)
+
+    async def delete_bucket(self, bucket: str) -> bool:
+        """Delete a bucket. Return whether it existed."""
+        with _Errors(f"deleting the bucket {bucket}"):
+            try:
+                await self._client.bucket_delete(bucket)
+            except BucketNotFound:
+                return False
+        return True
+
+    async def purge(self, bucket: str) -> None:
+        """Remove all values of a bucket."""
+        with _Errors(f"purging the bucket {bucket}"):
+            await self._client.bucket_purge(bucket)
+
+    async def health_check(self, bucket: str) -> Dict[str, Any]:
+        """Return a dict of bucket, values, history, ttl, max_value_size, replicas and healthy, and error if it is not
+        healthy."""
+        with _Errors(f"the health check of {bucket}"):
+            health = await self._client.health(bucket)
+        members = ("bucket", "values", "history", "ttl", "max_value_size", "replicas", "error")
+        return {"healthy": health.healthy, **{name: health.details[name] for name in members if name in health.details}}
+
+    # --- Values ------------------------------------------------------------------------------------
+
+    async def put(self, bucket: str, key: str, value: Value, ttl: Optional[int] = None, **headers: str) -> int:
+        """Write a value with headers, and return its revision."""
+        with _Errors(f"writing {key}"):
+            return await self._client.put(bucket, key, value, ttl=ttl, headers=headers)
+
+    async def put_with_retry(self, bucket: str, key: str, value: Value, ttl: Optional[int] = None,
+                             max_retries: int = 3, **headers: str) -> int:
+        """Write a value. If that fails for a time, try again up to max_retries times."""
+        pause_s = FIRST_RETRY_S
+        for left in range(max_retries, -1, -1):
+            try:
+                return await self.put(bucket, key, value, ttl, **headers)
+            except ServiceError as error:
+                if left == 0 or not error.retryable:
+                    raise
+            await asyncio.sleep(pause_s * random.uniform(0.75, 1.0))
+            pause_s *= 2
+        raise AssertionError("not reached")
+
+    async def get(self, bucket: str, key: str) -> Optional[bytes]:
+        """Return the value of a key; None if the key does not exist."""
+        with _Errors(f"reading {key}"):
+            entry = await self._client.get(bucket, key)
+        return None if entry is None else entry.value
+
+    async def get_json(self, bucket: str, key: str) -> Any:
+        """Return the value of a key, parsed as JSON; None if the key does not exist."""
+        with _Errors(f"reading {key}"):
+            entry = await self._client.get(bucket, key)
+        try:
+            return None if entry is None else entry.json()
+        except ValueError as error:
+            raise ServiceError(f"the value of {key} is not JSON: {error}", code="invalid_argument") from error
+
+    async def delete(self, bucket: str, key: str) -> bool:
+        """Delete a key. Return whether it existed."""
+        with _Errors(f"deleting {key}"):
+            return await self._client.delete(bucket, key, if_exists=True) is not None
+
+    async def update(self, bucket: str, key: str, value: Value, revision: int, **headers: str) -> int:
+        """Write a value if the key is at this revision, and return the new one."""
+        with _Errors(f"updating {key}"):
+            return await self._client.update(bucket, key, value, revision, headers=headers)
+
+    async def history(self, bucket: str, key: str) -> List[Entry]:
+        """Return the entries of a key that the bucket still has, the oldest first."""
+        with _Errors(f"reading the history of {key}"):
+            return await self._client.history(bucket, key)
+
+    # --- Many values -------------------------------------------------------------------------------
+
+    def kv_transaction(self, bucket: str) -> KVTransaction:
+        """Return a transaction. `async with` commits it at the end if it was not committed."""
+        return KVTransaction(self._client.transaction(bucket))
+
+    async def bulk_put(self, bucket: str, items: Union[Mapping[str, Value], Iterable[Tuple[str, Value]]],
+                       ttl: Optional[int] = None) -> Dict[str, int]:
+        """Write values, and return their revisions. If one cannot be written, raise after the others were."""
+        with _Errors("writing the values"):
+            results = await self._client.bulk_put(bucket, dict(items), ttl=ttl)
+            for result in results.values():
+                if isinstance(result, KvstoredError):
+                    raise result
+        return {key: result for key, result in results.items() if isinstance(result, int)}
+
+    async def bulk_get(self, bucket: str, keys: Iterable[str]) -> Dict[str, Optional[bytes]]:
+        """Return the values of keys, with None for those that do not exist."""
+        with _Errors("reading the values"):
+            entries = await self._client.bulk_get(bucket, keys)
+        return {key: None if entry is None else entry.value for key, entry in entries.items()}
+
+
+class ServiceManager:
+    """Makes the services and ends them: use it with `async with`, or call start and stop."""
+
+    def __init__(self, path: Optional[str] = None, **options: Any) -> None:
+        self.connection = ConnectionService(path, **options)
+        self.kv_store = KVStoreService(self.connection)
+
+    async def start(self) -> ServiceManager:
+        """Connect."""
+        await self.connection.connect()
+        return self
+
+    async def stop(self) -> None:
+        """Close the connection."""
+        await self.connection.close()
+
+    async def __aenter__(self) -> ServiceManager:
+        return await self.start()
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.stop()

@@ -1,0 +1,336 @@
+"""The asyncio client."""
+import asyncio
+import unittest
+
+import kvstored
+import kvstored.aio
+from own_daemon import DaemonTest
+
+PATIENCE_S = 60
+
+
+class AioTest(DaemonTest, unittest.IsolatedAsyncioTestCase):
+    """Each test has a client and a bucket."""
+
+    async def asyncSetUp(self):
+        asyncio.get_running_loop().slow_callback_duration = PATIENCE_S
+        self.client = kvstored.aio.Client(self.path)
+        self.bucket = self.id().rpartition(".")[2]
+        await self.client.bucket_create(self.bucket, history=5)
+
+    async def asyncTearDown(self):
+        await self.client.close()
+
+    async def restart_meanwhile(self, kill=False):
+        """Restart the daemon while the loop runs."""
+        await asyncio.get_running_loop().run_in_executor(None, self.end_daemon, kill)
+        self.start_daemon()
+
+
+class Calls(AioTest):
+    """Calls of many tasks."""
+
+    async def test_many_calls_are_in_flight(self):
+        client, bucket = self.client, self.bucket
+
+        async def one(i):
+            revision = await client.put(bucket, f"k{i}", str(i))
+            entry = await client.get(bucket, f"k{i}")
+            assert (entry.revision, entry.text) == (revision, str(i))
+
+        await asyncio.gather(*(one(i) for i in range(2000)))
+        self.assertEqual(len(await client.keys(bucket)), 2000)
+
+    async def test_large_values_are_in_flight(self):
+        """More than the socket takes: further calls wait."""
+        client, bucket = self.client, self.bucket
+        await asyncio.gather(*(client.put(bucket, f"k{i}", bytes([i]) * 500_000) for i in range(100)))
+        entries = await asyncio.gather(*(client.get(bucket, f"k{i}") for i in range(100)))
+        self.assertEqual([entry.value for entry in entries], [bytes([i]) * 500_000 for i in range(100)])
+
+    async def test_an_error_is_raised_where_the_call_was_made(self):
+        results = await asyncio.gather(
+            self.client.get(self.bucket, "a..b"), self.client.get(self.bucket, "k"), self.client.get("missing", "k"),
+            return_exceptions=True)
+        self.assertIsInstance(results[0], kvstored.InvalidArgument)
+        self.assertIsNone(results[1])
+        self.assertIsInstance(results[2], kvstored.BucketNotFound)
+
+    async def test_a_cancelled_call_leaves_nothing_behind(self):
+        client, bucket = self.client, self.bucket
+        tasks = [asyncio.ensure_future(client.get(bucket, "k", wait_above=0, timeout=PATIENCE_S)) for _ in range(100)]
+        while (await client.stats())["watches"]["open"] < 100:
+            pass
+        for task in tasks[:50]:
+            task.cancel()
+        with self.assertRaises(asyncio.TimeoutError):
+            await asyncio.wait_for(client.get(bucket, "k", wait_above=0, timeout=PATIENCE_S), 0.05)
+        revision = await client.put(bucket, "k", "v")
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        self.assertTrue(all(isinstance(result, asyncio.CancelledError) for result in results[:50]))
+        self.assertEqual([result.revision for result in results[50:]], [revision] * 50)
+        while (await client.stats())["watches"]["open"]:
+            pass
+        core = client._channel.core  # pylint: disable=protected-access
+        self.assertEqual(len(core._pending), 0)  # pylint: disable=protected-access
+
+    async def test_a_call_that_waits_has_the_timeout_of_its_caller(self):
+        with self.assertRaises(kvstored.DeadlineExceeded):
+            await self.client.delete_matching(self.bucket, ">", timeout=0.000001)
+        self.assertIsNone(await self.client.get(self.bucket, "k", wait_above=0, timeout=0.05))
+
+    async def test_a_client_belongs_to_one_loop(self):
+        def elsewhere():
+            with self.assertRaises(RuntimeError):
+                asyncio.run(self.client.close_and_call())
+
+        async def close_and_call():
+            self.client._channel._transport = None  # pylint: disable=protected-access
+            await self.client.get(self.bucket, "k")
+
+        transport = self.client._channel._transport  # pylint: disable=protected-access
+        self.client.close_and_call = close_and_call
+        await asyncio.get_running_loop().run_in_executor(None, elsewhere)
+        self.client._channel._transport = transport  # pylint: disable=protected-access
+
+    async def test_closing_ends_calls_and_watches(self):
+        watch = self.client.watch(self.bucket)
+        task = asyncio.ensure_future(self.client.get(self.bucket, "k", wait_above=0, timeout=PATIENCE_S))
+        next_entry = asyncio.ensure_future(watch.__anext__())
+        while (await self.client.stats())["watches"]["open"] < 2:
+            pass
+        await self.client.close()
+        results = await asyncio.gather(task, next_entry, return_exceptions=True)
+        self.assertEqual([type(result) for result in results], [kvstored.Unavailable] * 2)
+        with self.assertRaises(kvstored.Unavailable):
+            await self.client.get(self.bucket, "k")
+
+
+class Views(AioTest):
+    """Views of a bucket."""
+
+    async def test_a_view_has_values_of_its_codec(self):
+        view = self.client.bucket(self.bucket, kvstored.JSON)
+        await view.put("a", {"x": [1]}, ttl=60)
+        await view.update({"b": 2})
+        self.assertEqual(await view.get("a"), {"x": [1]})
+        self.assertEqual([item async for item in view.items()], [("a", {"x": [1]}), ("b", 2)])
+        self.assertEqual((await view.keys(), await view.contains("a"), await view.delete("a"), await view.delete("a")),
+                         (["a", "b"], True, True, False))
+        self.assertEqual((await view.setdefault("c", 3), await view.pop("c"), await view.pop("c", 4)), (3, 3, 4))
+        async with view.transaction() as transaction:
+            transaction.put("t", "1")
+        async with view.lock("l") as lock:
+            self.assertGreater(lock.token, 0)
+
+
+class Transactions(AioTest):
+    """Transactions."""
+
+    async def test_tasks_that_change_one_key_lose_nothing(self):
+        client, bucket = self.client, self.bucket
+        await client.put(bucket, "n", "0")
+
+        async def add(transaction):
+            transaction.put("n", str(int((await transaction.get("n")).text) + 1))
+
+        await asyncio.gather(*(client.run_transaction(bucket, add, attempts=1000) for _ in range(20)))
+        self.assertEqual((await client.get(bucket, "n")).text, "20")
+
+    async def test_a_transaction_is_given_up_after_its_attempts(self):
+        client, bucket = self.client, self.bucket
+
+        async def disturb(transaction):
+            await transaction.get("n")
+            await client.put(bucket, "n", "1")
+            transaction.put("n", "2")
+
+        with self.assertRaises(kvstored.KvstoredError) as raised:
+            await client.run_transaction(bucket, disturb, attempts=3)
+        self.assertIn(raised.exception.code, ("conflict", "already_exists"))
+
+    async def test_body_and_commit(self):
+        client, bucket = self.client, self.bucket
+        async with client.transaction(bucket) as transaction:
+            self.assertIsNone(await transaction.get("k"))
+            transaction.put("k", "1", headers={"By": "me"})
+            transaction.put("l", "2", ttl=60)
+        entries = await client.bulk_get(bucket, ["k", "l"])
+        self.assertEqual([entries["k"].revision, entries["l"].revision], transaction.revisions)
+        self.assertEqual((entries["k"].headers, entries["l"].ttl), ({"By": "me"}, 60))
+        with self.assertRaises(kvstored.AlreadyExists):
+            async with client.transaction(bucket) as transaction:
+                transaction.check("k", 0)
+                transaction.delete("l")
+
+
+class Watches(AioTest):
+    """Watches."""
+
+    async def test_initial_entries_and_changes(self):
+        client, bucket = self.client, self.bucket
+        await client.bulk_put(bucket, {"a.1": "1", "b.1": "2"})
+        async with client.watch(bucket, ["a.*", "c.*"]) as watch:
+            self.assertEqual([entry.key async for entry in watch.initial()], ["a.1"])
+            await client.delete(bucket, "a.1")
+            await client.put(bucket, "b.2", "x")
+            await client.put(bucket, "c.1", "3")
+            first, second = await watch.__anext__(), await watch.__anext__()
+            self.assertEqual((first.key, first.is_deleted, second.key, second.text), ("a.1", True, "c.1", "3"))
+        self.assertEqual([entry async for entry in watch], [])
+        while (await client.stats())["watches"]["open"]:
+            pass
+
+    async def test_it_continues_across_restarts_without_a_gap(self):
+        client, bucket = self.client, self.bucket
+        await client.bucket_update(bucket, history=64)
+        seen = []
+
+        async def follow():
+            async for entry in client.watch(bucket):
+                seen.append(int(entry.text))
+                if seen[-1] == 59:
+                    return
+
+        task = asyncio.ensure_future(follow())
+        for i in range(60):
+            if i in (15, 30, 45):
+                await self.restart_meanwhile(kill=i == 30)
+            await client.put(bucket, "k", str(i), timeout=PATIENCE_S)
+        await asyncio.wait_for(task, PATIENCE_S)
+        self.assertEqual(sorted(set(seen)), seen)
+        self.assertEqual(seen[-45:], list(range(15, 60)))
+
+    async def test_a_slow_consumer_is_resumed(self):
+        client, bucket = self.client, self.bucket
+        async with client.watch(bucket) as watch:
+            self.assertEqual([entry async for entry in watch.initial()], [])
+            for i in range(150):
+                await client.put(bucket, f"k{i}", bytes(100_000))
+            self.assertEqual([(await watch.__anext__()).key for _ in range(150)], [f"k{i}" for i in range(150)])
+
+    async def test_a_key_that_is_overwritten_is_seen_in_its_last_state(self):
+        client, bucket = self.client, self.bucket
+        await client.bucket_update(bucket, history=1)
+        async with client.watch(bucket, meta_only=True) as watch:
+            for _ in range(100):
+                await client.put(bucket, "k", "12345")
+            revision = await client.put(bucket, "k", "123")
+            async for entry in watch:
+                if entry.revision == revision:
+                    self.assertEqual((entry.size, entry.value), (3, b""))
+                    break
+
+    async def test_after_revision_gone_a_new_watch_begins(self):
+        with self.assertRaises(kvstored.KvstoredError):
+            await self.client.watch(self.bucket, include_history=True, updates_only=True).__anext__()
+
+
+class Restarts(AioTest):
+    """The daemon ends and comes back."""
+
+    async def test_increments_of_many_tasks_are_done_once(self):
+        client, bucket = self.client, self.bucket
+        done = []
+        stopped = False
+
+        async def work():
+            while not stopped:
+                done.append((await client.increment(bucket, "n", timeout=PATIENCE_S)).value)
+
+        tasks = [asyncio.ensure_future(work()) for _ in range(16)]
+        for kill in (False, True, True):
+            count = len(done)
+            while len(done) < count + 100:
+                await asyncio.sleep(0.001)
+            await self.restart_meanwhile(kill)
+        count = len(done)
+        while len(done) < count + 100:
+            await asyncio.sleep(0.001)
+        stopped = True
+        await asyncio.gather(*tasks)
+        self.assertEqual(sorted(done), list(range(1, len(done) + 1)))
+
+    async def test_calls_wait_for_the_daemon_until_their_timeout(self):
+        client, bucket = self.client, self.bucket
+        await asyncio.get_running_loop().run_in_executor(None, self.daemon.stop)
+        with self.assertRaises(kvstored.Unavailable) as raised:
+            await client.put(bucket, "k", "v", timeout=0.5)
+        self.assertEqual((raised.exception.outcome, raised.exception.retryable), ("none", True))
+        task = asyncio.ensure_future(client.put(bucket, "k", "v", timeout=PATIENCE_S))
+        self.start_daemon()
+        self.assertGreater(await task, 0)
+
+
+class Locks(AioTest):
+    """Locks."""
+
+    async def test_the_body_of_a_lost_lock_is_cancelled(self):
+        cancelled = False
+        with self.assertRaises(kvstored.LockLost) as raised:
+            async with self.client.lock(self.bucket, "l"):
+                try:
+                    await self.client.delete(self.bucket, "l")
+                    await asyncio.sleep(PATIENCE_S)
+                except asyncio.CancelledError:
+                    cancelled = True
+                    raise
+        self.assertTrue(cancelled)
+        self.assertIsInstance(raised.exception.__cause__, kvstored.Conflict)
+        await asyncio.sleep(0)  # the task itself is not cancelled
+
+    async def test_an_exception_of_the_body_is_kept(self):
+        with self.assertRaises(ZeroDivisionError):
+            async with self.client.lock(self.bucket, "l"):
+                raise ZeroDivisionError
+        self.assertIsNone(await self.client.get(self.bucket, "l"))
+
+    async def test_a_cancellation_from_outside_releases_it(self):
+        held = asyncio.Event()
+
+        async def hold():
+            async with self.client.lock(self.bucket, "l"):
+                held.set()
+                await asyncio.sleep(PATIENCE_S)
+
+        task = asyncio.ensure_future(hold())
+        await held.wait()
+        task.cancel()
+        with self.assertRaises(asyncio.CancelledError):
+            await task
+        self.assertIsNone(await self.client.get(self.bucket, "l"))
+
+    async def test_tasks_get_it_one_after_another(self):
+        clients = [kvstored.aio.Client(self.path) for _ in range(4)]
+        inside, most = 0, 0
+
+        async def work(client):
+            nonlocal inside, most
+            for _ in range(5):
+                async with client.lock(self.bucket, "l", wait=PATIENCE_S):
+                    inside += 1
+                    most = max(most, inside)
+                    await asyncio.sleep(0)
+                    inside -= 1
+
+        await asyncio.gather(*(work(client) for client in clients))
+        self.assertEqual(most, 1)
+        for client in clients:
+            await client.close()
+
+    async def test_it_survives_restarts(self):
+        async with self.client.lock(self.bucket, "l") as lock:
+            token = lock.token
+            await self.restart_meanwhile()
+            self.assertGreater(await lock.check(), 0)
+            await self.restart_meanwhile(kill=True)
+            self.assertGreater(await lock.check(), 0)
+            self.assertEqual(lock.token, token)
+
+    async def test_a_held_lock_is_refused_to_others(self):
+        other = kvstored.aio.Client(self.path)
+        async with self.client.lock(self.bucket, "l", value="me"):
+            with self.assertRaises(kvstored.Locked) as raised:
+                await other.lock(self.bucket, "l", wait=0).acquire()
+            self.assertEqual(raised.exception.value, b"me")
+        await other.close()

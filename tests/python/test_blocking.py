@@ -1,0 +1,487 @@
+"""The blocking client."""
+import datetime
+import os
+import threading
+import time
+
+import kvstored
+from own_daemon import DaemonTest
+
+PATIENCE_S = 60
+
+
+class Calls(DaemonTest):
+    """Each method, its result and its errors."""
+
+    def setUp(self):
+        self.client = kvstored.Client(self.path)
+        self.addCleanup(self.client.close)
+        self.bucket = self.id().rpartition(".")[2]
+        self.client.bucket_create(self.bucket, history=5)
+
+    def test_values_come_back_as_bytes_text_and_json(self):
+        client, bucket = self.client, self.bucket
+        client.put(bucket, "text", "grün")
+        client.put(bucket, "bytes", b"\0\xff")
+        client.put(bucket, "view", memoryview(b"xyz"))
+        client.put(bucket, "tree", {"a": [1, None, 2.5, True]})
+        self.assertEqual(client.get(bucket, "text").text, "grün")
+        self.assertEqual(client.get(bucket, "bytes").value, b"\0\xff")
+        self.assertEqual(client.get(bucket, "view").value, b"xyz")
+        self.assertEqual(client.get(bucket, "tree").json(), {"a": [1, None, 2.5, True]})
+        self.assertEqual(client.get_json(bucket, "tree"), {"a": [1, None, 2.5, True]})
+        self.assertIsNone(client.get(bucket, "missing"))
+        self.assertIsNone(client.get_json(bucket, "missing"))
+
+    def test_an_entry_has_its_members(self):
+        revision = self.client.put(self.bucket, "k", "v", ttl=datetime.timedelta(hours=1), headers={"By": "me"})
+        entry = self.client.get(self.bucket, "k")
+        self.assertEqual((entry.key, entry.revision, entry.headers, entry.ttl), ("k", revision, {"By": "me"}, 3600))
+        self.assertEqual((entry.expires - entry.created).total_seconds(), 3600)
+        self.assertEqual(entry.created.tzinfo, datetime.timezone.utc)
+        self.assertFalse(entry.is_deleted)
+
+    def test_writes_have_conditions(self):
+        client, bucket = self.client, self.bucket
+        first = client.create(bucket, "k", "1")
+        with self.assertRaises(kvstored.AlreadyExists) as raised:
+            client.create(bucket, "k", "2")
+        self.assertEqual((raised.exception.revision, raised.exception.outcome), (first, "none"))
+        second = client.update(bucket, "k", "2", first)
+        with self.assertRaises(kvstored.Conflict) as raised:
+            client.update(bucket, "k", "3", first)
+        error = raised.exception
+        self.assertEqual((error.bucket, error.key, error.revision, error.code), (bucket, "k", second, "conflict"))
+        self.assertIn("revision", str(error))
+        with self.assertRaises(kvstored.Conflict):
+            client.delete(bucket, "k", revision=first)
+        self.assertGreater(client.delete(bucket, "k", revision=second), second)
+        self.assertIsNone(client.delete(bucket, "k", if_exists=True))
+        self.assertEqual([entry.operation for entry in client.history(bucket, "k")], ["put", "put", "delete"])
+        client.purge(bucket, "k")
+        self.assertEqual([entry.operation for entry in client.history(bucket, "k")], ["purge"])
+
+    def test_numbers_are_counted(self):
+        client, bucket = self.client, self.bucket
+        self.assertEqual(client.increment(bucket, "n").value, 1)
+        self.assertEqual(client.increment(bucket, "n", -5).value, -4)
+        self.assertEqual(client.increment(bucket, "m", 2, initial=40, ttl=60).value, 42)
+        self.assertEqual(client.get(bucket, "m").ttl, 60)
+        client.put(bucket, "text", "x")
+        with self.assertRaises(kvstored.NotAnInteger):
+            client.increment(bucket, "text")
+        client.put(bucket, "large", str(2**63 - 1))
+        with self.assertRaises(kvstored.OutOfRange):
+            client.increment(bucket, "large")
+
+    def test_ttls_are_touched_and_kept(self):
+        client, bucket = self.client, self.bucket
+        client.put(bucket, "k", "v")
+        self.assertGreater(client.touch(bucket, "k", 60), 0)
+        client.put(bucket, "k", "w", keep_ttl=True)
+        self.assertIsNotNone(client.get(bucket, "k").expires)
+        client.touch(bucket, "k", 0)
+        self.assertIsNone(client.get(bucket, "k").expires)
+        self.assertIsNone(client.touch(bucket, "missing", 60))
+
+    def test_many_keys_are_read_and_written_together(self):
+        client, bucket = self.client, self.bucket
+        results = client.bulk_put(bucket, {"a": "1", "b": "2", "a..b": "3"})
+        self.assertIsInstance(results["a..b"], kvstored.InvalidArgument)
+        entries = client.bulk_get(bucket, ["a", "b", "c"])
+        self.assertEqual((entries["a"].text, entries["b"].text, entries["c"]), ("1", "2", None))
+        self.assertEqual(entries["a"].revision, results["a"])
+        client.bulk_delete(bucket, ["a"])
+        self.assertEqual(client.keys(bucket), ["b"])
+
+    def test_keys_and_entries_come_in_pages(self):
+        client, bucket = self.client, self.bucket
+        client.bulk_put(bucket, {f"k{i:04}": str(i) for i in range(2500)})
+        self.assertEqual(client.keys(bucket, limit=2, after="k0100"), ["k0101", "k0102"])
+        self.assertEqual([entry.text for entry in client.iterate(bucket)], [str(i) for i in range(2500)])
+        self.assertEqual(client.delete_matching(bucket, ">"), 2500)
+        self.assertEqual(client.entries(bucket), [])
+
+    def test_buckets_are_made_changed_and_listed(self):
+        client = self.client
+        name = self.bucket + "2"
+        info = client.bucket_create(name, history=3, description="x")
+        self.assertEqual((info.bucket, info.history, info.settings["description"]), (name, 3, "x"))
+        with self.assertRaises(kvstored.AlreadyExists):
+            client.bucket_create(name, history=4)
+        self.assertEqual(client.bucket_create(name, history=4, update=True).history, 4)
+        self.assertEqual(client.bucket_update(name, ttl=60).ttl, 60)
+        self.assertEqual(client.bucket_list(self.bucket + "*"), [self.bucket, name])
+        client.put(name, "k", "v")
+        client.bucket_purge(name)
+        self.assertEqual(client.bucket_info(name).values, 0)
+        client.bucket_delete(name)
+        with self.assertRaises(kvstored.BucketNotFound):
+            client.bucket_info(name)
+
+    def test_the_daemon_tells_about_itself(self):
+        self.assertTrue(self.client.health().healthy)
+        self.assertEqual(self.client.health(self.bucket).details["history"], 5)
+        self.assertIn("kv.get", self.client.info()["methods"])
+        self.assertGreater(self.client.stats()["uptime"], -1)
+        self.assertEqual(self.client.call("kv.keys", self.bucket, filter="x.>"), [])
+
+    def test_wrong_calls_are_errors_and_the_connection_stays(self):
+        client, bucket = self.client, self.bucket
+        with self.assertRaises(ValueError):
+            client.get(bucket, "a..b")
+        with self.assertRaises(kvstored.InvalidArgument):
+            client.call("kv.nothing")
+        with self.assertRaises(TypeError):
+            client.put(bucket, "k", object())
+        with self.assertRaises(kvstored.TooLarge):
+            client.put(bucket, "k", bytes(2_000_000))
+        self.assertIsNone(client.get(bucket, "k"))
+
+    def test_a_get_waits_for_a_change(self):
+        client, bucket = self.client, self.bucket
+        revision = client.put(bucket, "k", "1")
+        results = []
+        thread = threading.Thread(
+            target=lambda: results.append(client.get(bucket, "k", wait_above=revision, timeout=PATIENCE_S)))
+        thread.start()
+        while client.stats()["watches"]["open"] == 0 and not results:
+            pass
+        client.put(bucket, "k", "2")
+        thread.join(PATIENCE_S)
+        self.assertEqual(results[0].text, "2")
+
+    def test_a_transaction_is_done_as_a_whole(self):
+        client, bucket = self.client, self.bucket
+        client.bulk_put(bucket, {"alice": "100", "bob": "0"})
+
+        def move(transaction):
+            entries = transaction.get_many(["alice", "bob"])
+            transaction.put("alice", str(int(entries["alice"].text) - 30))
+            transaction.put("bob", str(int(entries["bob"].text) + 30))
+            return "moved"
+
+        self.assertEqual(client.run_transaction(bucket, move), "moved")
+        with client.transaction(bucket) as transaction:
+            transaction.delete("alice")
+            transaction.create("carol", "1", ttl=60)
+        self.assertEqual(len(transaction.revisions), 2)
+        self.assertEqual(client.keys(bucket), ["bob", "carol"])
+
+    def test_a_transaction_whose_reads_have_changed_is_refused(self):
+        client, bucket = self.client, self.bucket
+        client.put(bucket, "k", "1")
+        with self.assertRaises(kvstored.Conflict):
+            with client.transaction(bucket) as transaction:
+                transaction.get("k")
+                client.put(bucket, "k", "2")
+                transaction.put("k", "3")
+        self.assertEqual(client.get(bucket, "k").text, "2")
+
+    def test_an_exception_in_the_body_commits_nothing(self):
+        with self.assertRaises(ZeroDivisionError):
+            with self.client.transaction(self.bucket) as transaction:
+                transaction.put("k", "1")
+                raise ZeroDivisionError
+        self.assertIsNone(self.client.get(self.bucket, "k"))
+
+    def test_run_transaction_repeats_until_it_succeeds(self):
+        """Threads that all change one key lose nothing."""
+        client, bucket = self.client, self.bucket
+        client.put(bucket, "n", "0")
+
+        def add(transaction):
+            transaction.put("n", str(int(transaction.get("n").text) + 1))
+
+        def work():
+            for _ in range(10):
+                client.run_transaction(bucket, add, attempts=1000)
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(client.get(bucket, "n").text, "40")
+
+
+class Views(DaemonTest):
+    """A bucket as a mapping."""
+
+    def test_a_view_looks_like_a_dict(self):
+        with kvstored.Client(self.path) as client:
+            client.bucket_create("b")
+            view = client.bucket("b", kvstored.JSON)
+            view["a"] = {"x": 1}
+            view.update({"b": 2, "c": None})
+            self.assertEqual((view["a"], view["b"], view["c"]), ({"x": 1}, 2, None))
+            self.assertEqual((list(view), len(view), "a" in view, "z" in view), (["a", "b", "c"], 3, True, False))
+            self.assertEqual(dict(view.items()), {"a": {"x": 1}, "b": 2, "c": None})
+            self.assertEqual(view.values(), [{"x": 1}, 2, None])
+            self.assertEqual((view.get("z"), view.get("z", 5), view.setdefault("z", 6), view.setdefault("z", 7)),
+                             (None, 5, 6, 6))
+            self.assertEqual((view.pop("z"), view.pop("z", 8)), (6, 8))
+            del view["a"]
+            with self.assertRaises(KeyError):
+                del view["a"]
+            with self.assertRaises(KeyError):
+                view["a"]  # pylint: disable=pointless-statement
+            self.assertEqual(client.bucket("b", kvstored.TEXT)["b"], "2")
+            self.assertEqual(client.bucket("b")["b"], b"2")
+
+
+class Threads(DaemonTest):
+    """Many threads and processes."""
+
+    def test_many_threads_share_a_client(self):
+        with kvstored.Client(self.path) as client:
+            client.bucket_create("b", history=1)
+            failures = []
+
+            def work(number):
+                try:
+                    for i in range(200):
+                        client.put("b", f"k{number}", f"{number}.{i}")
+                        assert client.get("b", f"k{number}").text == f"{number}.{i}"
+                except BaseException as error:  # pylint: disable=broad-except
+                    failures.append(error)
+
+            threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            self.assertEqual(failures, [])
+
+    def test_a_thread_waits_for_a_watch_while_others_make_calls(self):
+        with kvstored.Client(self.path) as client:
+            client.bucket_create("w", history=64)
+            watch = client.watch("w", updates_only=True)
+            seen = []
+            watch.__enter__()
+
+            def follow():
+                for entry in watch:
+                    seen.append(entry.text)
+                    if len(seen) == 50:
+                        return
+
+            thread = threading.Thread(target=follow)
+            thread.start()
+            list(map(lambda i: client.put("w", "k", str(i)), range(50)))
+            thread.join(PATIENCE_S)
+            self.assertEqual(seen, [str(i) for i in range(50)])
+
+    def test_closing_a_watch_ends_iteration_in_another_thread(self):
+        with kvstored.Client(self.path) as client:
+            client.bucket_create("w2")
+            watch = client.watch("w2")
+            self.assertEqual(list(watch.initial()), [])
+            thread = threading.Thread(target=lambda: list(watch))
+            thread.start()
+            watch.close()
+            thread.join(PATIENCE_S)
+            self.assertFalse(thread.is_alive())
+
+    def test_closing_the_client_ends_calls_of_other_threads(self):
+        client = kvstored.Client(self.path)
+        client.bucket_create("c")
+        errors = []
+
+        def wait():
+            try:
+                client.get("c", "k", wait_above=1, timeout=PATIENCE_S)
+            except kvstored.Unavailable as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=wait) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        with kvstored.Client(self.path) as other:
+            while other.stats()["watches"]["open"] < 3:
+                pass
+        client.close()
+        for thread in threads:
+            thread.join(PATIENCE_S)
+        self.assertEqual(len(errors), 3)
+
+    def test_a_forked_process_gets_a_connection_of_its_own(self):
+        with kvstored.Client(self.path) as client:
+            client.bucket_create("f")
+            client.put("f", "k", "parent")
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    ok = client.get("f", "k").text == "parent" and client.put("f", "child", "1") > 0
+                    os._exit(0 if ok else 1)
+                finally:
+                    os._exit(2)
+            self.assertEqual(client.get("f", "k").text, "parent")
+            self.assertEqual(os.waitpid(pid, 0)[1], 0)
+            self.assertEqual(client.get("f", "child").text, "1")
+
+
+class Restarts(DaemonTest):
+    """The daemon ends and comes back."""
+
+    def test_calls_in_flight_survive_restarts_and_are_done_once(self):
+        with kvstored.Client(self.path) as client:
+            client.bucket_create("n", history=1)
+            done = []
+            stop = threading.Event()
+
+            def work():
+                while not stop.is_set():
+                    done.append(client.increment("n", "k", timeout=PATIENCE_S).value)
+
+            threads = [threading.Thread(target=work) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for kill in (False, True, False, True):
+                count = len(done)
+                while len(done) < count + 50:
+                    time.sleep(0.001)
+                self.restart(kill)
+            count = len(done)
+            while len(done) < count + 50:
+                time.sleep(0.001)
+            stop.set()
+            for thread in threads:
+                thread.join()
+            self.assertEqual(sorted(done), list(range(1, len(done) + 1)))
+
+    def test_a_watch_continues_after_its_last_entry(self):
+        with kvstored.Client(self.path) as client:
+            client.bucket_create("w", history=64)
+            watch = client.watch("w", updates_only=True)
+            watch.__enter__()
+            seen = []
+            for i in range(40):
+                if i in (10, 20, 30):
+                    self.restart(kill=i == 20)
+                client.put("w", "k", str(i), timeout=PATIENCE_S)
+            for entry in watch:
+                seen.append(entry.text)
+                if len(seen) == 40:
+                    break
+            self.assertEqual(seen, [str(i) for i in range(40)])
+
+    def test_without_reconnect_every_call_fails_then(self):
+        client = kvstored.Client(self.path, reconnect=False)
+        client.bucket_create("o")
+        self.restart()
+        for _ in range(2):
+            with self.assertRaises(kvstored.Unavailable):
+                client.get("o", "k")
+        client.close()
+
+    def test_without_a_daemon_the_first_call_fails_at_once(self):
+        with self.assertRaises(kvstored.Unavailable) as raised:
+            kvstored.Client("build/python/nothing").get("b", "k")
+        self.assertEqual(raised.exception.outcome, "none")
+        self.assertIn("build/python/nothing", str(raised.exception))
+
+    def test_a_function_is_called_after_a_reconnect(self):
+        with kvstored.Client(self.path) as client:
+            client.bucket_create("e")
+            client.put("e", "me", "1", ephemeral=True)
+            again = threading.Event()
+
+            def write_again():
+                client.put("e", "me", "2", ephemeral=True, timeout=PATIENCE_S)
+                again.set()
+
+            client.on_reconnected(write_again)
+            self.restart()
+            self.assertIsNotNone(client.info(timeout=PATIENCE_S))
+            self.assertTrue(again.wait(PATIENCE_S))
+            self.assertEqual(client.get("e", "me").text, "2")
+
+
+class Watches(DaemonTest):
+    """Watches."""
+
+    def test_a_snapshot_is_of_one_revision(self):
+        with kvstored.Client(self.path) as client:
+            client.bucket_create("s")
+            results = client.bulk_put("s", {"a": "1", "b": "2"})
+            with client.watch("s", snapshot=True) as watch:
+                self.assertEqual({entry.key: entry.text for entry in watch.initial()}, {"a": "1", "b": "2"})
+                self.assertGreaterEqual(watch.ready_revision, max(results.values()))
+                self.assertTrue(watch.is_ready)
+
+    def test_a_slow_consumer_misses_nothing(self):
+        """It is stopped at 8 MB, and resumed when its consumer has caught up."""
+        with kvstored.Client(self.path) as client:
+            client.bucket_create("slow", history=1)
+            with client.watch("slow", updates_only=True) as watch:
+                for i in range(200):
+                    client.put("slow", f"k{i}", bytes(100_000))
+                self.assertEqual([entry.key for _, entry in zip(range(200), watch)], [f"k{i}" for i in range(200)])
+
+    def test_a_watch_of_no_bucket_is_an_error(self):
+        with kvstored.Client(self.path) as client:
+            with self.assertRaises(kvstored.BucketNotFound):
+                next(client.watch("missing"))
+
+    def test_a_watch_ends_with_its_bucket(self):
+        with kvstored.Client(self.path) as client:
+            client.bucket_create("gone")
+            with client.watch("gone") as watch:
+                self.assertEqual(list(watch.initial()), [])
+                client.bucket_delete("gone")
+                with self.assertRaises(kvstored.BucketNotFound):
+                    next(watch)
+
+
+class Locks(DaemonTest):
+    """Locks."""
+
+    def setUp(self):
+        self.client = kvstored.Client(self.path)
+        self.other = kvstored.Client(self.path)
+        self.addCleanup(self.client.close)
+        self.addCleanup(self.other.close)
+        self.client.bucket_create("l")
+
+    def test_one_client_has_it_at_a_time(self):
+        with self.client.lock("l", "one", value="me") as lock:
+            self.assertGreater(lock.valid_for(), 0)
+            self.assertGreater(lock.check(), 0)
+            with self.assertRaises(kvstored.Locked) as raised:
+                self.other.lock("l", "one", wait=0).acquire()
+            self.assertEqual(raised.exception.value, b"me")
+            with self.client.transaction("l") as transaction:
+                transaction.check(lock.name, lock.token)
+                transaction.put("data", "1")
+        with self.other.lock("l", "one", wait=0) as other:
+            self.assertGreater(other.token, lock.token)
+
+    def test_a_waiting_client_gets_it(self):
+        lock = self.client.lock("l", "two")
+        lock.acquire()
+        tokens = []
+        thread = threading.Thread(target=lambda: tokens.append(self.other.lock("l", "two").acquire()))
+        thread.start()
+        while self.client.stats()["locks"]["waiting"] == 0:
+            pass
+        lock.release()
+        thread.join(PATIENCE_S)
+        self.assertEqual(len(tokens), 1)
+
+    def test_a_lost_lock_is_reported(self):
+        with self.assertRaises(kvstored.LockLost):
+            with self.client.lock("l", "three") as lock:
+                self.other.delete("l", "three")
+                while lock.valid_for():
+                    self.client.info()
+        with self.assertRaises(kvstored.NotHeld):
+            self.client.lock("l", "three").check()
+
+    def test_it_survives_a_restart(self):
+        with self.client.lock("l", "four") as lock:
+            token = lock.token
+            self.restart()
+            self.assertGreater(lock.check(), 0)
+            self.assertEqual(lock.token, token)
+        self.assertIsNone(self.client.get("l", "four"))

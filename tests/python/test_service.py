@@ -1,0 +1,72 @@
+"""The interface of the original service, used as its programs use it."""
+import asyncio
+import json
+import unittest
+
+from kvstored.service import KVStoreService, ServiceError, ServiceManager
+from own_daemon import DaemonTest
+
+
+class UsageExample(DaemonTest, unittest.IsolatedAsyncioTestCase):
+    """The usage of a job queue."""
+
+    async def asyncSetUp(self):
+        self.manager = await ServiceManager(self.path).start()
+        self.store = self.manager.kv_store
+
+    async def asyncTearDown(self):
+        await self.manager.stop()
+
+    async def test_a_job_queue(self):
+        store: KVStoreService = self.store
+        await store.get_kv_store("jobs", history=5, description="jobs")
+        await store.get_kv_store("jobs", history=5)
+
+        revision = await store.put("jobs", "job.1", json.dumps({"state": "new"}), ttl=3600, owner="worker-1")
+        self.assertEqual(await store.get_json("jobs", "job.1"), {"state": "new"})
+        self.assertEqual(json.loads(await store.get("jobs", "job.1")), {"state": "new"})
+        revision = await store.update("jobs", "job.1", json.dumps({"state": "done"}), revision, owner="worker-2")
+        entries = await store.history("jobs", "job.1")
+        self.assertEqual((entries[-1].revision, entries[-1].headers), (revision, {"owner": "worker-2"}))
+        with self.assertRaises(ServiceError) as raised:
+            await store.update("jobs", "job.1", "x", revision - 1)
+        self.assertEqual((raised.exception.code, raised.exception.outcome), ("conflict", "none"))
+
+        async with store.kv_transaction("jobs") as transaction:
+            transaction.add_operation("put", "job.2", "a")
+            transaction.add_operation("put", "job.3", "b")
+            transaction.add_operation("delete", "job.1")
+        transaction = store.kv_transaction("jobs")
+        transaction.add_operation("create", "job.4", "c", ttl=60)
+        self.assertEqual(len(await transaction.commit()), 1)
+        with self.assertRaises(ServiceError):
+            transaction.add_operation("steal", "job.4", "x")
+
+        revisions = await store.bulk_put("jobs", {"x": "1", "y": "2"}, ttl=60)
+        self.assertEqual(sorted(revisions), ["x", "y"])
+        self.assertEqual(await store.bulk_get("jobs", ["x", "y", "z"]), {"x": b"1", "y": b"2", "z": None})
+        with self.assertRaises(ServiceError):
+            await store.bulk_put("jobs", [("a..b", "1")])
+        self.assertGreater(await store.put_with_retry("jobs", "k", "v", max_retries=3), 0)
+        self.assertEqual((await store.delete("jobs", "k"), await store.delete("jobs", "k")), (True, False))
+        self.assertIsNone(await store.get("jobs", "k"))
+
+        health = await store.health_check("jobs")
+        self.assertEqual(sorted(health), ["bucket", "healthy", "history", "max_value_size", "replicas", "ttl", "values"])
+        self.assertTrue(health["healthy"])
+        await store.purge("jobs")
+        self.assertIsNone(await store.get("jobs", "job.2"))
+        self.assertEqual((await store.delete_bucket("jobs"), await store.delete_bucket("jobs")), (True, False))
+        with self.assertRaises(ServiceError) as raised:
+            await store.get("jobs", "job.2")
+        self.assertEqual(raised.exception.code, "bucket_not_found")
+
+    async def test_a_retry_outlasts_a_restart(self):
+        store = self.store
+        await store.create_bucket("r")
+        self.daemon.stop()
+        task = asyncio.ensure_future(store.put_with_retry("r", "k", "v"))
+        await asyncio.sleep(0)
+        self.start_daemon()
+        self.assertGreater(await task, 0)
+        self.assertTrue(await self.manager.connection.is_healthy())
