@@ -24,6 +24,10 @@ DOCDIR ?= $(PREFIX)/share/doc/kvstored
 BASHCOMPDIR ?= $(PREFIX)/share/bash-completion/completions
 ZSHCOMPDIR ?= $(PREFIX)/share/zsh/site-functions
 FISHCOMPDIR ?= $(PREFIX)/share/fish/vendor_completions.d
+# Where Debian's Python looks; below another prefix PYTHONPATH must name it. Without Python there is no package.
+PYTHON ?= /usr/bin/python3
+PYTHON_VERSION = $(shell $(PYTHON) -c 'import sys; print("python%d.%d" % sys.version_info[:2])' 2>/dev/null)
+PYTHONDIR ?= $(if $(filter /usr,$(PREFIX)),/usr/lib/python3,$(PREFIX)/lib/$(PYTHON_VERSION))/dist-packages
 
 # --- How to compile ----------------------------------------------------------------------------
 # VARIANT=asan builds the same targets below build/asan, with AddressSanitizer and UBSan. It is the default of
@@ -280,8 +284,9 @@ USER_PATHS = -e 's|^  \#path: .*|  path: $(PREFIX)/var/kvstored.sock|; s|^  \#da
 INSTALLED_CONFIG = $(DESTDIR)$(SYSCONFDIR)/kvstored/kvstored.yaml
 INSTALLED_DIRS = $(SYSCONFDIR)/kvstored $(DOCDIR) $(if $(SYSTEM),,$(SYSCONFDIR) $(PREFIX)/share/doc $(MANDIR)/man1 \
     $(MANDIR)/man3 $(MANDIR)/man5 $(MANDIR)/man8 $(MANDIR) $(BASHCOMPDIR) $(PREFIX)/share/bash-completion $(ZSHCOMPDIR) \
-    $(PREFIX)/share/zsh $(FISHCOMPDIR) $(PREFIX)/share/fish $(PREFIX)/share $(LIBDIR)/pkgconfig $(LIBDIR) $(INCLUDEDIR) \
-    $(BINDIR) $(SBINDIR) $(PREFIX)/var)
+    $(PREFIX)/share/zsh $(FISHCOMPDIR) $(PREFIX)/share/fish $(PREFIX)/share $(LIBDIR)/pkgconfig $(PYTHONDIR) \
+    $(dir $(PYTHONDIR)) $(LIBDIR) $(INCLUDEDIR) $(BINDIR) $(SBINDIR) $(PREFIX)/var)
+PYTHON_FILES = $(patsubst client/python/%,%,$(wildcard client/python/kvstored/*.py) client/python/kvstored/py.typed)
 
 .PHONY: install install-units
 install: all $(if $(SYSTEM),install-units)
@@ -298,6 +303,8 @@ install: all $(if $(SYSTEM),install-units)
 	install -D -m 644 client/completion/kvctl.bash $(DESTDIR)$(BASHCOMPDIR)/kvctl
 	install -D -m 644 client/completion/_kvctl $(DESTDIR)$(ZSHCOMPDIR)/_kvctl
 	install -D -m 644 client/completion/kvctl.fish $(DESTDIR)$(FISHCOMPDIR)/kvctl.fish
+	$(if $(PYTHON_VERSION),for file in $(PYTHON_FILES); do \
+	    install -D -m 644 client/python/$$file $(DESTDIR)$(PYTHONDIR)/$$file || exit 1; done)
 	install -D -m 644 docs/monitoring/alerts.yml $(DESTDIR)$(DOCDIR)/alerts.yml
 	install -D -m 644 docs/monitoring/dashboard.json $(DESTDIR)$(DOCDIR)/dashboard.json
 	[ -e $(INSTALLED_CONFIG) ] || \
@@ -321,6 +328,7 @@ uninstall:
 	    $(addprefix $(DESTDIR)$(INCLUDEDIR)/,$(notdir $(CLIENT_HEADERS))) $(DESTDIR)$(LIBDIR)/pkgconfig/kvstore.pc \
 	    $(DESTDIR)$(BASHCOMPDIR)/kvctl $(DESTDIR)$(ZSHCOMPDIR)/_kvctl $(DESTDIR)$(FISHCOMPDIR)/kvctl.fish \
 	    $(DESTDIR)$(DOCDIR)/alerts.yml $(DESTDIR)$(DOCDIR)/dashboard.json
+	$(if $(PYTHON_VERSION),rm -rf $(DESTDIR)$(PYTHONDIR)/kvstored)
 	$(if $(SYSTEM),rm -f $(addprefix $(DESTDIR),$(UNITDIR)/kvstored.service $(UNITDIR)/kvstored.socket \
 	    $(SYSUSERSDIR)/kvstored.conf $(TMPFILESDIR)/kvstored.conf $(DOCDIR)/private-network.conf))
 	for page in $(wildcard docs/man/*.[1-8]); do \

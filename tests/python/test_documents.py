@@ -1,0 +1,35 @@
+"""The code of the documents."""
+import contextlib
+import io
+import os
+import pathlib
+import re
+import unittest
+
+from own_daemon import ROOT, DaemonTest
+
+
+class Documents(DaemonTest):
+    """The blocks of docs/guides/python.md are one program."""
+
+    def test_the_guide_prints_what_its_comments_say(self):
+        text = (ROOT / "docs/guides/python.md").read_text()
+        program = "".join(re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S))
+        wanted = re.findall(r"^ *print\(.*\) +# (.*)$", program, re.M)
+        self.assertEqual(len(wanted), program.count("print("))
+        os.environ["KVSTORED_SOCKET"] = self.path
+        self.addCleanup(os.environ.pop, "KVSTORED_SOCKET")
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(program, "python.md", "exec"), {"__name__": "guide"})  # pylint: disable=exec-used
+        self.assertEqual(printed.getvalue().splitlines(), wanted)
+
+
+class Names(unittest.TestCase):
+    """The package and the library have one version."""
+
+    def test_the_version_is_that_of_the_library(self):
+        import kvstored  # pylint: disable=import-outside-toplevel
+        header = pathlib.Path(ROOT / "client/lib/kvstore.h").read_text()
+        version = ".".join(re.search(rf"KVS_VERSION_{part} (\d+)", header)[1] for part in ("MAJOR", "MINOR", "PATCH"))
+        self.assertEqual(kvstored.__version__, version)
