@@ -36,7 +36,7 @@ class DaemonTest(unittest.TestCase):
     @classmethod
     def tearDownClass(cls):
         """Stop it, and look at its log."""
-        cls.daemon.stop()
+        cls.stop_daemon()
         log = cls.daemon.log_path.read_text(errors="replace")
         for fault in ("AddressSanitizer", "LeakSanitizer", "runtime error:", "internal error", "slow turn:"):
             assert fault not in log, log[log.index(fault):][:3000]
@@ -47,12 +47,18 @@ class DaemonTest(unittest.TestCase):
         """Start it. It ends with the thread that has started it."""
         cls.daemon.start({"LSAN_OPTIONS": "suppressions=tests/support/lsan.suppressions:print_suppressions=0"})
 
+    @classmethod
+    def stop_daemon(cls):
+        """End it in an orderly way. A signal that comes before it listens would end it at once."""
+        cls.daemon.connect().close()
+        cls.daemon.stop()
+
     def end_daemon(self, kill):
         """End it in an orderly way, or at once."""
         if kill:
             self.daemon.kill()
         else:
-            self.daemon.stop()
+            self.stop_daemon()
 
     def restart(self, kill=False):
         """End it, and start it again."""

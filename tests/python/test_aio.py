@@ -253,7 +253,7 @@ class Restarts(AioTest):
 
     async def test_calls_wait_for_the_daemon_until_their_timeout(self):
         client, bucket = self.client, self.bucket
-        await asyncio.get_running_loop().run_in_executor(None, self.daemon.stop)
+        await asyncio.get_running_loop().run_in_executor(None, self.stop_daemon)
         with self.assertRaises(kvstored.Unavailable) as raised:
             await client.put(bucket, "k", "v", timeout=0.5)
         self.assertEqual((raised.exception.outcome, raised.exception.retryable), ("none", True))

@@ -64,7 +64,7 @@ class UsageExample(DaemonTest, unittest.IsolatedAsyncioTestCase):
     async def test_a_retry_outlasts_a_restart(self):
         store = self.store
         await store.create_bucket("r")
-        self.daemon.stop()
+        self.stop_daemon()
         task = asyncio.ensure_future(store.put_with_retry("r", "k", "v"))
         await asyncio.sleep(0)
         self.start_daemon()

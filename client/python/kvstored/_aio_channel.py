@@ -79,13 +79,22 @@ class Channel(asyncio.Protocol):
     # --- Watches -----------------------------------------------------------------------------------
 
     async def open_watch(self, bucket: str, options: Dict[str, Any]) -> Watch:
-        """Begin a watch. Its notifications come through next_event."""
+        """Begin a watch, and return when it has begun. Its notifications come through next_event."""
         await self.connect()
         changed = asyncio.Event()
         watch = Watch(bucket, options, changed.set)
         watch.changed = changed  # type: ignore[attr-defined]
         self.core.start_watch(watch)
         self._after_core()
+        try:
+            while not watch.was_started:
+                if watch.error is not None:
+                    raise watch.error
+                changed.clear()
+                await changed.wait()
+        except asyncio.CancelledError:
+            await self.close_watch(watch)
+            raise
         return watch
 
     async def next_event(self, watch: Watch) -> Any:

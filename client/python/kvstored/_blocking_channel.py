@@ -120,7 +120,7 @@ class Channel:
     # --- Watches -----------------------------------------------------------------------------------
 
     def open_watch(self, bucket: str, options: Dict[str, Any]) -> Watch:
-        """Begin a watch. Its notifications come through next_event."""
+        """Begin a watch, and return when it has begun. Its notifications come through next_event."""
         self._follow_fork()
         waiter = _Waiter()
         with self._lock:
@@ -129,6 +129,13 @@ class Channel:
             watch.waiter = waiter  # type: ignore[attr-defined]
             self.core.start_watch(watch)
             self._send()
+        try:
+            self._wait(waiter, lambda: watch.was_started or watch.error is not None)
+        except BaseException:  # such as KeyboardInterrupt
+            self.close_watch(watch)
+            raise
+        if not watch.was_started and watch.error is not None:
+            raise watch.error
         return watch
 
     def next_event(self, watch: Watch) -> Any:

@@ -87,7 +87,8 @@ class Call:
 
 
 class Watch:
-    """A watch between start and end. Its events wait in `events`; `wake` is called when there are new ones.
+    """A watch between start and end. Its events wait in `events`; `wake` is called when there are new ones, and when it
+    has started.
 
     An event is an Entry, or READY.
     """
@@ -414,6 +415,8 @@ class Core:
         watch.pause_s = FIRST_PAUSE_S
         if watch.is_stopped or watch.is_paused:
             self._send_stop(watch)
+        else:
+            watch.wake()
 
     def _on_start_failed(self, watch: Watch, error: KvstoredError) -> None:
         """A watch that has run before is started again if the error may heal, and the first start only if it was not
