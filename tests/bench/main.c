@@ -20,7 +20,8 @@
 
 static const char embedded[] = "Embedded mode, the default", external[] = "External mode",
                   neighbour[] = "Beside a bad neighbour; the peer is without it", size[] = "Size",
-                  tls[] = "Over TLS; the peer is without it", restart[] = "A restart of the daemon, embedded mode",
+                  python[] = "Python's asyncio, embedded mode", tls[] = "Over TLS; the peer is without it",
+                  restart[] = "A restart of the daemon, embedded mode",
                   scrape[] = "Beside a scrape of the metrics; the peer is without it";
 
 static const struct table_row rows[] = {
@@ -40,6 +41,8 @@ static const struct table_row rows[] = {
      embedded_redis_pipelined_per_s},
     {embedded, "bulk.get 1000 vs 1000 kvStore_Get", "keys/s", true, 40, 80, 0, embedded_bulk_get_per_s},
     {embedded, "100000 kv.keys, pages of 1000 vs Redis SCAN", "keys/s", true, 0.5, 1.0, 0, embedded_keys_per_s},
+    {python, "Python get, 64 in flight vs redis-py GET", "ops/s", true, 0.5, 1.0, 0, python_get_per_s},
+    {python, "Python put vs redis-py SET, AOF always", "ops/s", true, 0.5, 1.0, 0, python_put_per_s},
     {external, "one client put vs libnats kvStore_Put", "us", false, 1.2, 1.0, 0, one_put_us},
     {external, "one client get vs libnats kvStore_Get", "us", false, 1.05, 0.9, 0, one_get_us},
     {external, "64 clients put and get vs direct connections", "ops/s", true, 1.3, 2.0, 0, many_clients_per_s},
@@ -139,6 +142,10 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < ROWS; i++) {
         if (!is_wanted(&rows[i], argc - 6, argv + 6))
             continue;
+        if (rows[i].section == python && !python_is_installed()) {
+            fprintf(stderr, "skipped, because something is not installed: %s\n", rows[i].name);
+            continue;
+        }
         measure(&bench, &rows[i], &results[count]);
         if (rows[i].section != section)
             table_print_section(section = rows[i].section);
