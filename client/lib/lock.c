@@ -373,9 +373,22 @@ static bool lock_can_heal(const struct kvs_lock *lock, const struct kvs_error *e
     return is_away && error->retryable && lock->kvs->options.reconnect;
 }
 
+/* Whether this session still holds the lock because of an earlier one that the program has given up. */
+static bool lock_is_in_its_own_way(const struct kvs_lock *lock, const struct kvs_error *error)
+{
+    const struct kvs_lock *other = lock->kvs->locks;
+
+    while (other != NULL && (other == lock || !other->is_released || other->state == LOCK_GONE ||
+                             strcmp(other->bucket, lock->bucket) != 0 || strcmp(other->name, lock->name) != 0))
+        other = other->next;
+    return error->code == KVS_CONFLICT && other != NULL;
+}
+
 void lock_on_not_acquired(struct kvs_lock *lock, const struct kvs_error *error)
 {
-    if (!lock_can_heal(lock, error) || clock_boot_ms() >= lock_retry_ends_ms(lock)) {
+    bool may_retry = lock_can_heal(lock, error) || lock_is_in_its_own_way(lock, error);
+
+    if (!may_retry || clock_boot_ms() >= lock_retry_ends_ms(lock)) {
         lock_go(lock, error);
         return;
     }

@@ -370,7 +370,14 @@ START_TEST(a_lock_that_was_acquired_too_late_is_released)
     ck_assert_int_eq(kvs_lock_acquire(kvs, bucket, "leader", &brief, &lock), KVS_DEADLINE_EXCEEDED);
     ck_assert_ptr_null(lock);
     pid_resume(daemon_of_test.process.pid);
+    /* The session has it now, and the handle does not know. */
+    struct kvs *other = library_connect(&daemon_of_test, NULL);
+    struct kvs_entry *entry = NULL;
+    while (entry == NULL)
+        assert_done(kvs_get(other, bucket, "leader", NULL, &entry));
+    kvs_free(entry);
     assert_done(kvs_lock_release(acquire(kvs, bucket, "leader", &waiting)));
+    kvs_close(other);
     kvs_close(kvs);
     daemon_stop(&daemon_of_test);
 }
