@@ -159,18 +159,6 @@ static void counting_end(unsigned unknown_max)
 
 /* --- Daemons that end ------------------------------------------------------------------------------ */
 
-/* A socket unit holds the socket of the daemon, so that clients can connect meanwhile. */
-static int listen_as_a_socket_unit(const struct daemon *daemon)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    snprintf(address.sun_path, sizeof(address.sun_path), "%s", daemon->socket_path);
-    ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
-    ck_assert_int_eq(listen(listener, 4096), 0);
-    return listener;
-}
-
 static void restart_daemon(struct daemon *daemon, int listener, bool is_killed)
 {
     if (is_killed) {
@@ -189,7 +177,7 @@ static void run_restarts(const char *nats_section)
 
     daemon_prepare(&daemon);
     daemon_configure(&daemon, nats_section, NULL);
-    int listener = listen_as_a_socket_unit(&daemon);
+    int listener = daemon_listen_as_socket_unit(&daemon);
     daemon_spawn(&daemon, NULL, listener);
     daemon_wait_ready(&daemon);
     struct kvs *kvs = library_connect(&daemon, NULL);

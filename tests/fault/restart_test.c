@@ -480,19 +480,6 @@ static void load_end(struct load *load, struct nats *nats)
     free(load->written);
 }
 
-/* --- The socket unit ------------------------------------------------------------------------------- */
-
-static int listen_as_a_socket_unit(const struct daemon *daemon)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    snprintf(address.sun_path, sizeof(address.sun_path), "%s", daemon->socket_path);
-    ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
-    ck_assert_int_eq(listen(listener, 4096), 0);
-    return listener;
-}
-
 /* The pause of a client, without the time in which the processes waited for a processor that others used. */
 #ifdef __SANITIZE_ADDRESS__
 #define PAUSE_MAX_MS 4000u
@@ -540,7 +527,7 @@ static void run_restarts(const char *nats_section, const char *more, struct nats
 
     daemon_prepare(&daemon);
     daemon_configure(&daemon, nats_section, more);
-    int listener = listen_as_a_socket_unit(&daemon);
+    int listener = daemon_listen_as_socket_unit(&daemon);
     daemon_spawn(&daemon, NULL, listener);
     daemon_wait_ready(&daemon);
     load_begin(&load, &daemon, number_from_environment("WATCHES", WATCHES));

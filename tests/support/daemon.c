@@ -96,6 +96,17 @@ int daemon_listen_without_file(struct sockaddr_un *address, socklen_t *length)
     return listener;
 }
 
+int daemon_listen_as_socket_unit(const struct daemon *daemon)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", daemon->socket_path);
+    ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+    ck_assert_int_eq(listen(listener, 4096), 0);
+    return listener;
+}
+
 void daemon_spawn(struct daemon *daemon, char *const *extra, int fd_3)
 {
     char *arguments[] = {keep(strdup(test_run_kvstored())), "--config", daemon->conf_path, NULL};

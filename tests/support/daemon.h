@@ -61,6 +61,9 @@ void daemon_spawn(struct daemon *daemon, char *const *extra, int fd_3);
  */
 int daemon_listen_without_file(struct sockaddr_un *address, socklen_t *length);
 
+/* Listen at the daemon's path, as a socket unit does: clients can connect while the daemon restarts. */
+int daemon_listen_as_socket_unit(const struct daemon *daemon);
+
 /* Wait until its log says that it is ready. */
 void daemon_wait_ready(struct daemon *daemon);
 
