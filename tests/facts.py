@@ -9,6 +9,7 @@
 4. A file or a function that docs/architecture.md or CONTRIBUTING.md names exists.
 5. A link to a file of the project, and to a section of it, leads somewhere.
 6. CHANGELOG.md begins with the version of client/lib/kvstore.h.
+7. Each piece of code in docs/clients.md is in a file of client/examples/clients. Its indentation may differ.
 
 Run by tests/lint.
 """
@@ -20,7 +21,7 @@ import sys
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/operations.md", "docs/monitoring.md", "docs/scaling.md",
-             "docs/performance.md", "docs/architecture.md", "proto/protocol.md",
+             "docs/performance.md", "docs/architecture.md", "docs/clients.md", "proto/protocol.md",
              *sorted(os.path.relpath(path, ROOT) for path in glob.glob(os.path.join(ROOT, "docs/guides/*.md")))]
 
 # Constant, document, and a pattern whose groups are its number. Each pattern must match.
@@ -208,10 +209,27 @@ def check_version():
     return [] if newest == version else [f"CHANGELOG.md begins with {newest}, and client/lib/kvstore.h has {version}"]
 
 
+# --- Code -------------------------------------------------------------------------------------------------
+
+def strip_lines(text):
+    """Return the text with each line stripped, so that it can be found at any indentation."""
+    return "\n".join(["", *(line.strip() for line in text.strip().split("\n")), ""])
+
+
+def check_code():
+    path = "docs/clients.md"
+    sources = [strip_lines(read(source)) for source in list_files("client/examples/clients/*")]
+    pieces = re.findall(r"^ *```(?:js|go)\n(.*?)^ *```$", read(path), re.M | re.S)
+    if len(pieces) < 5:
+        return [f"{path}: has only {len(pieces)} pieces of code: update it or tests/facts.py"]
+    return [f"{path}: no file of client/examples/clients has the code that begins with \"{piece.strip().splitlines()[0]}\""
+            for piece in pieces if not any(strip_lines(piece) in source for source in sources)]
+
+
 def main():
     os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
     findings = check_defaults(read_defaults()) + check_limits(read_constants()) + check_messages(read_strings())
-    findings += check_names() + check_links() + check_version()
+    findings += check_names() + check_links() + check_version() + check_code()
     for finding in findings:
         print(finding)
     return 1 if findings else 0
