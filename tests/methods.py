@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Check that proto/protocol.md describes each method of proto/methods.h, with its arguments, options and access.
+"""Check that proto/protocol.md describes each method of proto/methods.h, with its arguments, options and access, and that
+the Python package repeats the methods that can be repeated.
 
     tests/methods.py     print what differs; exit status 1 if anything does
 
@@ -44,13 +45,26 @@ def read_protocol(text):
     return rows
 
 
+def check_python(table, text):
+    """Print what is wrong with the sets of methods in client/python/kvstored/_core.py. Return how much that is."""
+    sets = {name: set(re.findall(r'"(\w+\.\w+)"', body))
+            for name, body in re.findall(r"^(\w+) = frozenset\(\((.*?)\)\)", text, re.M | re.S)}
+    with_id = {name for name, (_, _, options, _) in table.items() if "first_sent" in options}
+    reads = {name for name, (_, _, _, access) in table.items() if access == "read" and not name.startswith("watch.")}
+    wrong = (sets["WRITES_WITH_ID"] ^ with_id) | (reads - sets["READS"]) | (sets["READS"] & with_id)
+    for name in sorted(wrong):
+        print(f"{name}: proto/methods.h and client/python/kvstored/_core.py differ about repeating it")
+    return len(wrong)
+
+
 def main():
     os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
     with open("proto/methods.h", encoding="utf-8") as file:
         table = read_table(file.read())
     with open("proto/protocol.md", encoding="utf-8") as file:
         protocol = read_protocol(file.read())
-    findings = 0
+    with open("client/python/kvstored/_core.py", encoding="utf-8") as file:
+        findings = check_python(table, file.read())
     for name in sorted(table.keys() | protocol.keys()):
         if table.get(name) != protocol.get(name):
             findings += 1
