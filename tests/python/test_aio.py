@@ -80,16 +80,9 @@ class Calls(AioTest):
     async def test_a_client_belongs_to_one_loop(self):
         def elsewhere():
             with self.assertRaises(RuntimeError):
-                asyncio.run(self.client.close_and_call())
+                asyncio.run(self.client.get(self.bucket, "k"))
 
-        async def close_and_call():
-            self.client._channel._transport = None  # pylint: disable=protected-access
-            await self.client.get(self.bucket, "k")
-
-        transport = self.client._channel._transport  # pylint: disable=protected-access
-        self.client.close_and_call = close_and_call
         await asyncio.get_running_loop().run_in_executor(None, elsewhere)
-        self.client._channel._transport = transport  # pylint: disable=protected-access
 
     async def test_closing_ends_calls_and_watches(self):
         watch = self.client.watch(self.bucket)
@@ -147,6 +140,30 @@ class Transactions(AioTest):
             await client.run_transaction(bucket, disturb, attempts=3)
         self.assertIn(raised.exception.code, ("conflict", "already_exists"))
 
+    async def test_a_change_between_two_reads_begins_again(self):
+        client, bucket = self.client, self.bucket
+        calls = 0
+
+        async def read_twice(transaction):
+            nonlocal calls
+            calls += 1
+            await transaction.get("n")
+            if calls == 1:
+                await client.put(bucket, "n", "1")
+            await transaction.get("n")
+            transaction.put("m", "done")
+
+        await client.run_transaction(bucket, read_twice)
+        self.assertEqual(calls, 2)
+        with self.assertRaises(kvstored.AlreadyExists):  # of the function itself, and not of its transaction
+            await client.run_transaction(bucket, lambda transaction: client.create(bucket, "n", "2"))
+
+    async def test_a_commit_that_has_failed_is_not_tried_again_at_the_end(self):
+        async with self.client.transaction(self.bucket) as transaction:
+            transaction.update("k", "v", 77)
+            with self.assertRaises(kvstored.Conflict):
+                await transaction.commit()
+
     async def test_body_and_commit(self):
         client, bucket = self.client, self.bucket
         async with client.transaction(bucket) as transaction:
@@ -198,6 +215,29 @@ class Watches(AioTest):
         await asyncio.wait_for(task, PATIENCE_S)
         self.assertEqual(sorted(set(seen)), seen)
         self.assertEqual(seen[-45:], list(range(15, 60)))
+
+    async def test_a_watch_that_has_delivered_nothing_has_no_gap(self):
+        client, bucket = self.client, self.bucket
+        async with client.watch(bucket) as watch:
+            self.assertEqual([entry async for entry in watch.initial()], [])
+            other = kvstored.Client(self.path)
+            self.addCleanup(other.close)
+            other.connect()
+            # The loop does not run meanwhile, and so does not see the changes before it has lost the connection.
+            self.end_daemon(kill=False)
+            self.start_daemon()
+            for value in ("1", "2"):
+                other.put(bucket, "k", value, timeout=PATIENCE_S)
+            self.assertEqual([(await watch.__anext__()).text for _ in range(2)], ["1", "2"])
+
+    async def test_closing_a_watch_ends_iteration_in_another_task(self):
+        watch = self.client.watch(self.bucket)
+        self.assertEqual([entry async for entry in watch.initial()], [])
+        task = asyncio.ensure_future(watch.__anext__())
+        await asyncio.sleep(0)
+        await watch.close()
+        with self.assertRaises(StopAsyncIteration):
+            await asyncio.wait_for(task, PATIENCE_S)
 
     async def test_a_slow_consumer_is_resumed(self):
         client, bucket = self.client, self.bucket
@@ -276,6 +316,50 @@ class Locks(AioTest):
         self.assertTrue(cancelled)
         self.assertIsInstance(raised.exception.__cause__, kvstored.Conflict)
         await asyncio.sleep(0)  # the task itself is not cancelled
+
+    async def test_an_acquire_that_was_cancelled_leaves_no_lock(self):
+        other = kvstored.aio.Client(self.path)
+        lock = self.client.lock(self.bucket, "l")
+        async with other.lock(self.bucket, "l"):
+            task = asyncio.ensure_future(lock.acquire())
+            while not (await other.stats())["locks"]["waiting"]:
+                pass
+            task.cancel()
+            with self.assertRaises(asyncio.CancelledError):
+                await task
+        async with other.lock(self.bucket, "l", wait=PATIENCE_S):
+            pass
+        await lock.acquire()
+        await lock.release()
+        await other.close()
+
+    async def test_a_lost_lock_can_be_acquired_again(self):
+        lock = self.client.lock(self.bucket, "l")
+        token = await lock.acquire()
+        await self.client.delete(self.bucket, "l")
+        while lock.valid_for():
+            await asyncio.sleep(0)
+        with self.assertRaises(kvstored.LockLost):
+            await lock.release()
+        self.assertGreater(await lock.acquire(), token)
+        await lock.release()
+
+    async def test_without_reconnect_a_lost_connection_is_a_lost_lock(self):
+        client = kvstored.aio.Client(self.path, reconnect=False)
+        with self.assertRaises(kvstored.LockLost):
+            async with client.lock(self.bucket, "l"):
+                ended = asyncio.get_running_loop().run_in_executor(None, self.end_daemon, False)
+                await asyncio.sleep(PATIENCE_S)
+        await ended
+        self.start_daemon()
+        await client.close()
+
+    async def test_a_lost_ephemeral_key_is_reported(self):
+        lost = asyncio.get_running_loop().create_future()
+        self.client.on_ephemeral_lost(lambda bucket, key, error: lost.set_result((bucket, key, error.code)))
+        await self.client.put(self.bucket, "me", "1", ephemeral=True)
+        await self.client.delete(self.bucket, "me")
+        self.assertEqual(await asyncio.wait_for(lost, PATIENCE_S), (self.bucket, "me", "conflict"))
 
     async def test_an_exception_of_the_body_is_kept(self):
         with self.assertRaises(ZeroDivisionError):

@@ -1,6 +1,7 @@
 """The blocking client."""
 import datetime
 import os
+import signal
 import threading
 import time
 
@@ -319,6 +320,50 @@ class Threads(DaemonTest):
             self.assertEqual(client.get("f", "k").text, "parent")
             self.assertEqual(os.waitpid(pid, 0)[1], 0)
             self.assertEqual(client.get("f", "child").text, "1")
+
+
+    def test_a_forked_process_does_not_touch_what_its_parent_has(self):
+        with kvstored.Client(self.path) as client:
+            client.bucket_create("p", history=64)
+            with client.lock("p", "lock") as lock, client.watch("p", "k") as watch:
+                self.assertEqual(list(watch.initial()), [])
+                pid = os.fork()
+                if pid == 0:
+                    status = 1
+                    try:
+                        with self.assertRaises(kvstored.NotHeld):
+                            lock.check()
+                        with self.assertRaises(kvstored.Unavailable):
+                            next(watch)
+                        lock.__exit__(None, None, None)
+                        watch.close()
+                        status = 0
+                    finally:
+                        os._exit(status)
+                self.assertEqual(os.waitpid(pid, 0)[1], 0)
+                client.put("p", "k", "1")
+                self.assertEqual(next(watch).text, "1")
+                self.assertGreater(lock.check(), 0)
+
+    def test_a_call_times_out_while_another_thread_waits_for_a_watch(self):
+        with kvstored.Client(self.path) as client, kvstored.Client(self.path) as other:
+            client.bucket_create("t")
+            watch = client.watch("t")
+            self.assertEqual(list(watch.initial()), [])
+            reader = threading.Thread(target=lambda: list(watch))
+            reader.start()
+            while client._channel._reader != reader.ident:  # pylint: disable=protected-access
+                time.sleep(0.001)
+            self.daemon.process.send_signal(signal.SIGSTOP)
+            try:
+                with self.assertRaises(kvstored.DeadlineExceeded):
+                    client.put("t", "k", "v", timeout=0.1)
+            finally:
+                self.daemon.process.send_signal(signal.SIGCONT)
+            self.assertIsNotNone(other.info(timeout=PATIENCE_S))
+            watch.close()
+            reader.join(PATIENCE_S)
+            self.assertFalse(reader.is_alive())
 
 
 class Restarts(DaemonTest):

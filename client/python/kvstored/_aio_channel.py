@@ -5,11 +5,11 @@ import asyncio
 import os
 import random
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
+from typing import Any, Callable, Coroutine, List, Optional, TypeVar
 
 from ._core import FIRST_PAUSE_S, LAST_PAUSE_S, Call, Core, Request, Watch
 from ._paths import socket_path
-from .errors import KvstoredError, Unavailable
+from .errors import DeadlineExceeded, Unavailable, fresh
 
 T = TypeVar("T")
 
@@ -20,7 +20,7 @@ JOINED_BYTES = 65536
 class Channel(asyncio.Protocol):
     """Moves the core's bytes over a socket, and waits for the ends of its calls."""
 
-    def __init__(self, path: Optional[str], *, reconnect: bool, timeout_s: Optional[float]) -> None:
+    def __init__(self, path: Optional[str], *, reconnect: bool, timeout_s: float) -> None:
         self.path = socket_path(path)
         self.core = Core(reconnect=reconnect, timeout_s=timeout_s)
         self.on_reconnected: List[Callable[[], None]] = []
@@ -29,6 +29,8 @@ class Channel(asyncio.Protocol):
         self._transport: Optional[asyncio.Transport] = None
         self._connecting: Optional[asyncio.Task[None]] = None
         self._was_connected = False
+        self._pause_s = FIRST_PAUSE_S
+        self._broken_because = ""  # the daemon has broken the protocol
         self._flush_is_planned = False
         self._timer: Optional[asyncio.TimerHandle] = None
         self._timer_due = float("inf")
@@ -38,16 +40,16 @@ class Channel(asyncio.Protocol):
     # --- Calls -------------------------------------------------------------------------------------
 
     async def call(self, request: Request[T], timeout_s: Optional[float] = None, wait_s: float = 0.0) -> T:
-        """Make a call and return its decoded result. A task that is cancelled meanwhile leaves nothing behind."""
-        if self._transport is None:
+        """Make a call and return its decoded result. If the task is cancelled meanwhile, the answer is dropped."""
+        if self._transport is None or asyncio.get_running_loop() is not self.loop:
             await self._ensure_connection()
-        while self._room is not None:
-            await asyncio.shield(self._room)
         assert self.loop is not None
         future = self.loop.create_future()
         core = self.core
         call = core.new_call(request, lambda call: None if future.done() else future.set_result(None), timeout_s,
                              wait_s)
+        while self._room is not None:
+            await self._wait_for_room(call.deadline)
         core.submit(call)
         self._after_core()
         try:
@@ -59,6 +61,14 @@ class Channel(asyncio.Protocol):
             raise call.error
         return request.decode(call.result)
 
+    async def _wait_for_room(self, deadline: float) -> None:
+        assert self._room is not None
+        try:
+            await asyncio.wait_for(asyncio.shield(self._room), max(deadline - time.monotonic(), 0))
+        except asyncio.TimeoutError:
+            raise DeadlineExceeded("the daemon reads nothing: the call was not sent", retryable=True,
+                                   outcome="none") from None
+
     async def connect(self) -> None:
         """Connect, if there is no connection."""
         if self._transport is None:
@@ -66,9 +76,9 @@ class Channel(asyncio.Protocol):
 
     async def close(self) -> None:
         """Close the connection. Calls in flight fail."""
+        self.core.close(Unavailable("the client is closed"))
         if self._connecting is not None:
             self._connecting.cancel()
-        self.core.close(Unavailable("the client is closed"))
         if self._timer is not None:
             self._timer.cancel()
         if self._transport is not None:
@@ -76,45 +86,67 @@ class Channel(asyncio.Protocol):
         if self._ended is not None:
             await self._ended
 
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start a task of the client's loop."""
+        assert self.loop is not None
+        return self.loop.create_task(work)
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep."""
+        await asyncio.sleep(seconds)
+
+    def flush(self) -> None:
+        """The core was used: send what it has."""
+        if self.loop is not None:
+            self._after_core()
+
     # --- Watches -----------------------------------------------------------------------------------
 
-    async def open_watch(self, bucket: str, options: Dict[str, Any]) -> Watch:
-        """Begin a watch, and return when it has begun. Its notifications come through next_event."""
+    async def start_watch(self, watch: Watch) -> None:
+        """Begin a watch, if it is not begun yet, and return when it has begun. Raises why it cannot."""
         await self.connect()
-        changed = asyncio.Event()
-        watch = Watch(bucket, options, changed.set)
-        watch.changed = changed  # type: ignore[attr-defined]
         self.core.start_watch(watch)
         self._after_core()
         try:
-            while not watch.was_started:
+            while not watch.was_started and not watch.is_stopped:
                 if watch.error is not None:
-                    raise watch.error
-                changed.clear()
-                await changed.wait()
+                    raise fresh(watch.error)
+                await self._wait_for_watch(watch)
         except asyncio.CancelledError:
             await self.close_watch(watch)
             raise
-        return watch
 
     async def next_event(self, watch: Watch) -> Any:
-        """Return the next event of the watch. Raises why it has ended."""
+        """Return the next event of the watch; None if it was closed. Raises why it has ended."""
         while True:
             event = self.core.next_event(watch)
             if event is not None:
                 self._after_core()
                 return event
+            if watch.is_stopped:
+                return None
             if watch.error is not None:
-                raise watch.error
-            changed: asyncio.Event = watch.changed  # type: ignore[attr-defined]
-            changed.clear()
-            await changed.wait()
+                raise fresh(watch.error)
+            await self._wait_for_watch(watch)
 
     async def close_watch(self, watch: Watch) -> None:
         """End the watch."""
-        if self.core.closed_because is None:
-            self.core.stop_watch(watch)
-            self._after_core()
+        self.core.stop_watch(watch)
+        self.flush()
+
+    async def _wait_for_watch(self, watch: Watch) -> None:
+        assert self.loop is not None
+        future = self.loop.create_future()
+
+        def wake() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        watch.waiters.append(wake)
+        try:
+            await future
+        finally:
+            watch.waiters.remove(wake)
 
     # --- The connection ----------------------------------------------------------------------------
 
@@ -126,14 +158,17 @@ class Channel(asyncio.Protocol):
             self.loop, self._pid = loop, os.getpid()
         elif self.loop is not loop:
             raise RuntimeError("the client belongs to another event loop: make one for each")
-        if self.core.closed_because is not None:
-            raise self.core.closed_because
+        self.core.check_open()
         if self._was_connected:
             return
         if self._connecting is None:
             self._connecting = loop.create_task(self._connect())
         try:
             await asyncio.shield(self._connecting)
+        except asyncio.CancelledError:
+            if self._connecting is not None and self._connecting.cancelled():
+                self.core.check_open()
+            raise
         except OSError as error:
             raise Unavailable(f"cannot connect to {self.path}: {error.strerror or error}", retryable=True,
                               outcome="none") from error
@@ -147,14 +182,18 @@ class Channel(asyncio.Protocol):
             await self.loop.create_unix_connection(lambda: self, self.path)
 
     async def _connect_again(self) -> None:
-        pause_s = FIRST_PAUSE_S
+        """Connect again: at once, but after a pause if the daemon has answered nothing on the last connection."""
+        if self.core.has_answered:
+            self._pause_s = 0.0
         while True:
+            if self._pause_s > 0:
+                await asyncio.sleep(self._pause_s * random.uniform(0.75, 1.0))
+            self._pause_s = min(max(self._pause_s * 2, FIRST_PAUSE_S), LAST_PAUSE_S)
             try:
                 await self._connect()
                 return
             except OSError:
-                await asyncio.sleep(pause_s * random.uniform(0.75, 1.0))
-                pause_s = min(pause_s * 2, LAST_PAUSE_S)
+                pass
 
     # --- asyncio.Protocol ----------------------------------------------------------------------------
 
@@ -177,8 +216,8 @@ class Channel(asyncio.Protocol):
         """Bytes have arrived."""
         try:
             self.core.receive(data)
-        except ValueError as error:
-            self.core.lost_because = Unavailable(f"the daemon broke the protocol: {error}")
+        except Exception as error:  # pylint: disable=broad-except # of any kind, if the message has another form
+            self._broken_because = f"the daemon broke the protocol: {error!r}"
             assert self._transport is not None
             self._transport.abort()
             return
@@ -193,7 +232,8 @@ class Channel(asyncio.Protocol):
         if self.core.closed_because is not None:
             return
         why = f"the connection was lost: {exception}" if exception else "the daemon has ended the session"
-        self.core.lost(why)
+        broken, self._broken_because = self._broken_because, ""
+        self.core.lost(broken or why)
         if self.core.reconnects:
             assert self.loop is not None
             self._connecting = self.loop.create_task(self._connect_again())

@@ -16,11 +16,17 @@ from typing import Any, Callable, Dict, List, Optional, TypeVar
 
 from ._core import FIRST_PAUSE_S, LAST_PAUSE_S, Call, Core, Request, Watch
 from ._paths import socket_path
-from .errors import Unavailable
+from .errors import Unavailable, fresh
 
 T = TypeVar("T")
 
 RECEIVE_BYTES = 262144
+
+#: Connecting blocks all threads of a client. It takes long only if the daemon is stopped and its queue is full.
+CONNECT_S = 1.0
+
+
+_fork_lock = threading.Lock()
 
 
 class _Waiter:
@@ -41,8 +47,8 @@ class _Waiter:
 
     def sleep(self) -> None:
         """Sleep until wake."""
-        self._lock.acquire()
-        self._lock.release()
+        with self._lock:
+            pass
 
     def rearm(self) -> None:
         """Before the next sleep. The channel's lock is held."""
@@ -54,7 +60,7 @@ class _Waiter:
 class Channel:
     """Moves the core's bytes over a socket, and waits for the ends of its calls."""
 
-    def __init__(self, path: Optional[str], *, reconnect: bool, timeout_s: Optional[float]) -> None:
+    def __init__(self, path: Optional[str], *, reconnect: bool, timeout_s: float) -> None:
         self.path = socket_path(path)
         self.on_reconnected: List[Callable[[], None]] = []
         self._reconnect = reconnect
@@ -63,19 +69,20 @@ class Channel:
 
     def _begin(self) -> None:
         self.core = Core(reconnect=self._reconnect, timeout_s=self._timeout_s)
-        self._pid = os.getpid()
         self._lock = threading.RLock()  # guards everything here, and the core
         self._socket: Optional[socket.socket] = None
         self._unsent = bytearray()
         self._was_connected = False
         self._next_attempt = 0.0
         self._pause_s = FIRST_PAUSE_S
-        self._has_reader = False
+        self._reader: Optional[int] = None  # the thread that waits for the socket
+        self._reader_due: Optional[float] = None  # until when, at most
         self._sleeping: Dict[_Waiter, None] = {}
         self._alarm_in, self._alarm_out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)  # interrupts the reader's poll
+        self._pid = os.getpid()
 
     def __del__(self) -> None:
-        if self._pid == os.getpid():
+        if getattr(self, "_alarm_out", None) is not None and self._pid == os.getpid():
             os.close(self._alarm_in)
             os.close(self._alarm_out)
 
@@ -108,6 +115,7 @@ class Channel:
 
     def close(self) -> None:
         """Close the connection. Calls in flight fail."""
+        self._follow_fork()
         with self._lock:
             self.core.close(Unavailable("the client is closed"))
             if self._socket is not None:
@@ -117,30 +125,37 @@ class Channel:
                 waiter.wake()
             self._interrupt_reader()
 
+    def pause(self, seconds: float) -> None:
+        """Sleep."""
+        time.sleep(seconds)
+
+    def flush(self) -> None:
+        """The core was used: send what it has."""
+        with self._lock:
+            self._send()
+
     # --- Watches -----------------------------------------------------------------------------------
 
-    def open_watch(self, bucket: str, options: Dict[str, Any]) -> Watch:
-        """Begin a watch, and return when it has begun. Its notifications come through next_event."""
+    def start_watch(self, watch: Watch) -> None:
+        """Begin a watch, if it is not begun yet, and return when it has begun. Raises why it cannot."""
         self._follow_fork()
-        waiter = _Waiter()
+        self._check_owner(watch)
         with self._lock:
             self._ensure_connection()
-            watch = Watch(bucket, options, waiter.wake)
-            watch.waiter = waiter  # type: ignore[attr-defined]
             self.core.start_watch(watch)
             self._send()
         try:
-            self._wait(waiter, lambda: watch.was_started or watch.error is not None)
+            self._wait_for_watch(watch, lambda: watch.was_started or watch.error is not None or watch.is_stopped)
         except BaseException:  # such as KeyboardInterrupt
             self.close_watch(watch)
             raise
         if not watch.was_started and watch.error is not None:
-            raise watch.error
-        return watch
+            raise fresh(watch.error)
 
     def next_event(self, watch: Watch) -> Any:
         """Return the next event of the watch; None if it was closed. Raises why it has ended."""
-        waiter: _Waiter = watch.waiter  # type: ignore[attr-defined]
+        self._follow_fork()
+        self._check_owner(watch)
         while True:
             with self._lock:
                 event = self.core.next_event(watch)
@@ -150,69 +165,84 @@ class Channel:
                 if watch.is_stopped:
                     return None
                 if watch.error is not None:
-                    raise watch.error
-                waiter.rearm()
-            self._wait(waiter, lambda: bool(watch.events) or watch.error is not None or watch.is_stopped)
+                    raise fresh(watch.error)
+            self._wait_for_watch(watch, watch.has_news)
 
     def close_watch(self, watch: Watch) -> None:
         """End the watch."""
-        with self._lock:
-            if self.core.closed_because is None:
-                self.core.stop_watch(watch)
-                self._send()
+        self._follow_fork()
+        if watch.core is not self.core:  # the parent process has it
             watch.is_stopped = True
-            watch.wake()
+            return
+        with self._lock:
+            self.core.stop_watch(watch)
+            self._send()
             self._interrupt_reader()
+
+    def _check_owner(self, watch: Watch) -> None:
+        if watch.core is not self.core:
+            raise Unavailable("the watch belongs to the parent process: begin a new one")
+
+    def _wait_for_watch(self, watch: Watch, is_over: Callable[[], bool]) -> None:
+        waiter = _Waiter()
+        with self._lock:
+            watch.waiters.append(waiter.wake)
+        try:
+            self._wait(waiter, is_over)
+        finally:
+            with self._lock:
+                watch.waiters.remove(waiter.wake)
 
     # --- Waiting -------------------------------------------------------------------------------------
 
     def _wait(self, waiter: _Waiter, is_over: Callable[[], bool]) -> None:
         """Wait until the condition holds, as the reader if there is none."""
+        if self._reader == threading.get_ident():
+            raise RuntimeError("a signal handler or a callback cannot use the client whose call it interrupts")
+        is_reader = False
         while True:
-            with self._lock:
-                if is_over():
-                    if not self._has_reader:  # it was woken for that, too
-                        self._pass_reading_on()
-                    return
-                is_reader = not self._has_reader
-                if is_reader:
-                    self._has_reader = True
-                else:
-                    waiter.rearm()
-                    self._sleeping[waiter] = None
             try:
+                with self._lock:
+                    if is_over():
+                        return
+                    if self._reader is None:
+                        self._reader = threading.get_ident()
+                        is_reader = True
+                    else:
+                        waiter.rearm()
+                        self._sleeping[waiter] = None
                 if is_reader:
                     self._read_until(is_over)
-                else:
-                    waiter.sleep()
+                    return
+                waiter.sleep()
             finally:
                 with self._lock:
                     self._sleeping.pop(waiter, None)
                     if is_reader:
-                        self._has_reader = False
-                        self._pass_reading_on()
+                        self._reader = None
+                    if self._reader is None:  # it was this thread, or this thread was woken to be it
+                        self._pass_reading_on(waiter)
 
-    def _pass_reading_on(self) -> None:
-        """Wake one of the waiting threads, which becomes the reader."""
+    def _pass_reading_on(self, but: _Waiter) -> None:
+        """Wake one of the other waiting threads, which becomes the reader."""
         for waiter in self._sleeping:
-            waiter.wake()
-            return
+            if waiter is not but:
+                waiter.wake()
+                return
 
     def _read_until(self, is_over: Callable[[], bool]) -> None:
         """Move bytes until the condition holds. Only the reader does this."""
         while True:
             with self._lock:
-                if is_over():
-                    return
-                now = time.monotonic()
                 self.core.run_timers()
-                self._reconnect_if_due(now)
+                self._reconnect_if_due(time.monotonic())
                 self._send()
                 if is_over():
                     return
                 due = self.core.next_due()
                 if self._socket is None and self.core.reconnects:
                     due = self._next_attempt if due is None else min(due, self._next_attempt)
+                self._reader_due = due
                 poll = select.poll()
                 poll.register(self._alarm_in, select.POLLIN)
                 if self._socket is not None:
@@ -223,10 +253,11 @@ class Channel:
                     os.read(self._alarm_in, 4096)
                 if self._socket is not None and any(descriptor != self._alarm_in for descriptor, _ in ready):
                     self._receive()
+                    self._send()
 
     def _interrupt_reader(self) -> None:
-        """Something changed that the reader must look at. It may be another thread."""
-        if self._has_reader:
+        """Something has changed that the reader must look at, if it is another thread."""
+        if self._reader is not None and self._reader != threading.get_ident():
             try:
                 os.write(self._alarm_out, b"!")
             except BlockingIOError:
@@ -238,33 +269,42 @@ class Channel:
         """Send what the core has, as far as the socket takes it. The reader sends the rest."""
         if self._socket is None:
             self.core.take_output()
-            return
-        try:
-            for message, call in self.core.take_output():
-                if self._unsent:
-                    self._unsent += message
-                    call.is_sent = True
-                    continue
-                sent = self._send_some(message)
-                call.is_sent = True
-                if sent < len(message):
-                    self._unsent += memoryview(message)[sent:]
-            if self._unsent:
-                sent = self._send_some(self._unsent)
-                del self._unsent[:sent]
-        except OSError as error:
-            self._receive_rest()
-            self._lose(f"the connection was lost: {error.strerror or error}")
-            return
-        if self._unsent:
+        else:
+            try:
+                self._send_output()
+            except OSError as error:
+                self._receive_rest()
+                self._lose(f"the connection was lost: {error.strerror or error}")
+            except BaseException:  # the stream may end within a message
+                self._lose("a call was interrupted while it was sent")
+                raise
+        due = self.core.next_due()
+        if self._unsent or due is not None and (self._reader_due is None or due < self._reader_due):
             self._interrupt_reader()
 
-    def _send_some(self, data: Any) -> int:
+    def _send_output(self) -> None:
+        for message, call in self.core.take_output():
+            call.is_sent = True
+            if self._unsent:
+                self._unsent += message
+                continue
+            sent = self._send_some(message, call)
+            if sent < len(message):
+                self._unsent += memoryview(message)[sent:]
+        if self._unsent:
+            sent = self._send_some(self._unsent, None)
+            del self._unsent[:sent]
+
+    def _send_some(self, data: Any, call: Optional[Call]) -> int:
         assert self._socket is not None
         try:
             return self._socket.send(data)
         except BlockingIOError:
             return 0
+        except OSError:
+            if call is not None:
+                call.is_sent = False  # nothing of it has left
+            raise
 
     def _receive(self) -> None:
         assert self._socket is not None
@@ -276,14 +316,21 @@ class Channel:
             self.core.receive(data)
         except BlockingIOError:
             pass
-        except ValueError as error:
-            self._lose(f"the daemon broke the protocol: {error}")
         except OSError as error:
             self._lose(f"the connection was lost: {error.strerror or error}")
+        except Exception as error:  # pylint: disable=broad-except # of any kind, if the message has another form
+            self._lose(f"the daemon broke the protocol: {error!r}")
+        except BaseException:
+            self._lose("an answer was interrupted while it was read")
+            raise
 
     def _receive_rest(self) -> None:
         """The daemon has closed the connection while nobody read. Its last message says what became of the calls."""
-        while self._socket is not None and select.select([self._socket], [], [], 0)[0]:
+        while self._socket is not None:
+            poll = select.poll()
+            poll.register(self._socket, select.POLLIN)
+            if not poll.poll(0):
+                return
             self._receive()
 
     def _lose(self, why: str) -> None:
@@ -292,14 +339,18 @@ class Channel:
         self._socket.close()
         self._socket = None
         self._unsent.clear()
-        self._next_attempt = time.monotonic()
-        self._pause_s = FIRST_PAUSE_S
+        if self.core.has_answered:
+            self._pause_s = FIRST_PAUSE_S
+            self._next_attempt = time.monotonic()
+        else:
+            self._rest(time.monotonic())
         if self.core.closed_because is None:
             self.core.lost(why)
 
     def _open(self) -> None:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
+            connection.settimeout(CONNECT_S)
             connection.connect(self.path)
             connection.setblocking(False)
         except BaseException:
@@ -314,8 +365,7 @@ class Channel:
 
     def _ensure_connection(self) -> None:
         """Connect for the first time. Later the reader connects, and calls wait for that until their timeouts."""
-        if self.core.closed_because is not None:
-            raise self.core.closed_because
+        self.core.check_open()
         if self._socket is not None or self._was_connected:
             return
         try:
@@ -330,15 +380,22 @@ class Channel:
         try:
             self._open()
         except OSError:
-            self._next_attempt = now + self._pause_s * random.uniform(0.75, 1.0)
-            self._pause_s = min(self._pause_s * 2, LAST_PAUSE_S)
+            self._rest(now)
+
+    def _rest(self, now: float) -> None:
+        """Plan the next attempt to connect after a pause."""
+        self._next_attempt = now + self._pause_s * random.uniform(0.75, 1.0)
+        self._pause_s = min(self._pause_s * 2, LAST_PAUSE_S)
 
     def _follow_fork(self) -> None:
         """In a child process: leave the connection to the parent, and begin with a new one."""
         if self._pid == os.getpid():
             return
-        if self._socket is not None:
-            self._socket.close()
-        os.close(self._alarm_in)
-        os.close(self._alarm_out)
-        self._begin()
+        with _fork_lock:
+            if self._pid == os.getpid():
+                return  # another thread was faster
+            if self._socket is not None:
+                self._socket.close()
+            os.close(self._alarm_in)
+            os.close(self._alarm_out)
+            self._begin()

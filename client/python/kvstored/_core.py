@@ -17,7 +17,7 @@ from typing import Any, Callable, Deque, Dict, Generic, List, Optional, Tuple, T
 import msgpack  # type: ignore[import]
 
 from .entries import Entry, entry_of
-from .errors import DeadlineExceeded, InvalidArgument, KvstoredError, Unavailable, error_of
+from .errors import DeadlineExceeded, InvalidArgument, KvstoredError, Unavailable, error_of, fresh
 
 T = TypeVar("T")
 
@@ -25,9 +25,6 @@ DEFAULT_PATH = "/run/kvstored/kvstored.sock"
 
 #: The daemon keeps the timeout of a call. Its answer may need some time for the way back.
 GRACE_S = 1.0
-
-#: The timeout of a call that names none, as the daemon has it unless configured otherwise.
-DEFAULT_TIMEOUT_S = 5.0
 
 #: Calls are looked through this often for those whose time is over.
 EXPIRY_S = 0.25
@@ -41,9 +38,11 @@ WATCH_QUEUE_BYTES = 8 * 1024 * 1024
 #: An answer is at most as large as limits.frame_bytes of the daemon, which can be configured up to this.
 MESSAGE_BYTES_MAX = 1 << 30
 
+#: These can always be repeated. lock.check is about the session: on another one it says that the lock is not held.
 READS = frozenset((
     "kv.get", "kv.get_json", "kv.history", "kv.keys", "kv.entries", "bulk.get", "bucket.info", "bucket.list",
-    "health.check", "daemon.info", "daemon.stats", "daemon.metrics"))
+    "lock.check", "health.check", "daemon.info", "daemon.stats", "daemon.metrics", "daemon.dump", "daemon.config",
+    "daemon.sessions"))
 
 WRITES_WITH_ID = frozenset((
     "kv.put", "kv.create", "kv.update", "kv.delete", "kv.purge", "kv.increment", "kv.touch", "bulk.put", "bulk.delete",
@@ -87,18 +86,20 @@ class Call:
 
 
 class Watch:
-    """A watch between start and end. Its events wait in `events`; `wake` is called when there are new ones, and when it
-    has started.
+    """A watch between start and end. Its events wait in `events`. The functions in `waiters` are called when there are
+    new ones, and when it has started or ended.
 
     An event is an Entry, or READY.
     """
 
     READY = object()
 
-    def __init__(self, bucket: str, options: Dict[str, Any], wake: Callable[[], None]) -> None:
+    def __init__(self, core: Core, bucket: str, options: Dict[str, Any]) -> None:
+        self.core = core
         self.bucket = bucket
         self.options = options
-        self.wake = wake
+        self.waiters: List[Callable[[], None]] = []
+        self.is_begun = False  # start_watch was called
         self.events: Deque[Tuple[Any, int]] = deque()  # and the bytes that they count for
         self.queued_bytes = 0
         self.id: Optional[int] = None
@@ -108,17 +109,32 @@ class Watch:
         self.is_stopped = False  # by the program
         self.is_paused = False  # the consumer is behind
         self.was_started = False
+        self.floor: Optional[int] = None  # the revision after the last one when the watch began
         self.resume_from: Optional[int] = None  # the revision from which the next start continues
         self.pause_s = FIRST_PAUSE_S
+
+    def wake(self) -> None:
+        """Call the waiters."""
+        for function in list(self.waiters):
+            function()
+
+    def has_news(self) -> bool:
+        """Return whether a consumer that waits should look again."""
+        return bool(self.events) or self.error is not None or self.is_stopped
+
+
+_LockKey = Tuple[str, str, int]  # bucket, name, token
 
 
 class Core:
     """The state of one client."""
 
-    def __init__(self, *, reconnect: bool, timeout_s: Optional[float]) -> None:
+    def __init__(self, *, reconnect: bool, timeout_s: float) -> None:
         self.reconnects = reconnect
         self.timeout_s = timeout_s
         self.is_connected = False
+        self.has_answered = False  # the daemon, on this connection
+        self.on_ephemeral_lost: Optional[Callable[[str, str, KvstoredError], None]] = None
         self.closed_because: Optional[KvstoredError] = None  # no further call is accepted
         self.lost_because: Optional[KvstoredError] = None  # of the last connection
         self._unpacker = self._new_unpacker()
@@ -129,7 +145,9 @@ class Core:
         self._held: Deque[Call] = deque()  # for the next connection
         self._watches: Dict[int, Watch] = {}  # by the id of this connection
         self._waiting_watches: List[Watch] = []  # for the next connection
-        self._locks: Dict[Tuple[str, str], Callable[[KvstoredError], None]] = {}
+        self._resting_watches: List[Watch] = []  # in the pause before the next attempt to start
+        self._locks: Dict[_LockKey, Optional[Callable[[KvstoredError], None]]] = {}  # held by this session
+        self._losses: Dict[_LockKey, KvstoredError] = {}  # of locks whose function is not known yet
         self._dismissal: Optional[KvstoredError] = None
         self._timers: List[Tuple[float, int, Callable[[], None]]] = []
         self._timer_numbers = itertools.count()
@@ -148,17 +166,14 @@ class Core:
                  wait_s: float = 0.0) -> Call:
         """Return a call that can be submitted. wait_s: it may take this much longer than its timeout."""
         timeout_s = timeout_s if timeout_s is not None else self.timeout_s
-        if timeout_s is not None:
-            request.options["timeout"] = timeout_s
-        patience_s = (timeout_s if timeout_s is not None else DEFAULT_TIMEOUT_S) + GRACE_S + wait_s
-        return Call(request, time.monotonic() + patience_s, wake)
+        request.options["timeout"] = timeout_s
+        return Call(request, time.monotonic() + timeout_s + GRACE_S + wait_s, wake)
 
     def submit(self, call: Call) -> None:
         """Send a call, or hold it until there is a connection. Raises why the client is closed."""
-        if self.closed_because is not None:
-            raise self.closed_because
+        self.check_open()
         request = call.request
-        if self.reconnects and request.method in WRITES_WITH_ID and \
+        if self.reconnects and request.method in WRITES_WITH_ID and "id" not in request.options and \
                 not request.options.get("ephemeral") and "filter" not in request.options:
             self._id_count += 1
             request.options["id"] = self._id_prefix + self._id_count.to_bytes(8, "little")
@@ -170,8 +185,13 @@ class Core:
             self._expiry_is_set = True
             self.at(time.monotonic() + EXPIRY_S, self._expire)
 
+    def check_open(self) -> None:
+        """Raise why the client is closed, if it is."""
+        if self.closed_because is not None:
+            raise fresh(self.closed_because, outcome="none")
+
     def give_up(self, call: Call) -> None:
-        """Nobody waits for the call any more. If it was sent, its answer is dropped."""
+        """Nobody waits for the call any more. If it was sent, its answer is dropped, and what it has begun ended."""
         call.is_given_up = True
         if call in self._held:
             self._held.remove(call)
@@ -217,20 +237,22 @@ class Core:
     def _fail_unanswered(call: Call, reason: KvstoredError) -> None:
         """End a call with the reason, and with what is known of its outcome."""
         outcome = "none" if call.first_sent_us == 0 else None if call.request.method in READS else "unknown"
-        error = type(reason)(reason.message, retryable=True, outcome=outcome)
-        call.end(None, error)
+        call.end(None, fresh(reason, retryable=True, outcome=outcome))
 
     # --- The connection ----------------------------------------------------------------------------
 
     def connected(self) -> None:
         """A connection is there. Send the calls that were held, in their order, and start the watches again."""
         self.is_connected = True
+        self.has_answered = False
         self._dismissal = None
         self._unpacker = self._new_unpacker()
         held, self._held = self._held, deque()
         for call in held:
             if call.first_sent_us != 0 and call.request.method in WRITES_WITH_ID:
                 call.request.options["first_sent"] = call.first_sent_us
+            elif call.request.method in READS:
+                call.request.options["timeout"] = max(call.deadline - GRACE_S - time.monotonic(), 0.001)
             try:
                 self._send(call)
             except (TypeError, ValueError, OverflowError) as error:
@@ -248,7 +270,8 @@ class Core:
         self._output.clear()
         if not self.reconnects:
             self.closed_because = reason
-        is_dismissed = dismissal is not None and dismissal.outcome == "none"
+        is_dismissed = dismissal is not None and dismissal.outcome == "none" and \
+            dismissal.code in ("unavailable", "resource_exhausted")
         pending, self._pending = self._pending, {}
         ended: List[Call] = []
         held: List[Call] = []
@@ -259,6 +282,8 @@ class Core:
             if not is_begun and "first_sent" not in call.request.options:
                 call.first_sent_us = 0
             method = call.request.method
+            if method == "watch.stop":
+                continue  # the watch has ended with its session
             can_repeat = not is_begun or method in READS or "id" in call.request.options
             (held if self.reconnects and can_repeat else ended).append(call)
         held.extend(self._held)
@@ -270,6 +295,10 @@ class Core:
                 self._waiting_watches.append(watch)
             else:
                 self._end_watch(watch, reason)
+        if not self.reconnects:  # they have no owner: others can have them now
+            for on_lost in list(self._locks.values()):
+                if on_lost is not None:
+                    on_lost(reason)
         for call in ended:
             self._fail_unanswered(call, reason)
 
@@ -277,7 +306,8 @@ class Core:
         """The client is closed: end all calls and watches."""
         self.reconnects = False
         self.closed_because = reason
-        waiting, self._waiting_watches = self._waiting_watches, []
+        waiting = self._waiting_watches + self._resting_watches
+        self._waiting_watches, self._resting_watches = [], []
         held, self._held = self._held, deque()
         self.lost(reason.message)
         self.closed_because = reason
@@ -311,17 +341,24 @@ class Core:
         if msgid is None:  # the last message of a session that the daemon ends
             self._dismissal = error_of(error)
             return
+        self.has_answered = True
         call = self._pending.pop(msgid, None)
         if call is None:
             raise ValueError("the daemon has answered a call that was not made")
+        method, arguments = call.request.method, call.request.arguments
+        if error is None and (call.is_done or call.is_given_up):
+            if method == "lock.acquire":
+                self.release_lock(arguments[0], arguments[1], result["token"])
+            elif method == "watch.start":
+                self._submit_internal(Request("watch.stop", [result], {}, lambda result: result), lambda call: None)
+        elif error is None and method == "lock.acquire":
+            self._locks.setdefault((arguments[0], arguments[1], result["token"]), None)
         if not call.is_done:
             call.end(result, error_of(error) if error is not None else None)
 
     def _on_notification(self, method: str, params: List[Any]) -> None:
         if method == "lock.lost":
-            on_lost = self._locks.get((params[0], params[1]))
-            if on_lost is not None:
-                on_lost(error_of(params[3]))
+            self._on_lock_lost((params[0], params[1], params[2]), error_of(params[3]))
             return
         watch = self._watches.get(params[0])
         if watch is None:
@@ -336,9 +373,11 @@ class Core:
     # --- Watches -----------------------------------------------------------------------------------
 
     def start_watch(self, watch: Watch) -> None:
-        """Begin a watch. Its entries, or its error, come as events."""
-        if self.closed_because is not None:
-            raise self.closed_because
+        """Begin a watch, if it is not begun yet. Its entries, or its error, come as events."""
+        self.check_open()
+        if watch.is_begun:
+            return
+        watch.is_begun = True
         if self.is_connected:
             self._start_watch(watch)
         else:
@@ -348,9 +387,12 @@ class Core:
         """The program is no longer interested."""
         watch.is_stopped = True
         watch.events.clear()
-        if watch in self._waiting_watches:
-            self._waiting_watches.remove(watch)
-        self._send_stop(watch)
+        for waiting in (self._waiting_watches, self._resting_watches):
+            if watch in waiting:
+                waiting.remove(watch)
+        if self.closed_because is None:
+            self._send_stop(watch)
+        watch.wake()
 
     def next_event(self, watch: Watch) -> Any:
         """Return the next event, or None. A watch that was stopped because its consumer was behind is resumed."""
@@ -367,19 +409,27 @@ class Core:
         self.submit(self.new_call(request, wake, None))
 
     def _start_watch(self, watch: Watch) -> None:
-        """Send watch.start. A watch of updates only asks first which revision is the last one: it can resume then."""
+        """Send watch.start, or first ask for the last revision: from there the watch continues after a lost connection
+        if it has delivered nothing, and a watch of updates only begins there."""
         options = dict(watch.options)
-        is_exclusive = "include_history" not in options and "from_revision" not in options
-        if watch.resume_from is None and options.get("updates_only") and is_exclusive:
-            self._submit_internal(Request("bucket.info", [watch.bucket], {}, lambda result: result),
-                                  lambda call: self._on_watch_info(watch, call))
-            return
-        if watch.resume_from is not None:
-            options.pop("include_history", None)
-            options.pop("updates_only", None)
-            options["from_revision"] = watch.resume_from
-        self._submit_internal(Request("watch.start", [watch.bucket], options, lambda result: result),
-                              lambda call: self._on_watch_started(watch, call))
+        try:
+            if watch.floor is None and "from_revision" not in options:
+                self._submit_internal(Request("bucket.info", [watch.bucket], {}, lambda result: result),
+                                      lambda call: self._on_watch_info(watch, call))
+                return
+            is_exclusive = "include_history" not in options and "from_revision" not in options
+            if watch.resume_from is None and options.get("updates_only") and is_exclusive:
+                watch.resume_from = watch.floor
+            if watch.resume_from is not None:
+                options.pop("include_history", None)
+                options.pop("updates_only", None)
+                options["from_revision"] = watch.resume_from
+            if watch.is_ready:
+                options.pop("snapshot", None)
+            self._submit_internal(Request("watch.start", [watch.bucket], options, lambda result: result),
+                                  lambda call: self._on_watch_started(watch, call))
+        except (TypeError, ValueError, OverflowError) as error:
+            self._end_watch(watch, InvalidArgument(f"the watch cannot be started: {error}", outcome="none"))
 
     def _restart_watch(self, watch: Watch) -> None:
         if watch.is_stopped or watch.is_paused:
@@ -394,7 +444,13 @@ class Core:
     def _restart_watch_later(self, watch: Watch) -> None:
         pause_s = watch.pause_s * random.uniform(0.75, 1.0)
         watch.pause_s = min(watch.pause_s * 2, LAST_PAUSE_S)
-        self.at(time.monotonic() + pause_s, lambda: self._restart_watch(watch))
+        self._resting_watches.append(watch)
+        self.at(time.monotonic() + pause_s, lambda: self._on_rested(watch))
+
+    def _on_rested(self, watch: Watch) -> None:
+        if watch in self._resting_watches:
+            self._resting_watches.remove(watch)
+            self._restart_watch(watch)
 
     def _on_watch_info(self, watch: Watch, call: Call) -> None:
         if watch.is_stopped:
@@ -402,7 +458,7 @@ class Core:
         if call.error is not None:
             self._on_start_failed(watch, call.error)
             return
-        watch.resume_from = call.result["last_revision"] + 1
+        watch.floor = call.result["last_revision"] + 1
         self._restart_watch(watch)
 
     def _on_watch_started(self, watch: Watch, call: Call) -> None:
@@ -458,6 +514,8 @@ class Core:
             return
         watch.is_ready = True
         watch.ready_revision = revision
+        if watch.floor is not None:
+            watch.resume_from = max(watch.resume_from or 0, watch.floor)
         watch.events.append((Watch.READY, 0))
         watch.wake()
 
@@ -473,13 +531,41 @@ class Core:
 
     # --- Locks ---------------------------------------------------------------------------------------
 
-    def watch_lock(self, bucket: str, name: str, on_lost: Callable[[KvstoredError], None]) -> None:
-        """Call the function if the daemon says that the lock is lost."""
-        self._locks[bucket, name] = on_lost
+    def watch_lock(self, bucket: str, name: str, token: int, on_lost: Callable[[KvstoredError], None]) -> None:
+        """Call the function if the lock is lost: at once, if the daemon has said so since it was acquired."""
+        key = (bucket, name, token)
+        self._locks[key] = on_lost
+        if key in self._losses:
+            on_lost(self._losses.pop(key))
 
-    def forget_lock(self, bucket: str, name: str) -> None:
+    def forget_lock(self, bucket: str, name: str, token: int) -> None:
         """The lock is no longer held."""
-        self._locks.pop((bucket, name), None)
+        self._locks.pop((bucket, name, token), None)
+        self._losses.pop((bucket, name, token), None)
+
+    def release_lock(self, bucket: str, name: str, token: int) -> None:
+        """Release a lock for which nobody waits any more."""
+        self.forget_lock(bucket, name, token)
+        if self.closed_because is None:
+            self._submit_internal(Request("lock.release", [bucket, name, token], {}, lambda result: result),
+                                  lambda call: None)
+
+    def lets_go(self, bucket: str, name: str) -> bool:
+        """Return whether this session is about to release the lock, because who has asked for it has given up."""
+        return any(call.request.arguments[:2] == [bucket, name] and (
+            call.request.method == "lock.release" or call.request.method == "lock.acquire" and call.is_given_up)
+            for call in itertools.chain(self._pending.values(), self._held))
+
+    def _on_lock_lost(self, key: _LockKey, error: KvstoredError) -> None:
+        if key not in self._locks:
+            if self.on_ephemeral_lost is not None:
+                self.on_ephemeral_lost(key[0], key[1], error)
+            return
+        on_lost = self._locks[key]
+        if on_lost is not None:
+            on_lost(error)
+        else:
+            self._losses[key] = error
 
     # --- Timers --------------------------------------------------------------------------------------
 

@@ -52,7 +52,7 @@ class Client:
     """A connection to kvstored.
 
     path       of the socket; by default $KVSTORED_SOCKET, or /run/kvstored/kvstored.sock
-    timeout    of calls that name none; by default the daemon's, 5 s
+    timeout    of calls that name none
     reconnect  True: if the connection is lost, connect again. Calls in flight wait until their timeouts. Those that
                only read, those that the daemon has not begun, and writes of values are sent again, and done at most
                once. Watches continue after their last entry.
@@ -62,9 +62,10 @@ class Client:
     it fails.
     """
 
-    def __init__(self, path: Optional[str] = None, *, timeout: Optional[Duration] = None,
-                 reconnect: bool = True) -> None:
-        self._channel = Channel(path, reconnect=reconnect, timeout_s=seconds_of(timeout))
+    def __init__(self, path: Optional[str] = None, *, timeout: Duration = 5.0, reconnect: bool = True) -> None:
+        timeout_s = seconds_of(timeout)
+        assert timeout_s is not None
+        self._channel = Channel(path, reconnect=reconnect, timeout_s=timeout_s)
 
     async def __aenter__(self) -> Client:
         await self._channel.connect()
@@ -85,6 +86,10 @@ class Client:
         """Call the function each time that the client has connected again. The daemon has deleted the ephemeral keys
         of the lost session: write them again. The function must not block: let it create a task."""
         self._channel.on_reconnected.append(function)
+
+    def on_ephemeral_lost(self, function: Callable[[str, str, KvstoredError], None]) -> None:
+        """Call the function with bucket, key and reason if an ephemeral key is lost while the connection lasts."""
+        self._channel.core.on_ephemeral_lost = function
 
     async def _call(self, request: Request[T], timeout: Optional[Duration]) -> T:
         return await self._channel.call(request, seconds_of(timeout))
@@ -337,13 +342,13 @@ class Client:
         again. Return what the function returns."""
         while True:
             transaction = Transaction(self, bucket, timeout)
-            result = await function(transaction)
             attempts -= 1
             try:
+                result = await function(transaction)
                 await transaction.commit()
                 return result
             except (Conflict, AlreadyExists):
-                if attempts <= 0:
+                if attempts <= 0 or not transaction.has_conflict:
                     raise
 
     def lock(self, bucket: str, name: str, *, wait: Optional[Duration] = None, value: Optional[Value] = None,
@@ -444,11 +449,9 @@ class Watch:
 
     def __init__(self, channel: Channel, bucket: str, options: Dict[str, Any]) -> None:
         self._channel = channel
-        self._bucket = bucket
-        self._options = {name: value for name, value in options.items() if value is not None}
-        self._watch: Optional[CoreWatch] = None
+        given = {name: value for name, value in options.items() if value is not None}
+        self._watch = CoreWatch(channel.core, bucket, given)
         self._is_ready = False
-        self._is_closed = False
 
     @property
     def is_ready(self) -> bool:
@@ -458,10 +461,10 @@ class Watch:
     @property
     def ready_revision(self) -> Optional[int]:
         """With snapshot: the revision of the initial entries."""
-        return self._watch.ready_revision if self._watch is not None else None
+        return self._watch.ready_revision
 
     async def __aenter__(self) -> Watch:
-        await self._begin()
+        await self._channel.start_watch(self._watch)
         return self
 
     async def __aexit__(self, *exception: object) -> None:
@@ -489,20 +492,13 @@ class Watch:
 
     async def close(self) -> None:
         """End the watch. Iteration over it ends."""
-        self._is_closed = True
-        if self._watch is not None:
-            await self._channel.close_watch(self._watch)
-
-    async def _begin(self) -> CoreWatch:
-        if self._watch is None:
-            self._watch = await self._channel.open_watch(self._bucket, self._options)
-        return self._watch
+        await self._channel.close_watch(self._watch)
 
     async def _next_event(self) -> Any:
         """Return an entry or READY. None: the watch is closed."""
-        if self._is_closed:
-            return None
-        event = await self._channel.next_event(await self._begin())
+        if not self._watch.is_stopped and not self._watch.was_started:
+            await self._channel.start_watch(self._watch)
+        event = await self._channel.next_event(self._watch)
         if event is CoreWatch.READY:
             self._is_ready = True
         return event
@@ -520,14 +516,16 @@ class Transaction:
         self._timeout = timeout
         self._checks: Dict[str, int] = {}
         self._operations: List[List[Any]] = []
+        self._was_tried = False
         self.is_committed = False
+        self.has_conflict = False  # another client has changed what was read or written
         self.revisions: List[int] = []
 
     async def __aenter__(self) -> Transaction:
         return self
 
     async def __aexit__(self, kind: Optional[Type[BaseException]], *exception: object) -> None:
-        if kind is None and not self.is_committed:
+        if kind is None and not self._was_tried:
             await self.commit()
 
     async def get(self, key: str) -> Optional[Entry]:
@@ -544,6 +542,7 @@ class Transaction:
     def check(self, key: str, revision: int) -> None:
         """The key must be at this revision; 0: it must not exist. A lock's token is such a revision."""
         if self._checks.setdefault(key, revision) != revision:
+            self.has_conflict = True
             raise Conflict("the key has changed since the transaction has read it", bucket=self._bucket, key=key,
                            outcome="none")
 
@@ -571,16 +570,22 @@ class Transaction:
         self._operations.append(["purge", key])
 
     def _add(self, operation: List[Any], ttl: Optional[Duration], headers: Optional[Mapping[str, str]]) -> None:
-        options = {name: value for name, value in (("ttl", ttl_of(ttl)), ("headers", headers)) if value}
+        given = (("ttl", ttl_of(ttl)), ("headers", headers or None))
+        options = {name: value for name, value in given if value is not None}
         self._operations.append(operation + [options] if options else operation)
 
     async def commit(self) -> List[int]:
         """Do all operations, and return their revisions. Without operations, nothing is done or checked."""
         if self.is_committed:
             raise RuntimeError("the transaction is committed already")
+        self._was_tried = True
         if self._operations:
             checks = [[key, revision] for key, revision in self._checks.items()]
-            self.revisions = await self._client.call("txn.commit", self._bucket, checks, self._operations,
-                                                     timeout=self._timeout)
+            try:
+                self.revisions = await self._client.call("txn.commit", self._bucket, checks, self._operations,
+                                                         timeout=self._timeout)
+            except (Conflict, AlreadyExists):
+                self.has_conflict = True
+                raise
         self.is_committed = True
         return self.revisions

@@ -147,6 +147,13 @@ _CLASSES: Dict[str, Type[KvstoredError]] = {
 }
 
 
+def fresh(error: KvstoredError, **changes: Any) -> KvstoredError:
+    """Return a copy of an error that is raised to several callers: each traceback is its own."""
+    members = {name: getattr(error, name) for name in (
+        "retryable", "outcome", "bucket", "key", "revision", "value")}
+    return type(error)(error.message, **{**members, **changes})
+
+
 def error_of(fields: Dict[str, Any]) -> KvstoredError:
     """Return the exception for the error map of an answer. An unknown code is Internal, as the protocol says."""
     return _CLASSES.get(fields["code"], Internal)(

@@ -83,6 +83,7 @@ class KVTransaction:
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
+        self._was_tried = False
 
     def add_operation(self, operation: str, key: str, value: Optional[Value] = None, *,
                       revision: Optional[int] = None, ttl: Optional[int] = None, **headers: str) -> None:
@@ -110,6 +111,7 @@ class KVTransaction:
 
     async def commit(self) -> List[int]:
         """Do all operations, and return their revisions."""
+        self._was_tried = True
         with _Errors("the transaction"):
             return await self._transaction.commit()
 
@@ -117,7 +119,7 @@ class KVTransaction:
         return self
 
     async def __aexit__(self, kind: Optional[Type[BaseException]], *exception: object) -> None:
-        if kind is None and not self._transaction.is_committed:
+        if kind is None and not self._was_tried:
             await self.commit()
 
 

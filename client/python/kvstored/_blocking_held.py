@@ -1,0 +1,163 @@
+"""What both kinds of locks do: acquire, check and release."""
+# Written by make_blocking.py from _aio_held.py: change that file.
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from typing import Optional
+
+from ._blocking_channel import Channel
+from ._core import Request
+from .entries import Value
+from .errors import Conflict, KvstoredError, Locked, LockLost, NotHeld, Unavailable, fresh
+
+#: A call waits this long for the lock, and is made again until the wait is over: so the daemon forgets a wait that was
+#: given up.
+WAIT_STEP_S = 60.0
+
+#: The pause before a lock is asked for again after a failure that heals.
+RETRY_S = 0.05
+
+
+def now_s() -> float:
+    """Return the time of the clock that also counts while the machine is suspended, as the daemon's does."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class HeldLock:
+    """A lock that was acquired, or will be."""
+
+    def __init__(self, channel: Channel, bucket: str, name: str, wait_s: Optional[float], value: Optional[Value],
+                 timeout_s: Optional[float]) -> None:
+        self._channel = channel
+        self.bucket = bucket
+        self.name = name
+        self.token = 0  # the revision of its key; 0: not held
+        self._wait_s = wait_s
+        self._value = value
+        self._timeout_s = timeout_s
+        # With an owner, the daemon keeps the lock for some time after a lost connection.
+        self._owner = uuid.uuid4().hex if channel.core.reconnects else None
+        self._pid = 0
+        self._valid_until = 0.0
+        self._loss: Optional[KvstoredError] = None
+
+    def valid_for(self) -> float:
+        """Return for how many seconds the daemon vouches for the lock, as far as the last check tells; 0: not held."""
+        return max(self._valid_until - now_s(), 0.0) if self.token and self._loss is None else 0.0
+
+    def acquire(self) -> int:
+        """Acquire the lock, and return its token.
+
+        Raises Locked if another client holds it until the wait is over, and Conflict if this client itself does. A
+        lock that was lost can be acquired again.
+        """
+        if self.token and self._loss is None:
+            raise RuntimeError("the lock is acquired already")
+        self.token, self._loss, self._pid = 0, None, os.getpid()
+        end = None if self._wait_s is None else now_s() + self._wait_s
+        while True:
+            left_s = WAIT_STEP_S if end is None else max(end - now_s(), 0.0)
+            try:
+                self._ask(min(left_s, WAIT_STEP_S))
+                break
+            except Locked:
+                if end is not None and left_s <= WAIT_STEP_S:
+                    raise
+            except (Conflict, Unavailable) as error:
+                heals = self._channel.core.lets_go(self.bucket, self.name) if isinstance(error, Conflict) \
+                    else self._channel.core.reconnects
+                if not heals or (end is not None and now_s() >= end):
+                    raise
+                self._channel.pause(RETRY_S)
+        try:
+            self._channel.core.watch_lock(self.bucket, self.name, self.token, self._on_lost)
+            if self.valid_for() == 0:  # it has waited for long
+                self.check()
+        except BaseException:
+            self._drop()
+            raise
+        return self.token
+
+    def check(self) -> float:
+        """Ask the daemon whether the lock is held, and return for how many seconds from now. Raises LockLost."""
+        self._raise_if_lost()
+        sent = now_s()
+        try:
+            result = self._channel.call(
+                Request("lock.check", [self.bucket, self.name, self.token], {}, lambda result: result),
+                self._timeout_s)
+        except NotHeld as error:
+            self._acquire_again(error)
+        else:
+            self._valid_until = sent + result["valid_for"]
+        self._raise_if_lost()
+        return self.valid_for()
+
+    def release(self) -> None:
+        """Release the lock. Raises LockLost if it is no longer held. After another error it can be released again."""
+        self._raise_if_lost()
+        while True:
+            try:
+                self._channel.call(
+                    Request("lock.release", [self.bucket, self.name, self.token], {}, lambda result: result),
+                    self._timeout_s)
+                break
+            except NotHeld as error:
+                self._acquire_again(error)
+                self._raise_if_lost()
+                if self.valid_for() == 0:
+                    raise
+        self._channel.core.forget_lock(self.bucket, self.name, self.token)
+        self.token = 0
+
+    def _drop(self) -> None:
+        """Nobody is interested in the lock that was acquired: release it without waiting for that."""
+        self._channel.core.release_lock(self.bucket, self.name, self.token)
+        self._channel.flush()
+        self.token = 0
+
+    def _ask(self, wait_s: float) -> None:
+        sent = now_s()
+        result = self._channel.call(
+            Request("lock.acquire", [self.bucket, self.name],
+                    {"wait": wait_s or None, "value": self._value, "owner": self._owner}, lambda result: result),
+            self._timeout_s, wait_s)
+        self.token = result["token"]
+        self._valid_until = sent + result["valid_for"]
+
+    def _acquire_again(self, reason: KvstoredError) -> None:
+        """The session is a new one. The daemon keeps the lock for its owner for some time."""
+        before, until = self.token, self._valid_until
+        if self._owner is None:
+            self._on_lost(reason)
+            return
+        try:
+            self._ask(0.0)
+        except Unavailable:
+            return  # it is vouched for as before
+        except KvstoredError as error:
+            self._on_lost(error)
+            return
+        if self.token == before:
+            self._channel.core.watch_lock(self.bucket, self.name, self.token, self._on_lost)
+            return
+        self._drop()
+        self.token, self._valid_until = before, until
+        self._on_lost(reason)
+
+    def _on_lost(self, reason: KvstoredError) -> None:
+        if self._loss is None and self.token:
+            self._loss = reason
+            self._channel.core.forget_lock(self.bucket, self.name, self.token)
+
+    def _is_of_parent(self) -> bool:
+        return self._pid != os.getpid()
+
+    def _raise_if_lost(self) -> None:
+        if self._loss is not None:
+            raise LockLost(f"the lock was lost: {self._loss.message}", bucket=self.bucket,
+                           key=self.name) from fresh(self._loss)
+        if not self.token or self._is_of_parent():
+            raise NotHeld("this process does not hold the lock", bucket=self.bucket, key=self.name)
