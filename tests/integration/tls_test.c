@@ -2,9 +2,9 @@
 #include "tests/integration/suites.h"
 #include "tests/support/certificate.h"
 #include "tests/support/client.h"
+#include "tests/support/machine.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
-#include "tests/support/turn.h"
 
 #include <signal.h>
 #include <string.h>
@@ -366,7 +366,7 @@ START_TEST(loading_many_authorities_does_not_block_the_loop)
                  format_text("  mode: external\n  servers: ['tls://127.0.0.1:%u']\n  tls:\n    ca: %s/many.pem\n"
                              "  reconnect_min: 0.01\n  reconnect_max: 0.01\n",
                              port_reserve(), directory),
-                 turn_log_section(TURN_MS_TLS));
+                 machine_log_section(TURN_MS_TLS));
     daemon_wait_log(&daemon_of_test, "cannot connect");
     /* Only turns with calls are measured. The line comes again after some attempts. */
     struct client *client = client_open(&daemon_of_test);

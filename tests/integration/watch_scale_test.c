@@ -2,9 +2,9 @@
 #include "tests/integration/suites.h"
 #include "tests/support/calls.h"
 #include "tests/support/client.h"
+#include "tests/support/machine.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
-#include "tests/support/turn.h"
 #include "tests/support/watch_recorder.h"
 
 #include <string.h>
@@ -246,9 +246,9 @@ START_TEST(the_end_of_sessions_with_many_watches_delays_nobody)
     struct client *clients[SESSIONS];
 
     /* Processor time of a turn; 40 ms if all were ended at once. */
-    daemon_start(
-        &daemon_of_test, NULL,
-        format_text("watches:\n  max_filters: 1048576\nlimits:\n  user_percent: 100\n%s", turn_log_section(TURN_MS)));
+    daemon_start(&daemon_of_test, NULL,
+                 format_text("watches:\n  max_filters: 1048576\nlimits:\n  user_percent: 100\n%s",
+                             machine_log_section(TURN_MS)));
     struct client *client = client_open(&daemon_of_test);
     const char *bucket = client_new_bucket(client, "'storage': 'memory'");
     for (unsigned i = 0; i < SESSIONS; i++) {

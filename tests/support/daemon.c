@@ -1,6 +1,6 @@
 #include "tests/support/daemon.h"
 
-#include "tests/support/turn.h"
+#include "tests/support/machine.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -66,7 +66,7 @@ void daemon_configure(struct daemon *daemon, const char *nats, const char *more)
         sections = format_text("%scalls:\n%s", sections, daemon_missing_members("", daemon_patient_calls));
     }
     /* No client may occupy the loop for long. On a quiet machine turns stay below 10 ms. */
-    const char *log = strstr(sections, "log:") == NULL ? turn_log_section(TURN_MS) : "";
+    const char *log = strstr(sections, "log:") == NULL ? machine_log_section(TURN_MS) : "";
     write_file(daemon->conf_path,
                format_text("%s%snats:\n%s%s", listen, log,
                            daemon_nats_members(daemon, nats != NULL ? nats : DAEMON_SYNCS_SELDOM), sections));

@@ -1,4 +1,4 @@
-#include "tests/support/turn.h"
+#include "tests/support/machine.h"
 
 #include "tests/support/text.h"
 
@@ -16,6 +16,9 @@
 #else
 #define FAULTS_OF_TURN 8192u
 #endif
+
+/* What a page fault costs at most on a machine of its own, or on a virtual one with the processor's page tables. */
+#define QUICK_FAULT_NS 1500.0
 
 /* The sample, which is taken several times: another program may have the processor. */
 #define SAMPLE_PAGES  512u
@@ -45,7 +48,8 @@ static uint64_t take_sample_ns(void)
     return took_ns;
 }
 
-const char *turn_log_section(unsigned compute_ms)
+/* Return the processor time of a page fault: the best of some samples. */
+static double fault_ns(void)
 {
     static uint64_t sample_ns;
 
@@ -54,6 +58,17 @@ const char *turn_log_section(unsigned compute_ms)
         if (sample_ns == 0 || took_ns < sample_ns)
             sample_ns = took_ns;
     }
-    double faults_s = (double)sample_ns / SAMPLE_PAGES * FAULTS_OF_TURN / 1e9;
-    return format_text("log:\n  slow_turn: %.3f\n", compute_ms / 1000.0 + faults_s);
+    return (double)sample_ns / SAMPLE_PAGES;
+}
+
+const char *machine_log_section(unsigned compute_ms)
+{
+    return format_text("log:\n  slow_turn: %.3f\n", compute_ms / 1000.0 + fault_ns() * FAULTS_OF_TURN / 1e9);
+}
+
+double machine_slowness(void)
+{
+    double times = fault_ns() / QUICK_FAULT_NS;
+
+    return times < 1 ? 1 : times > MACHINE_SLOWNESS_MAX ? MACHINE_SLOWNESS_MAX : times;
 }
