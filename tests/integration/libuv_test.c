@@ -30,6 +30,7 @@ static void client_open(struct client *client, const struct daemon *daemon, bool
     struct kvs_error error;
 
     memset(client, 0, sizeof(*client));
+    test_run_check_leaks();
     client->kvs = kvs_connect(daemon->socket_path, &options, &error);
     ck_assert_msg(client->kvs != NULL, "%s", error.message);
     ck_assert_int_eq(uv_loop_init(&client->loop), 0);

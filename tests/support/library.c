@@ -1,5 +1,7 @@
 #include "tests/support/library.h"
 
+#include "tests/support/test_run.h"
+
 #include <poll.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,6 +16,7 @@ struct kvs *library_connect(const struct daemon *daemon, const struct kvs_option
     struct kvs_options patient = options != NULL ? *options : (struct kvs_options)KVS_OPTIONS();
     struct kvs_error error;
 
+    test_run_check_leaks();
     patient.connect_timeout_s = DAEMON_CALL_TIMEOUT_S;
     patient.timeout_s = DAEMON_CALL_TIMEOUT_S;
     struct kvs *kvs = kvs_connect(daemon->socket_path, &patient, &error);

@@ -174,3 +174,21 @@ void test_run_make_directory(char path[PATH_BYTES])
     snprintf(path, PATH_BYTES, "%s/XXXXXX", test_run.directory);
     ck_assert_ptr_nonnull(mkdtemp(path));
 }
+
+/* --- Leaks ----------------------------------------------------------------------------------------- */
+
+static bool checks_leaks;
+
+void test_run_check_leaks(void)
+{
+    checks_leaks = true;
+}
+
+#ifdef __SANITIZE_ADDRESS__
+/* LeakSanitizer asks at the end of the process. */
+int __lsan_is_turned_off(void);
+int __lsan_is_turned_off(void)
+{
+    return !checks_leaks;
+}
+#endif

@@ -25,6 +25,12 @@ void test_run_skip(const char *what, const char *why);
 const char *test_run_kvstored(void);
 const char *test_run_nats_server(void);
 
+/*
+ * This process tests libkvstore: look for leaks at its end. Otherwise a sanitized test does not look, because its own
+ * memory is not what it tests, and the search takes half of the time of a short test. The daemon always looks.
+ */
+void test_run_check_leaks(void);
+
 /* Make a directory below that of the run, mode 0700. Its path is relative and short enough for a socket in it. */
 void test_run_make_directory(char path[PATH_BYTES]);
 
