@@ -9,9 +9,10 @@ from typing import Any, Callable, Coroutine, List, Optional, TypeVar
 
 from ._core import FIRST_PAUSE_S, LAST_PAUSE_S, Call, Core, Request, Watch
 from ._paths import socket_path
-from .errors import DeadlineExceeded, Unavailable, fresh
+from .errors import DeadlineExceeded, KvstoredError, Unavailable, fresh
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 #: Messages of one turn of the loop are joined and sent at once, up to this size. Larger ones are not copied again.
 JOINED_BYTES = 65536
@@ -24,6 +25,8 @@ class Channel(asyncio.Protocol):
         self.path = socket_path(path)
         self.core = Core(reconnect=reconnect, timeout_s=timeout_s)
         self.on_reconnected: List[Callable[[], None]] = []
+        self.on_ephemeral_lost: Optional[Callable[[str, str, KvstoredError], None]] = None
+        self.core.on_ephemeral_lost = self._on_ephemeral_lost
         self.loop: Optional[asyncio.AbstractEventLoop] = None
         self._pid = 0
         self._transport: Optional[asyncio.Transport] = None
@@ -95,10 +98,16 @@ class Channel(asyncio.Protocol):
         """Sleep."""
         await asyncio.sleep(seconds)
 
-    def flush(self) -> None:
-        """The core was used: send what it has."""
+    def use(self, function: Callable[[Core], R]) -> R:
+        """Do something with the core, and send what it has then."""
+        result = function(self.core)
         if self.loop is not None:
             self._after_core()
+        return result
+
+    def _on_ephemeral_lost(self, bucket: str, key: str, error: KvstoredError) -> None:
+        if self.on_ephemeral_lost is not None:
+            self.on_ephemeral_lost(bucket, key, error)
 
     # --- Watches -----------------------------------------------------------------------------------
 
@@ -131,8 +140,7 @@ class Channel(asyncio.Protocol):
 
     async def close_watch(self, watch: Watch) -> None:
         """End the watch."""
-        self.core.stop_watch(watch)
-        self.flush()
+        self.use(lambda core: core.stop_watch(watch))
 
     async def _wait_for_watch(self, watch: Watch) -> None:
         assert self.loop is not None

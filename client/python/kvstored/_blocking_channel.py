@@ -16,9 +16,10 @@ from typing import Any, Callable, Dict, List, Optional, TypeVar
 
 from ._core import FIRST_PAUSE_S, LAST_PAUSE_S, Call, Core, Request, Watch
 from ._paths import socket_path
-from .errors import Unavailable, fresh
+from .errors import KvstoredError, Unavailable, fresh
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 RECEIVE_BYTES = 262144
 
@@ -63,12 +64,14 @@ class Channel:
     def __init__(self, path: Optional[str], *, reconnect: bool, timeout_s: float) -> None:
         self.path = socket_path(path)
         self.on_reconnected: List[Callable[[], None]] = []
+        self.on_ephemeral_lost: Optional[Callable[[str, str, KvstoredError], None]] = None
         self._reconnect = reconnect
         self._timeout_s = timeout_s
         self._begin()
 
     def _begin(self) -> None:
         self.core = Core(reconnect=self._reconnect, timeout_s=self._timeout_s)
+        self.core.on_ephemeral_lost = self._on_ephemeral_lost
         self._lock = threading.RLock()  # guards everything here, and the core
         self._socket: Optional[socket.socket] = None
         self._unsent = bytearray()
@@ -129,10 +132,17 @@ class Channel:
         """Sleep."""
         time.sleep(seconds)
 
-    def flush(self) -> None:
-        """The core was used: send what it has."""
+    def use(self, function: Callable[[Core], R]) -> R:
+        """Do something with the core, and send what it has then."""
+        self._follow_fork()
         with self._lock:
+            result = function(self.core)
             self._send()
+        return result
+
+    def _on_ephemeral_lost(self, bucket: str, key: str, error: KvstoredError) -> None:
+        if self.on_ephemeral_lost is not None:  # it may make calls, which this thread must not wait for
+            threading.Thread(target=self.on_ephemeral_lost, args=(bucket, key, error), daemon=True).start()
 
     # --- Watches -----------------------------------------------------------------------------------
 

@@ -66,13 +66,12 @@ class HeldLock:
                 if end is not None and left_s <= WAIT_STEP_S:
                     raise
             except (Conflict, Unavailable) as error:
-                heals = self._channel.core.lets_go(self.bucket, self.name) if isinstance(error, Conflict) \
-                    else self._channel.core.reconnects
+                heals = self._lets_go() if isinstance(error, Conflict) else self._channel.core.reconnects
                 if not heals or (end is not None and now_s() >= end):
                     raise
                 self._channel.pause(RETRY_S)
         try:
-            self._channel.core.watch_lock(self.bucket, self.name, self.token, self._on_lost)
+            self._watch_loss()
             if self.valid_for() == 0:  # it has waited for long
                 self.check()
         except BaseException:
@@ -109,13 +108,18 @@ class HeldLock:
                 self._raise_if_lost()
                 if self.valid_for() == 0:
                     raise
-        self._channel.core.forget_lock(self.bucket, self.name, self.token)
+        self._channel.use(lambda core: core.forget_lock(self.bucket, self.name, self.token))
         self.token = 0
+
+    def _lets_go(self) -> bool:
+        return self._channel.use(lambda core: core.lets_go(self.bucket, self.name))
+
+    def _watch_loss(self) -> None:
+        self._channel.use(lambda core: core.watch_lock(self.bucket, self.name, self.token, self._on_lost))
 
     def _drop(self) -> None:
         """Nobody is interested in the lock that was acquired: release it without waiting for that."""
-        self._channel.core.release_lock(self.bucket, self.name, self.token)
-        self._channel.flush()
+        self._channel.use(lambda core: core.release_lock(self.bucket, self.name, self.token))
         self.token = 0
 
     def _ask(self, wait_s: float) -> None:
@@ -141,7 +145,7 @@ class HeldLock:
             self._on_lost(error)
             return
         if self.token == before:
-            self._channel.core.watch_lock(self.bucket, self.name, self.token, self._on_lost)
+            self._watch_loss()
             return
         self._drop()
         self.token, self._valid_until = before, until
@@ -150,7 +154,7 @@ class HeldLock:
     def _on_lost(self, reason: KvstoredError) -> None:
         if self._loss is None and self.token:
             self._loss = reason
-            self._channel.core.forget_lock(self.bucket, self.name, self.token)
+            self._channel.core.forget_lock(self.bucket, self.name, self.token)  # maybe from within the core
 
     def _is_of_parent(self) -> bool:
         return self._pid != os.getpid()

@@ -89,7 +89,7 @@ class Client:
 
     def on_ephemeral_lost(self, function: Callable[[str, str, KvstoredError], None]) -> None:
         """Call the function with bucket, key and reason if an ephemeral key is lost while the connection lasts."""
-        self._channel.core.on_ephemeral_lost = function
+        self._channel.on_ephemeral_lost = function
 
     async def _call(self, request: Request[T], timeout: Optional[Duration]) -> T:
         return await self._channel.call(request, seconds_of(timeout))
