@@ -266,7 +266,7 @@ enum kvs_code kvs_get_json(struct kvs *kvs, const char *bucket, const char *key,
 
 struct kvs_put_options {
     size_t size;
-    int64_t ttl_s;                    /* the value expires after this time; 0: never */
+    int64_t ttl_s; /* the value expires after this time; 0: never. With a history above 1, removes older values */
     const struct kvs_header *headers; /* no name twice */
     size_t header_count;              /* at most 1,000 */
     double timeout_s;
