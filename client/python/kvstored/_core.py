@@ -350,7 +350,7 @@ class Core:
             if method == "lock.acquire":
                 self.release_lock(arguments[0], arguments[1], result["token"])
             elif method == "watch.start":
-                self._submit_internal(Request("watch.stop", [result], {}, lambda result: result), lambda call: None)
+                self._stop_id(result)
         elif error is None and method == "lock.acquire":
             self._locks.setdefault((arguments[0], arguments[1], result["token"]), None)
         if not call.is_done:
@@ -489,8 +489,11 @@ class Core:
             return
         self._watches.pop(watch.id, None)
         if self.is_connected:
-            self._submit_internal(Request("watch.stop", [watch.id], {}, lambda result: result), lambda call: None)
+            self._stop_id(watch.id)
         watch.id = None
+
+    def _stop_id(self, watch_id: int) -> None:
+        self._submit_internal(Request("watch.stop", [watch_id], {}, lambda result: result), lambda call: None)
 
     def _end_watch(self, watch: Watch, reason: KvstoredError) -> None:
         watch.error = reason
