@@ -1,7 +1,6 @@
 #include "daemon/base/backoff.h"
 
-#include <stdlib.h>
-#include <sys/random.h>
+#include "daemon/base/chance.h"
 
 uint64_t backoff_bound_ms(unsigned attempt, uint64_t min_ms, uint64_t max_ms)
 {
@@ -15,9 +14,6 @@ uint64_t backoff_bound_ms(unsigned attempt, uint64_t min_ms, uint64_t max_ms)
 uint64_t backoff_ms(unsigned attempt, uint64_t min_ms, uint64_t max_ms)
 {
     uint64_t bound_ms = backoff_bound_ms(attempt, min_ms, max_ms);
-    uint64_t random;
 
-    if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != (ssize_t)sizeof(random))
-        random = (uint64_t)rand(); /* before the kernel's pool is ready: any spread will do */
-    return random % (bound_ms + 1);
+    return chance_number() % (bound_ms + 1);
 }

@@ -1,10 +1,9 @@
 #include "daemon/base/hash.h"
 
+#include "daemon/base/chance.h"
+
 #include <stdbool.h>
 #include <string.h>
-#include <sys/random.h>
-#include <time.h>
-#include <unistd.h>
 
 static struct {
     bool is_set;
@@ -55,16 +54,10 @@ uint64_t hash_bytes_with(const uint64_t key[2], const void *bytes, size_t length
     return v[0] ^ v[1] ^ v[2] ^ v[3];
 }
 
-/* Before the kernel's pool is ready (early at boot) the clock and the pid have to do. */
 void hash_make_key(uint64_t key[2])
 {
-    struct timespec now;
-
-    if (getrandom(key, 2 * sizeof(*key), GRND_NONBLOCK) == (ssize_t)(2 * sizeof(*key)))
-        return;
-    clock_gettime(CLOCK_REALTIME, &now);
-    key[0] = (uint64_t)now.tv_nsec ^ (uint64_t)getpid() << 32;
-    key[1] = (uint64_t)(uintptr_t)key;
+    key[0] = chance_number();
+    key[1] = chance_number();
 }
 
 uint64_t hash_bytes(const void *bytes, size_t length)

@@ -1,5 +1,7 @@
 #include "daemon/base/log.h"
 
+#include "daemon/base/clock.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -68,12 +70,12 @@ void log_write(enum conf_log_level level, const char *format, ...)
     if (log_state.to_journal) {
         length = (size_t)snprintf(line, sizeof(line), "%s", levels[level].priority);
     } else {
-        struct timespec now;
+        int64_t now_us = clock_epoch_us();
+        time_t second = (time_t)(now_us / 1000000);
         struct tm local;
-        clock_gettime(CLOCK_REALTIME, &now);
-        localtime_r(&now.tv_sec, &local);
+        localtime_r(&second, &local);
         length = strftime(line, sizeof(line), "%Y-%m-%d %H:%M:%S", &local);
-        length += (size_t)snprintf(line + length, sizeof(line) - length, ".%03ld %s: ", now.tv_nsec / 1000000,
+        length += (size_t)snprintf(line + length, sizeof(line) - length, ".%03d %s: ", (int)(now_us / 1000 % 1000),
                                    levels[level].word);
     }
 
@@ -101,13 +103,12 @@ void log_write(enum conf_log_level level, const char *format, ...)
 
 bool log_may(struct log_limit *limit, const char *kind)
 {
-    struct timespec now;
+    int64_t second = (int64_t)(clock_monotonic_us() / 1000000);
 
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    if (now.tv_sec != limit->second) {
+    if (second != limit->second) {
         if (limit->count > LOG_BURST)
             log_info("%u similar messages suppressed (%s)", limit->count - LOG_BURST, kind);
-        limit->second = now.tv_sec;
+        limit->second = second;
         limit->count = 0;
     }
     return ++limit->count <= LOG_BURST;

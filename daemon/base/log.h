@@ -11,6 +11,7 @@
 #include "conf/conf.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /* Choose the form of the lines. Call it once, before everything else. */
 void log_open(void);
@@ -35,7 +36,7 @@ void log_write(enum conf_log_level level, const char *format, ...) __attribute__
 #define LOG_BURST 10u
 
 struct log_limit {
-    long second; /* of CLOCK_MONOTONIC, in which count was counted */
+    int64_t second; /* of CLOCK_MONOTONIC, in which count was counted */
     unsigned count;
 };
 

@@ -1,5 +1,7 @@
 #include "daemon/monitor/monitor.h"
 
+#include "daemon/base/clock.h"
+
 #include <string.h>
 #include <uv.h>
 
@@ -10,7 +12,7 @@ int monitor_init(struct monitor *monitor, struct store *store, struct metrics *m
                                                 .store = store,
                                                 .usage = usage,
                                                 .started_ms = uv_now(store->loop),
-                                                .started_at_ms = (uint64_t)store_now_us() / 1000};
+                                                .started_at_ms = (uint64_t)clock_epoch_us() / 1000};
     if (exposition_init(&monitor->exposition, &monitor->sources) != 0)
         return -1;
     endpoint_init(&monitor->endpoint, store->loop, store->jobs, store->conf, &monitor->exposition);

@@ -47,13 +47,4 @@ struct store {
     struct leases *leases;
 };
 
-/*
- * Return the milliseconds since the machine's start. Unlike the loop's time, they include the time for which the
- * machine was suspended. Use it for ages that must include that time.
- */
-uint64_t store_boot_ms(void);
-
-/* Return the microseconds since the epoch, which is how messages are timed. */
-int64_t store_now_us(void);
-
 #endif

@@ -1,5 +1,6 @@
 #include "daemon/store/journal.h"
 
+#include "daemon/base/clock.h"
 #include "daemon/base/hash.h"
 
 #include <errno.h>
@@ -10,7 +11,6 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 /*
@@ -114,14 +114,6 @@ static uint32_t journal_find(struct journal *journal, const struct journal_call 
 
 /* --- The ring -------------------------------------------------------------------------------------- */
 
-static uint64_t journal_now_us(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
-}
-
 static bool journal_is_running(const struct journal *journal, const struct journal_entry *entry)
 {
     return entry->state != ENTRY_FREE && entry->caller_run == journal->file->run;
@@ -179,7 +171,7 @@ static void journal_add(struct journal *journal, struct journal_call *call)
     uint32_t place = journal_take_place(journal);
 
     if (place == 0) {
-        journal->file->complete_since_us = journal_now_us() + 1;
+        journal->file->complete_since_us = clock_monotonic_us() + 1;
         return;
     }
     struct journal_entry *entry = journal_entry_at(journal, place);
@@ -190,7 +182,7 @@ static void journal_add(struct journal *journal, struct journal_call *call)
     entry->id_bytes = (uint32_t)call->id_bytes;
     memcpy(entry->id, call->id, call->id_bytes);
     entry->digest = call->digest;
-    entry->began_us = journal_now_us();
+    entry->began_us = clock_monotonic_us();
     entry->revision = 0;
     journal_set_state(entry, ENTRY_QUEUED);
     journal_link(journal, place);
@@ -378,7 +370,7 @@ static void journal_prepare_file(struct journal *journal)
             memset(file, 0, sizeof(*file));
         memcpy(file->boot_id, boot_id, sizeof(boot_id));
         hash_make_key(file->digest_key);
-        file->complete_since_us = journal_now_us() + 1;
+        file->complete_since_us = clock_monotonic_us() + 1;
         file->magic = JOURNAL_MAGIC;
     }
     file->run++;
@@ -390,7 +382,7 @@ static void journal_prepare_file(struct journal *journal)
             journal_link(journal, place);
         } else {
             journal_set_state(entry, ENTRY_FREE);
-            file->complete_since_us = journal_now_us() + 1;
+            file->complete_since_us = clock_monotonic_us() + 1;
         }
     }
 }

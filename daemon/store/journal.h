@@ -46,7 +46,7 @@ struct journal_copy {
     uint32_t messages_after; /* the message with that id is stored this number of messages after the write's */
     bool is_of_batch;        /* the id proves several writes */
     bool is_of_last_run;     /* the daemon before this one has sent it; read only */
-    uint64_t sent_ms;        /* see store_boot_ms */
+    uint64_t sent_ms;        /* see clock_boot_ms */
     uint64_t lives_ms;       /* the message with the id expires after this time; 0: it stays */
     bool has_condition;      /* the key's last sequence was expected */
     uint64_t expected;
@@ -102,7 +102,7 @@ void journal_cancel(struct journal *journal, struct journal_call *call);
 /* This daemon begins, or has ended, a removal that the stream does not show, such as a purge of the bucket. */
 void journal_note_removal(struct journal *journal, uint64_t now_ms);
 
-/* Return whether no daemon has made such a removal since this time, by store_boot_ms. */
+/* Return whether no daemon has made such a removal since this time, by clock_boot_ms. */
 bool journal_nothing_removed_since(const struct journal *journal, uint64_t since_ms);
 
 /* --- Life ------------------------------------------------------------------------------------------ */

@@ -25,7 +25,6 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 /* --- Events of the connection ---------------------------------------------------------------------- */

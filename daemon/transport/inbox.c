@@ -2,13 +2,12 @@
 
 #include "daemon/base/log.h"
 #include "daemon/transport/session.h"
+#include "daemon/transport/socket.h"
 #include "proto/rpc.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 /*
  * A session with this number of calls in flight is not read while the calls of its user, or all, take half of their
@@ -313,9 +312,7 @@ static void inbox_receive_end(struct session *session)
 
 bool inbox_client_has_left(const struct session *session)
 {
-    struct pollfd socket = {.fd = session_socket(session), .events = 0};
-
-    return poll(&socket, 1, 0) > 0 && (socket.revents & POLLHUP) != 0;
+    return socket_peer_has_left(session_socket(session));
 }
 
 /*
@@ -415,7 +412,7 @@ static void inbox_read_slice(struct session *session)
     struct session_list *list = session->list;
 
     while (inbox_may_receive(session) && session->inbox.state != INBOX_AT_END) {
-        ssize_t length = recv(session_socket(session), list->read_buffer, INBOX_READ_BYTES, MSG_DONTWAIT);
+        ssize_t length = socket_receive(session_socket(session), list->read_buffer, INBOX_READ_BYTES);
         if (length > 0)
             inbox_receive(session, (const uint8_t *)list->read_buffer, (size_t)length);
         else if (length == 0)

@@ -1,6 +1,7 @@
 #include "daemon/transport/session.h"
 
 #include "daemon/base/log.h"
+#include "daemon/transport/socket.h"
 #include "proto/rpc.h"
 
 #include <assert.h>
@@ -11,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <unistd.h>
 #include <utlist.h>
 
@@ -347,7 +347,7 @@ void session_refuse(struct session_list *list, int descriptor)
     msgpack_sbuffer_init(&answer);
     msgpack_packer_init(&packer, &answer, msgpack_sbuffer_write);
     rpc_pack_error(&packer, NULL, &error);
-    if (send(descriptor, answer.data, answer.size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+    if (socket_send(descriptor, answer.data, answer.size) < 0)
         log_debug("session refused: cannot send the error to its client: %s", strerror(errno));
     msgpack_sbuffer_destroy(&answer);
     close(descriptor);
@@ -361,10 +361,8 @@ void session_refuse(struct session_list *list, int descriptor)
 
 static void session_read_peer(struct session *session)
 {
-    struct ucred peer = {.pid = 0, .uid = (uid_t)-1, .gid = (gid_t)-1};
-    socklen_t size = sizeof(peer);
+    struct ucred peer = socket_peer(session_socket(session));
 
-    getsockopt(session_socket(session), SOL_SOCKET, SO_PEERCRED, &peer, &size);
     session->pid = peer.pid;
     session->uid = peer.uid;
     session->gid = peer.gid;

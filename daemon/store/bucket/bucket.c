@@ -1,5 +1,6 @@
 #include "daemon/store/bucket/bucket.h"
 
+#include "daemon/base/clock.h"
 #include "daemon/base/table.h"
 #include "daemon/store/bucket/settings.h"
 #include "daemon/store/journal.h"
@@ -121,7 +122,7 @@ uint64_t bucket_keeper(const struct store *store, const struct bucket *bucket)
 void bucket_note_removal(struct store *store, bool is_in_doubt)
 {
     store->buckets->removals++;
-    journal_note_removal(store->journal, store_boot_ms());
+    journal_note_removal(store->journal, clock_boot_ms());
     if (is_in_doubt)
         store->buckets->doubtful_removal_on = connection_number(store->connection);
 }

@@ -1,5 +1,6 @@
 #include "daemon/store/compact/compact.h"
 
+#include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/store/bucket/settings.h"
 #include "daemon/store/compact/schedule.h"
@@ -402,7 +403,7 @@ static void on_compact_info(void *arg, json_t *answer, unsigned err_code, const 
     int64_t age_s = compact->older_than_s;
     if (age_s < 0)
         age_s = marker_ttl_s > 0 ? marker_ttl_s : COMPACT_DEFAULT_AGE_S;
-    compact->cutoff_us = store_now_us() - age_s * 1000000;
+    compact->cutoff_us = clock_epoch_us() - age_s * 1000000;
     compact->last = (uint64_t)json_integer_value(json_object_get(json_object_get(answer, "state"), "last_seq"));
     compact->is_in_files =
         compact->store->conf->nats.mode == CONF_NATS_EMBEDDED && !(storage != NULL && strcmp(storage, "memory") == 0);

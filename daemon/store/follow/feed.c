@@ -1,5 +1,6 @@
 #include "daemon/store/follow/feed.h"
 
+#include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/nats/consumer.h"
 #include "daemon/store/bucket/admin.h"
@@ -389,7 +390,7 @@ static void feed_move_on(struct feed *feed, uint64_t position, int64_t stored_us
 /* Everything was delivered, if the consumer's server has what the leader has. */
 static void feed_note_caught_up(struct feed *feed, bool is_idle)
 {
-    feed->heard_ms = store_boot_ms();
+    feed->heard_ms = clock_boot_ms();
     if (feed->phase != FEED_CATCHING_UP)
         return;
     if (feed->info.replicas > 1 && feed->position.sequence < feed->info.last_sequence && !is_idle)

@@ -108,7 +108,7 @@ struct feed {
     uint64_t consumer_sequence;
     unsigned pulled;    /* messages that the present pulls may still bring */
     uint64_t live_on;   /* number of the connection on which it was live last; 0: it never was */
-    uint64_t heard_ms;  /* store_boot_ms when NATS last said that everything was delivered; 0: never */
+    uint64_t heard_ms;  /* clock_boot_ms when NATS last said that everything was delivered; 0: never */
     unsigned not_found; /* answers in a row that there is no such stream */
     unsigned thefts;    /* of the consumer, within a minute */
     uint64_t theft_ms;

@@ -1,5 +1,6 @@
 #include "daemon/store/follow/local_copy_read.h"
 
+#include "daemon/base/clock.h"
 #include "daemon/store/follow/changes.h"
 
 #include <string.h>
@@ -17,7 +18,7 @@ static bool local_copy_is_fresh(const struct local_copy *copy)
 
     if (feed_is_live(&copy->feed) && max_age_ms < live_ms)
         max_age_ms = live_ms;
-    return store_boot_ms() - copy->feed.heard_ms <= max_age_ms;
+    return clock_boot_ms() - copy->feed.heard_ms <= max_age_ms;
 }
 
 /*
@@ -46,7 +47,7 @@ bool local_copy_has_expired(const struct local_copy *copy, const struct cache_ke
 
     if (cache_expiry(key) == 0 && max_age_us == 0)
         return false;
-    int64_t now_us = store_now_us();
+    int64_t now_us = clock_epoch_us();
     return (cache_expiry(key) > 0 && cache_expiry(key) <= now_us) ||
            (max_age_us > 0 && key->created_us + max_age_us <= now_us);
 }

@@ -1,5 +1,6 @@
 #include "daemon/store/follow/reconcile.h"
 
+#include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/store/follow/filter.h"
 #include "daemon/store/follow/local_copy.h"
@@ -120,7 +121,7 @@ void reconcile_remove_vanished(struct local_copy *copy, struct cache_key *key)
                              .value = "",
                              .revision = local_copy_is_before_feed(copy) ? copy->reconcile.last_read.sequence
                                                                          : feed_position(&copy->feed),
-                             .created_us = store_now_us(),
+                             .created_us = clock_epoch_us(),
                              .operation = KV_DELETE,
                              .message = &message,
                              .has_previous = true,

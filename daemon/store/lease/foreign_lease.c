@@ -1,5 +1,6 @@
 #include "daemon/store/lease/foreign_lease.h"
 
+#include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/store/lease/lease.h"
 #include "daemon/store/write/write.h"
@@ -75,7 +76,7 @@ static void foreign_lease_answer(struct foreign_lease *lease, const struct error
 {
     const struct foreign_lease_wait *each;
     unsigned count;
-    uint64_t now_ms = store_boot_ms(), expires_ms = foreign_lease_expires_ms(lease);
+    uint64_t now_ms = clock_boot_ms(), expires_ms = foreign_lease_expires_ms(lease);
     uint64_t left_ms = expires_ms > now_ms ? expires_ms - now_ms : lease->ttl_ms / RETRY_AFTER;
 
     /* Those who ask again from within wait behind the others, for another answer. Any may also leave meanwhile. */
@@ -113,7 +114,7 @@ static void foreign_lease_note(struct foreign_lease *lease, const struct kv_entr
     }
     if (foreign_lease_is_unchanged(lease, entry, is_there))
         return;
-    lease->seen_ms = store_boot_ms();
+    lease->seen_ms = clock_boot_ms();
     lease->is_removed = !is_there;
     lease->revision = entry != NULL ? entry->revision : 0;
     bool is_well = is_there && lease_text_read(entry, &text);
@@ -237,7 +238,7 @@ static void foreign_lease_declare_dead(struct foreign_lease *lease)
 
 static bool foreign_lease_is_expired(const struct foreign_lease *lease)
 {
-    return lease->state == FOREIGN_LEASE_ALIVE && store_boot_ms() >= foreign_lease_expires_ms(lease);
+    return lease->state == FOREIGN_LEASE_ALIVE && clock_boot_ms() >= foreign_lease_expires_ms(lease);
 }
 
 void foreign_lease_ask(struct lease_bucket *in, const char *id, bool is_heard, struct foreign_lease_wait *wait)
@@ -277,7 +278,7 @@ static uint64_t foreign_lease_jitter_ms(const struct foreign_lease *lease)
 
 static void foreign_lease_tick_one(struct foreign_lease *lease)
 {
-    uint64_t now_ms = store_boot_ms(), age_ms = now_ms - lease->seen_ms;
+    uint64_t now_ms = clock_boot_ms(), age_ms = now_ms - lease->seen_ms;
     uint64_t unused_ms = uv_now(lease->in->store->loop) - lease->used_ms;
 
     if (lease->is_asking)

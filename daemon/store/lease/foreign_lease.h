@@ -28,7 +28,7 @@ struct foreign_lease {
     bool is_asking;    /* its key is being read or written */
     bool is_removed;   /* its key is gone */
     uint64_t revision; /* of its key */
-    uint64_t seen_ms;  /* store_boot_ms when this revision was seen first */
+    uint64_t seen_ms;  /* clock_boot_ms when this revision was seen first */
     uint64_t ttl_ms;
     uint64_t used_ms; /* loop time of the last question */
     struct foreign_lease_wait *waits;

@@ -1,5 +1,6 @@
 #include "daemon/store/lease/lease.h"
 
+#include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/store/lease/holding.h"
 #include "daemon/store/lease/lease_end.h"
@@ -37,7 +38,7 @@ static struct leases *lease_room(const struct lease *lease)
 
 uint64_t lease_valid_for_ms(const struct lease *lease)
 {
-    uint64_t now_ms = store_boot_ms();
+    uint64_t now_ms = clock_boot_ms();
 
     return lease->state == LEASE_ALIVE && lease->valid_until_ms > now_ms ? lease->valid_until_ms - now_ms : 0;
 }

@@ -49,8 +49,8 @@ struct lease {
     uint64_t revision; /* of its key; 0: not known */
     uint64_t ttl_ms;
     uint64_t renewal;        /* number of the last one that was sent */
-    uint64_t sent_ms;        /* store_boot_ms before it was sent */
-    uint64_t valid_until_ms; /* by store_boot_ms */
+    uint64_t sent_ms;        /* clock_boot_ms before it was sent */
+    uint64_t valid_until_ms; /* by clock_boot_ms */
     uint64_t renew_ms;       /* loop time of the next attempt to renew it, or to end it */
     uint64_t unused_ms;      /* loop time since which no key refers to it; 0: one does */
     unsigned references;     /* holdings, and writes that may become some */

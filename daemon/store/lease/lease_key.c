@@ -1,5 +1,7 @@
 #include "daemon/store/lease/lease_key.h"
 
+#include "daemon/base/clock.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -34,7 +36,7 @@ bool lease_key_write(struct lease *lease, enum kv_operation kind, enum operation
     write->done = done;
     write->arg = lease;
     lease->work = LEASE_WRITING;
-    lease->sent_ms = store_boot_ms();
+    lease->sent_ms = clock_boot_ms();
     write_start(store, &lease->arena, write);
     return true;
 }

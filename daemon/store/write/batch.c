@@ -1,5 +1,6 @@
 #include "daemon/store/write/batch.h"
 
+#include "daemon/base/clock.h"
 #include "daemon/store/write/bucket_writes.h"
 #include "daemon/store/write/group_commit.h"
 
@@ -165,7 +166,7 @@ static enum connection_publish_result batch_send_copy(struct batch *batch, unsig
     struct batch_texts texts;
     struct outcome outcome = batch->outcome;
 
-    outcome_sent(&outcome, store_boot_ms(), connection_number(connection), &stream);
+    outcome_sent(&outcome, clock_boot_ms(), connection_number(connection), &stream);
     batch_note_sent(batch, &outcome); /* before any byte of it can leave */
     /* The server must not take this copy for the rest of an unfinished one. */
     snprintf(texts.batch_id, sizeof(texts.batch_id), "%s-%u", batch->id, attempt);

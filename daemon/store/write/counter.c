@@ -1,6 +1,7 @@
 #include "daemon/store/write/counter.h"
 
 #include "daemon/base/backoff.h"
+#include "daemon/base/clock.h"
 #include "daemon/base/table.h"
 #include "daemon/store/observe.h"
 #include "daemon/store/read/get.h"
@@ -407,7 +408,7 @@ static void counter_set_ttl(struct counter *counter, struct operation *operation
         counter->new_expires_us = operation->expires_us;
     } else {
         operation->ttl_s = ttl_s;
-        counter->new_expires_us = store_now_us() + ttl_s * 1000000;
+        counter->new_expires_us = clock_epoch_us() + ttl_s * 1000000;
     }
 }
 

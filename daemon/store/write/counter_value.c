@@ -1,5 +1,6 @@
 #include "daemon/store/write/counter_value.h"
 
+#include "daemon/base/clock.h"
 #include "daemon/store/bucket/bucket.h"
 
 #define KNOWN_MS 1000u
@@ -74,7 +75,7 @@ bool counter_value_is_usable(struct counter_value *value, const struct store *st
         return false;
     /* The server removes it within a second. If it counted until then, increments that keep its TTL would prolong it.
      */
-    if (value->expires_us > 0 && store_now_us() >= value->expires_us) {
+    if (value->expires_us > 0 && clock_epoch_us() >= value->expires_us) {
         value->kind = COUNTER_VALUE_ABSENT;
         value->expires_us = 0;
     }

@@ -1,5 +1,6 @@
 #include "daemon/store/write/inquiry.h"
 
+#include "daemon/base/clock.h"
 #include "daemon/store/read/get.h"
 #include "daemon/store/write/bucket_writes.h"
 #include "daemon/store/write/ledger.h"
@@ -92,7 +93,7 @@ bool inquiry_receive_answer(const struct store *store, const struct bucket *buck
     /* Only the first server process of this run has rebuilt its table from what the last run left in the stream. */
     outcome->is_rebuilt = outcome->is_rebuilt && connection_number(store->connection) == 1 &&
                           store->conf->nats.mode == CONF_NATS_EMBEDDED;
-    *verdict = outcome_answered(outcome, answer, store_boot_ms(), bucket_keeper(store, bucket));
+    *verdict = outcome_answered(outcome, answer, clock_boot_ms(), bucket_keeper(store, bucket));
     return true;
 }
 
@@ -141,7 +142,7 @@ static void inquiry_read_message(struct inquiry *inquiry, uint64_t from_sequence
 /* Return whether less than half of this lifetime has passed since the write was sent. */
 static bool inquiry_is_young(const struct inquiry *inquiry, uint64_t lives_ms)
 {
-    return lives_ms == 0 || store_boot_ms() - inquiry->subject.outcome->sent_ms < lives_ms / 2;
+    return lives_ms == 0 || clock_boot_ms() - inquiry->subject.outcome->sent_ms < lives_ms / 2;
 }
 
 /*

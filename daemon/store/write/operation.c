@@ -1,5 +1,6 @@
 #include "daemon/store/write/operation.h"
 
+#include "daemon/base/clock.h"
 #include "daemon/store/context.h"
 
 #include <inttypes.h>
@@ -56,7 +57,7 @@ void operation_make_id(struct store *store, char id[OPERATION_ID_BYTES])
 
 void operation_keep_ttl(struct operation *operation, int64_t expires_us)
 {
-    int64_t left_us = expires_us - store_now_us();
+    int64_t left_us = expires_us - clock_epoch_us();
 
     operation->expires_us = expires_us;
     operation->ttl_s = expires_us == 0 ? 0 : left_us > 0 ? (left_us + 999999) / 1000000 : 1;

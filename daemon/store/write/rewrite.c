@@ -1,6 +1,7 @@
 #include "daemon/store/write/rewrite.h"
 
 #include "daemon/base/backoff.h"
+#include "daemon/base/clock.h"
 #include "daemon/store/observe.h"
 
 #include <string.h>
@@ -204,7 +205,7 @@ static bool rewrite_decide(struct rewrite *rewrite, const struct kv_entry *last,
 {
     uint64_t revision = last != NULL ? last->revision : 0;
     int64_t expires_us = last != NULL ? kv_read_expiry_us(last) : 0;
-    bool is_there = last != NULL && last->operation == KV_PUT && (expires_us == 0 || store_now_us() < expires_us);
+    bool is_there = last != NULL && last->operation == KV_PUT && (expires_us == 0 || clock_epoch_us() < expires_us);
     uint64_t current = is_there ? revision : 0;
 
     if (!modify_may_write_at(&rewrite->modify, revision)) {

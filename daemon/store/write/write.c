@@ -1,6 +1,7 @@
 #include "daemon/store/write/write.h"
 
 #include "daemon/base/backoff.h"
+#include "daemon/base/clock.h"
 #include "daemon/store/observe.h"
 #include "daemon/store/write/bucket_writes.h"
 #include "daemon/store/write/group_commit.h"
@@ -103,7 +104,7 @@ static enum connection_publish_result write_send_copy(struct write *write, unsig
     char expected[24]; /* the connection's buffer has a copy */
     struct outcome outcome = write->outcome;
 
-    outcome_sent(&outcome, store_boot_ms(), connection_number(connection), &stream);
+    outcome_sent(&outcome, clock_boot_ms(), connection_number(connection), &stream);
     repeat_note_sent(write, &outcome); /* before any byte of it can leave */
     ledger_note_ttl(bucket_writes_ledger(write->request.bucket), write->operation.ttl_s);
     operation_add_header(headers, &count, KV_HEADER_MSG_ID, write->id);
