@@ -76,6 +76,8 @@ static void reconcile_receive_entry(struct local_copy *copy, const struct kv_ent
     bool is_wanted = reconcile->purpose == RECONCILE_TO_DELIVER && watch_set_deliver(&copy->watches, entry);
     if (is_wanted || have_values)
         contents_keep(copy, entry);
+    else if (key != NULL) /* it was overwritten, and has not vanished: the feed delivers the new entry */
+        cache_mark(&copy->contents.cache, key);
 }
 
 static enum consumer_verdict on_reading_message(void *arg, struct message *message, const struct kv_delivery *delivery)
