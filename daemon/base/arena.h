@@ -31,7 +31,7 @@ struct arena {
     msgpack_zone zone;
     struct arena_task *tasks; /* the newest first */
     size_t bytes;             /* that were allocated */
-    const void *owner;        /* identity of the session that it serves; NULL: none. Never dereferenced */
+    uint64_t owner;           /* id of the session that it serves; 0: none */
     uint64_t call_id;         /* of the call that it serves, for the log; 0: none */
     /* What the call waits for at NATS (requests, batches, look-ups of buckets), and how long it has waited in all. */
     unsigned sent_count;
@@ -46,7 +46,7 @@ static inline bool arena_init(struct arena *arena, size_t chunk_bytes)
 {
     arena->tasks = NULL;
     arena->bytes = 0;
-    arena->owner = NULL;
+    arena->owner = 0;
     arena->call_id = 0;
     arena->charge = NULL;
     arena->sent_count = 0;

@@ -3,17 +3,17 @@
 #include <stdlib.h>
 #include <utlist.h>
 
-static struct fair_queue_owner *obtain_owner(struct fair_queue *queue, const void *identity)
+static struct fair_queue_owner *obtain_owner(struct fair_queue *queue, uint64_t identity)
 {
     struct fair_queue_owner *owner = NULL;
 
-    if (identity != NULL)
-        HASH_FIND_PTR(queue->by_identity, &identity, owner);
+    if (identity != 0)
+        HASH_FIND(hh, queue->by_identity, &identity, sizeof(identity), owner);
     if (owner != NULL)
         return owner;
-    if (identity != NULL && (owner = calloc(1, sizeof(*owner))) != NULL) {
+    if (identity != 0 && (owner = calloc(1, sizeof(*owner))) != NULL) {
         owner->identity = identity;
-        HASH_ADD_PTR(queue->by_identity, identity, owner);
+        HASH_ADD(hh, queue->by_identity, identity, sizeof(identity), owner);
     } else {
         owner = &queue->anonymous;
     }
@@ -42,7 +42,7 @@ static void leave(struct fair_queue_owner *owner)
         DL_DELETE2(queue->others, owner, previous, next);
 }
 
-void fair_queue_append(struct fair_queue *queue, struct fair_queue_entry *entry, const void *identity)
+void fair_queue_append(struct fair_queue *queue, struct fair_queue_entry *entry, uint64_t identity)
 {
     struct fair_queue_owner *owner = obtain_owner(queue, identity);
 

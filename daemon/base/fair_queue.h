@@ -4,7 +4,7 @@
  * Used for requests that wait for something scarce, so that an owner who asks for much does not keep the others
  * waiting. An owner that begins to wait is a newcomer. It comes before owners that have had a turn and still wait, so a
  * single entry need not wait for an entry of each of a hundred greedy owners. The entries of one owner keep their
- * order. An owner is an identity, in general the address of a session; it is compared and never dereferenced. The queue
+ * order. An owner is an identity, in general the id of a session. The queue
  * allocates a record for each owner that waits. If memory runs out, the entry joins those without an owner.
  */
 #ifndef DAEMON_FAIR_QUEUE_H
@@ -25,7 +25,7 @@ struct fair_queue_owner {
     UT_hash_handle hh; /* by identity */
     struct fair_queue_owner *next, *previous;
     struct fair_queue *queue;
-    const void *identity;
+    uint64_t identity;
     bool is_newcomer;
     struct fair_queue_entry *first;
 };
@@ -39,8 +39,8 @@ struct fair_queue {
     struct fair_queue_owner anonymous; /* of entries without an owner */
 };
 
-/* Append an entry to those of its owner. identity NULL: it has none. */
-void fair_queue_append(struct fair_queue *queue, struct fair_queue_entry *entry, const void *identity);
+/* Append an entry to those of its owner. identity 0: it has none. */
+void fair_queue_append(struct fair_queue *queue, struct fair_queue_entry *entry, uint64_t identity);
 
 /*
  * Remove an entry, because its turn came or because it gave up. If it was its owner's turn, the owner's next turn comes

@@ -122,7 +122,7 @@ struct request {
      */
     struct request_limit *limit; /* NULL: none. It counts from the attempt that is sent after it was set, to the end */
     unsigned weight;             /* in limit; 0 counts as 1 */
-    const void *owner;           /* identity of the session for which it is; NULL: none. Never dereferenced */
+    uint64_t owner;              /* id of the session for which it is; 0: none */
     uint64_t call_id;            /* id of the call for which it is, for the log; 0: none */
     struct arena *caller;        /* of that call: learns how long the request was at NATS; NULL: none */
     const char *label;           /* what it is about, for the log, such as a stream's name; borrowed; NULL: nothing */

@@ -84,7 +84,7 @@ struct call *call_new(struct dispatcher *dispatcher, struct session *session, si
     call->resource.kind = SESSION_PENDING;
     call->arena.charge = call_charge;
     call->arena.charge_arg = call;
-    call->arena.owner = session;
+    call->arena.owner = session->id;
     call->arena.call_id = call->id;
     call->user = session->user;
     call->user->holders++;

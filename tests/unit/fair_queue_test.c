@@ -4,7 +4,7 @@
 
 static struct fair_queue queue;
 static struct fair_queue_entry entries[6];
-static const int first_owner, second_owner;
+enum { FIRST = 1, SECOND };
 
 static void begin_test(void)
 {
@@ -21,12 +21,12 @@ static void expect_next(size_t number)
 
 START_TEST(owners_take_turns)
 {
-    fair_queue_append(&queue, &entries[0], &first_owner);
-    fair_queue_append(&queue, &entries[1], &first_owner);
-    fair_queue_append(&queue, &entries[2], &first_owner);
-    fair_queue_append(&queue, &entries[3], &second_owner);
-    fair_queue_append(&queue, &entries[4], &second_owner);
-    fair_queue_append(&queue, &entries[5], NULL);
+    fair_queue_append(&queue, &entries[0], FIRST);
+    fair_queue_append(&queue, &entries[1], FIRST);
+    fair_queue_append(&queue, &entries[2], FIRST);
+    fair_queue_append(&queue, &entries[3], SECOND);
+    fair_queue_append(&queue, &entries[4], SECOND);
+    fair_queue_append(&queue, &entries[5], 0);
     expect_next(0);
     expect_next(3);
     expect_next(5);
@@ -39,13 +39,13 @@ END_TEST
 
 START_TEST(a_newcomer_comes_before_owners_that_have_had_a_turn)
 {
-    fair_queue_append(&queue, &entries[0], &first_owner);
-    fair_queue_append(&queue, &entries[1], &first_owner);
-    fair_queue_append(&queue, &entries[2], NULL);
-    fair_queue_append(&queue, &entries[3], NULL);
+    fair_queue_append(&queue, &entries[0], FIRST);
+    fair_queue_append(&queue, &entries[1], FIRST);
+    fair_queue_append(&queue, &entries[2], 0);
+    fair_queue_append(&queue, &entries[3], 0);
     expect_next(0);
     expect_next(2);
-    fair_queue_append(&queue, &entries[4], &second_owner);
+    fair_queue_append(&queue, &entries[4], SECOND);
     expect_next(4);
     expect_next(1);
     expect_next(3);
@@ -58,13 +58,13 @@ START_TEST(newcomers_do_not_keep_the_others_waiting_for_ever)
 {
     unsigned newcomers = 0;
 
-    fair_queue_append(&queue, &entries[0], &first_owner);
-    fair_queue_append(&queue, &entries[1], &first_owner);
+    fair_queue_append(&queue, &entries[0], FIRST);
+    fair_queue_append(&queue, &entries[1], FIRST);
     expect_next(0);
-    fair_queue_append(&queue, &entries[2], &second_owner);
+    fair_queue_append(&queue, &entries[2], SECOND);
     while (fair_queue_first(&queue) == &entries[2]) {
         fair_queue_remove(&entries[2]);
-        fair_queue_append(&queue, &entries[2], &second_owner);
+        fair_queue_append(&queue, &entries[2], SECOND);
         newcomers++;
         ck_assert_uint_le(newcomers, FAIR_QUEUE_NEWCOMERS_MAX);
     }
@@ -75,9 +75,9 @@ END_TEST
 
 START_TEST(an_entry_that_gives_up_leaves_the_others_turns)
 {
-    fair_queue_append(&queue, &entries[0], &first_owner);
-    fair_queue_append(&queue, &entries[1], &second_owner);
-    fair_queue_append(&queue, &entries[2], &second_owner);
+    fair_queue_append(&queue, &entries[0], FIRST);
+    fair_queue_append(&queue, &entries[1], SECOND);
+    fair_queue_append(&queue, &entries[2], SECOND);
     fair_queue_remove(&entries[1]);
     ck_assert(!fair_queue_has(&entries[1]));
     fair_queue_remove(&entries[1]);

@@ -367,7 +367,7 @@ static void bucket_start_look_up(struct bucket_entry *entry)
     entry->look_up = BUCKET_LOOK_UP_RUNS;
     snprintf(stream, sizeof(stream), "KV_%s", entry->name);
     entry->call.request.limit = &store->buckets->look_ups;
-    entry->call.request.owner = entry->waiting != NULL ? entry->waiting->owner : NULL;
+    entry->call.request.owner = entry->waiting != NULL ? entry->waiting->owner : 0;
     jetstream_call(&store->jetstream, &entry->call, "STREAM.INFO", stream, NULL,
                    uv_now(store->loop) + store->conf->calls.max_timeout_ms, on_bucket_looked_up, entry);
 }
@@ -425,8 +425,8 @@ static struct bucket_entry *bucket_add_entry(struct store *store, const char *na
     return entry;
 }
 
-void bucket_open(struct store *store, struct bucket_wait *wait, const char *name, const void *owner,
-                 uint64_t deadline_ms, bucket_ready_fn *ready, void *arg)
+void bucket_open(struct store *store, struct bucket_wait *wait, const char *name, uint64_t owner, uint64_t deadline_ms,
+                 bucket_ready_fn *ready, void *arg)
 {
     struct bucket_entry *entry = bucket_find_entry(store, name);
     struct error error;

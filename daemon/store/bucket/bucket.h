@@ -45,7 +45,7 @@ struct bucket_wait {
     struct bucket_wait *previous;
     struct timer timer;
     struct store *store;
-    const void *owner;
+    uint64_t owner;
     struct arena *caller;       /* set by the owner: learns how long it waited; NULL: none */
     struct bucket_entry *entry; /* NULL: waits for nothing */
     bucket_ready_fn *ready;
@@ -57,8 +57,8 @@ struct bucket_wait {
  * bucket_release, or with an error. owner: the identity of the session that it is for, or NULL; look-ups of different
  * owners take turns.
  */
-void bucket_open(struct store *store, struct bucket_wait *wait, const char *name, const void *owner,
-                 uint64_t deadline_ms, bucket_ready_fn *ready, void *arg);
+void bucket_open(struct store *store, struct bucket_wait *wait, const char *name, uint64_t owner, uint64_t deadline_ms,
+                 bucket_ready_fn *ready, void *arg);
 
 /* Stop waiting: ready is not called. Does nothing if ready was called already. */
 void bucket_wait_cancel(struct bucket_wait *wait);

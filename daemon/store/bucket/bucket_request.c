@@ -29,7 +29,7 @@ void bucket_request_open(struct bucket_request *request, struct store *store, co
     bucket_open(store, &request->wait, bucket_name, arena->owner, deadline_ms, on_bucket_request_opened, request);
 }
 
-void bucket_request_use(struct bucket_request *request, struct store *store, struct bucket *bucket, const void *owner,
+void bucket_request_use(struct bucket_request *request, struct store *store, struct bucket *bucket, uint64_t owner,
                         uint64_t deadline_ms, const struct bucket_request_ops *ops)
 {
     bucket_request_prepare(request, store, bucket->name, deadline_ms, ops);

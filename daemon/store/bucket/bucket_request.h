@@ -47,7 +47,7 @@ void bucket_request_open(struct bucket_request *request, struct store *store, co
 
 /* The same for a bucket that is open, and an owner as in request: opened is not called. It must stay open until the
  * end. */
-void bucket_request_use(struct bucket_request *request, struct store *store, struct bucket *bucket, const void *owner,
+void bucket_request_use(struct bucket_request *request, struct store *store, struct bucket *bucket, uint64_t owner,
                         uint64_t deadline_ms, const struct bucket_request_ops *ops);
 
 /* Start the request, once the bucket is open. ops->no_responders must be bucket_request_on_no_responders. */

@@ -488,14 +488,14 @@ static void compact_leave_turn(struct compact *compact)
 }
 
 /* Return the number of a session's compactions. The daemon itself has at most one of each bucket. */
-static unsigned compact_count_of_owner(const struct store *store, const void *owner)
+static unsigned compact_count_of_owner(const struct store *store, uint64_t owner)
 {
     const struct compact *compact;
     unsigned count = 0;
 
     DL_FOREACH2(store->compact->compactions, compact, next)
     {
-        count += owner != NULL && compact->arena->owner == owner;
+        count += owner != 0 && compact->arena->owner == owner;
     }
     return count;
 }

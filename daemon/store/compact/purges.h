@@ -27,7 +27,7 @@ struct compact_purges {
     struct store *store;
     const char *stream;
     const char *prefix;  /* of the subjects */
-    const void *owner;   /* see request */
+    uint64_t owner;      /* see request */
     uint64_t connection; /* number of the connection that the stream was read on */
     uint64_t deadline_ms;
     bool is_past_barrier; /* markers are removed one by one */

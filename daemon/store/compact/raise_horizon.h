@@ -16,7 +16,7 @@ struct raise_horizon {
     /* Set by the owner; borrowed. */
     struct store *store;
     const char *bucket;
-    const void *owner;   /* see request */
+    uint64_t owner;      /* see request */
     uint64_t connection; /* number of the connection on which the markers were read */
     uint64_t deadline_ms;
     /* The bucket has this horizon or a higher one, or there was an error. Called once for each start. */

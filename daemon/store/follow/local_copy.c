@@ -286,7 +286,7 @@ static void local_copy_open(struct local_copy *copy)
     const struct store *store = copy->store;
 
     copy->state = LOCAL_COPY_OPENING;
-    bucket_open(copy->store, &copy->wait, copy->name, NULL, uv_now(store->loop) + store->conf->calls.max_timeout_ms,
+    bucket_open(copy->store, &copy->wait, copy->name, 0, uv_now(store->loop) + store->conf->calls.max_timeout_ms,
                 on_bucket_opened, copy);
 }
 

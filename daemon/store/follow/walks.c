@@ -17,7 +17,7 @@ static bool run_walks(struct job *job)
     return false;
 }
 
-void walks_add(struct store *store, struct walk *walk, const void *session, void (*step)(struct walk *walk))
+void walks_add(struct store *store, struct walk *walk, uint64_t session, void (*step)(struct walk *walk))
 {
     struct walks *walks = &store->follow->walks;
 

@@ -28,7 +28,7 @@ struct walks {
  * Call step once, when the walk's turn comes. It works until jobs_slice_is_over, and may add the walk again. session:
  * the identity of the session that it is for. Does nothing if the walk waits already.
  */
-void walks_add(struct store *store, struct walk *walk, const void *session, void (*step)(struct walk *walk));
+void walks_add(struct store *store, struct walk *walk, uint64_t session, void (*step)(struct walk *walk));
 
 /* Does nothing if the walk does not wait. */
 void walks_remove(struct walk *walk);

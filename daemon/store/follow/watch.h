@@ -68,7 +68,7 @@ struct watch {
     bool ignores_deletes;
     bool wants_previous; /* changes have the value before them, if it is in memory */
     bool is_snapshot;    /* ready is called at one point in time: see watch_cut */
-    const void *owner;   /* see request */
+    uint64_t owner;      /* see request */
     const struct watch_ops *ops;
     void *arg;
 

@@ -477,8 +477,8 @@ static void on_lease_bucket(void *arg, struct bucket *bucket, const struct error
 static void lease_open(struct lease *lease)
 {
     lease->work = LEASE_LOOKING_UP;
-    bucket_open(lease->in->store, &lease->wait, lease->in->name, NULL, lease_opening_deadline_ms(lease),
-                on_lease_bucket, lease);
+    bucket_open(lease->in->store, &lease->wait, lease->in->name, 0, lease_opening_deadline_ms(lease), on_lease_bucket,
+                lease);
 }
 
 void lease_obtain(struct lease_bucket *in, struct lease_wait *wait, uint64_t deadline_ms,

@@ -75,7 +75,7 @@ void lease_scan_start(struct lease_scan *scan)
     struct store *store = scan->in->store;
 
     scan->is_running = true;
-    bucket_open(store, &scan->wait, scan->in->name, NULL, uv_now(store->loop) + store->conf->calls.timeout_ms,
+    bucket_open(store, &scan->wait, scan->in->name, 0, uv_now(store->loop) + store->conf->calls.timeout_ms,
                 on_lease_scan_bucket, scan);
 }
 

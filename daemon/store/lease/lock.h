@@ -44,7 +44,7 @@ struct lock_wait {
     struct arena_task task;
     struct arena attempt; /* cleared whenever the wait listens: it may do so for years */
     bool has_attempt;     /* attempt is initialized */
-    const void *owner_of_call;
+    uint64_t owner_of_call;
     uint64_t call_id;
     bool has_listened;
     struct lock *lock;

@@ -49,7 +49,7 @@ struct batch {
     bool has_expected_last; /* the stream's last sequence is expected_last */
     uint64_t expected_last;
     uint64_t deadline_ms;
-    const void *owner; /* see request */
+    uint64_t owner; /* see request */
     batch_done_fn *done;
     void *arg;
 

@@ -19,7 +19,7 @@
 /* The calls of one session on one bucket that have more writes to start. */
 struct bulk_owner {
     struct bulk_owner *next, *previous;
-    const void *identity;
+    uint64_t identity;
     struct bulk_write *first; /* whose turn it is */
 };
 
@@ -155,7 +155,7 @@ static void bulk_write_end_write(struct bulk_window *window, struct store *store
 }
 
 /* Return the window's owner with this identity, created if there is none; NULL if memory ran out. */
-static struct bulk_owner *bulk_write_obtain_owner(struct bulk_window *window, const void *identity)
+static struct bulk_owner *bulk_write_obtain_owner(struct bulk_window *window, uint64_t identity)
 {
     struct bulk_owner *owner;
 

@@ -325,7 +325,7 @@ static void on_delete_bucket(void *arg, struct bucket *bucket, const struct erro
         delete_start_reading(deletion);
 }
 
-static unsigned delete_count_of_owner(const struct store *store, const void *owner)
+static unsigned delete_count_of_owner(const struct store *store, uint64_t owner)
 {
     const struct delete_matching *deletion;
     unsigned count = 0;

@@ -20,7 +20,7 @@ struct inquiry_subject {
     const char *key, *id; /* borrowed until the end */
     const struct outcome *outcome;
     uint64_t deadline_ms;
-    const void *owner; /* see request */
+    uint64_t owner; /* see request */
 };
 
 /* --- Copies of earlier calls ----------------------------------------------------------------------- */
