@@ -49,18 +49,21 @@ static const char *deployment_nats_section(const struct deployment *deployment)
 /*
  * Each attempt that the proxy spoils lasts as long as an attempt may, so that is short. A server may be slower: the
  * pauses between attempts grow until its answer comes within one. No fault here may lead to a deadline, to a refusal
- * because of an outage, or to the end of a connection that is only slow.
+ * because of an outage, or to the end of a connection that is only slow. Nor to the end of a session: a test may read
+ * its watches one after the other.
  */
 static void deployment_write_conf(const struct deployment *deployment, const char *more)
 {
     const char *attempt = more != NULL && strstr(more, "attempt_timeout") != NULL ? "" : DEPLOYMENT_ATTEMPTS(0.3);
+    const char *limits = more != NULL && strstr(more, "limits:") != NULL ? "" : "limits:\n  stall_timeout: 600\n";
+
     write_file(deployment->daemon.conf_path,
                format_text("listen:\n  path: %s\nnats:\n  name: kvstored-fault\n%s"
                            "  connect_timeout: 30\n  ping_interval: 60\n  outage_wait: 600\n"
                            "  reconnect_min: 0.01\n  reconnect_max: 0.1\n"
-                           "calls:\n  timeout: %u\n  max_timeout: %u\n  retry_min: 0.01\n  retry_max: 0.5\n%s%s",
+                           "calls:\n  timeout: %u\n  max_timeout: %u\n  retry_min: 0.01\n  retry_max: 0.5\n%s%s%s",
                            deployment->daemon.socket_path, deployment_nats_section(deployment), DEPLOYMENT_CALL_SECONDS,
-                           DEPLOYMENT_CALL_SECONDS, attempt, more != NULL ? more : ""));
+                           DEPLOYMENT_CALL_SECONDS, attempt, limits, more != NULL ? more : ""));
 }
 
 static bool deployment_is_connected(struct deployment *deployment)

@@ -133,14 +133,20 @@ static uint64_t resyncs(void)
     return deployment_stat(&deployment, "watches.resyncs");
 }
 
-/* The last entries must have arrived before a missing entry can be told from a late one. */
-static void expect_all_told(void)
+/* Wait until each watch was delivered everything. */
+static void wait_until_told(void)
 {
     uint64_t even = nats_put(deployment.nats, BUCKET, "even.last", "x"),
              odd = nats_put(deployment.nats, BUCKET, "odd.last", "x");
 
     for (unsigned i = 0; i < recorder_count; i++)
         watch_recorder_wait(recorders[i], strcmp(recorders[i]->prefix, "even.") == 0 ? even : odd);
+}
+
+/* The last entries must have arrived before a missing entry can be told from a late one. */
+static void expect_all_told(void)
+{
+    wait_until_told();
     struct stream_log log = stream_log_read(deployment.nats, BUCKET);
     for (unsigned i = 0; i < recorder_count; i++)
         watch_recorder_expect_log(recorders[i], &log, 1);
@@ -314,9 +320,13 @@ END_TEST
 
 /* --- Lost messages --------------------------------------------------------------------------------- */
 
-/* The fault must have struck, and the daemon must have noticed the missing message. */
+/*
+ * The fault must have struck, and the daemon must have noticed the missing message. What an earlier consumer still
+ * delivers would be missed by nobody.
+ */
 static void lose_and_find(struct proxy_fault fault, unsigned puts)
 {
+    wait_until_told();
     uint64_t before = resyncs();
 
     proxy_arm(deployment.proxy, fault);

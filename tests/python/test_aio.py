@@ -14,7 +14,7 @@ class AioTest(DaemonTest, unittest.IsolatedAsyncioTestCase):
 
     async def asyncSetUp(self):
         asyncio.get_running_loop().slow_callback_duration = PATIENCE_S
-        self.client = kvstored.aio.Client(self.path)
+        self.client = kvstored.aio.Client(self.path, timeout=PATIENCE_S)
         self.bucket = self.id().rpartition(".")[2]
         await self.client.bucket_create(self.bucket, history=5)
 
@@ -75,7 +75,7 @@ class Calls(AioTest):
         self.assertEqual(len(core._pending), 0)  # pylint: disable=protected-access
 
     async def test_a_get_that_waits_ends_with_its_timeout(self):
-        self.assertIsNone(await self.client.get(self.bucket, "k", wait_above=0, timeout=0.05))
+        self.assertIsNone(await self.client.get(self.bucket, "k", wait_above=0, timeout=2))
 
     async def test_a_client_belongs_to_one_loop(self):
         def elsewhere():
@@ -220,7 +220,7 @@ class Watches(AioTest):
         client, bucket = self.client, self.bucket
         async with client.watch(bucket) as watch:
             self.assertEqual([entry async for entry in watch.initial()], [])
-            other = kvstored.Client(self.path)
+            other = kvstored.Client(self.path, timeout=PATIENCE_S)
             self.addCleanup(other.close)
             other.connect()
             # The loop does not run meanwhile, and so does not see the changes before it has lost the connection.
@@ -318,7 +318,7 @@ class Locks(AioTest):
         await asyncio.sleep(0)  # the task itself is not cancelled
 
     async def test_an_acquire_that_was_cancelled_leaves_no_lock(self):
-        other = kvstored.aio.Client(self.path)
+        other = kvstored.aio.Client(self.path, timeout=PATIENCE_S)
         lock = self.client.lock(self.bucket, "l")
         async with other.lock(self.bucket, "l"):
             task = asyncio.ensure_future(lock.acquire())
@@ -345,7 +345,7 @@ class Locks(AioTest):
         await lock.release()
 
     async def test_without_reconnect_a_lost_connection_is_a_lost_lock(self):
-        client = kvstored.aio.Client(self.path, reconnect=False)
+        client = kvstored.aio.Client(self.path, timeout=PATIENCE_S, reconnect=False)
         with self.assertRaises(kvstored.LockLost):
             async with client.lock(self.bucket, "l"):
                 ended = asyncio.get_running_loop().run_in_executor(None, self.end_daemon, False)
@@ -383,7 +383,7 @@ class Locks(AioTest):
         self.assertIsNone(await self.client.get(self.bucket, "l"))
 
     async def test_tasks_get_it_one_after_another(self):
-        clients = [kvstored.aio.Client(self.path) for _ in range(4)]
+        clients = [kvstored.aio.Client(self.path, timeout=PATIENCE_S) for _ in range(4)]
         inside, most = 0, 0
 
         async def work(client):
@@ -410,7 +410,7 @@ class Locks(AioTest):
             self.assertEqual(lock.token, token)
 
     async def test_a_held_lock_is_refused_to_others(self):
-        other = kvstored.aio.Client(self.path)
+        other = kvstored.aio.Client(self.path, timeout=PATIENCE_S)
         async with self.client.lock(self.bucket, "l", value="me"):
             with self.assertRaises(kvstored.Locked) as raised:
                 await other.lock(self.bucket, "l", wait=0).acquire()
