@@ -86,6 +86,13 @@ BENCH := $(wildcard tests/bench/*.c) $(addprefix tests/support/,attack.c attack_
 SCALE := $(wildcard tests/scale/*.c) $(addprefix tests/bench/,process.c servers.c load.c protocols.c raw.c table.c) \
     $(addprefix tests/support/,neighbour.c ports.c)
 
+# The simulation has the daemon's rooms from transport to nats, and its own libuv, connection, clock, chance, log and
+# socket.
+SIM := $(wildcard tests/sim/*.c)
+SIMULATED := $(filter-out daemon/main.c $(addprefix daemon/base/,clock.c chance.c log.c) daemon/transport/socket.c \
+    $(addprefix daemon/nats/,connection.c connection_state.c wire.c dialer.c ping.c former.c libnats.c tls.c \
+    credentials.c secrets.c nkey.c),$(DAEMON))
+
 objects = $(patsubst %.c,$(B)/obj/%.o,$(1))
 pic_objects = $(patsubst %.c,$(B)/pic/%.o,$(1))
 
@@ -127,6 +134,10 @@ $(B)/unit: $(call objects,$(UNIT) $(PROTO) $(CONF) $(filter-out daemon/main.c,$(
 	$(call print,LD,$@)
 	$(Q)$(LINK) -o $@ $^ $(LIBS) $(shell pkg-config --libs check) -lm
 
+$(B)/sim: $(call objects,$(SIM) $(PROTO) $(CONF) $(SIMULATED))
+	$(call print,LD,$@)
+	$(Q)$(LINK) -o $@ $^ $(LIBS)
+
 $(B)/bench: $(call objects,$(BENCH)) $(B)/libkvstore.a
 	$(call print,LD,$@)
 	$(Q)$(LINK) -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs libnats) -lpthread
@@ -165,7 +176,7 @@ $(call objects,$(shell grep -l KVSTORED_VERSION $(DAEMON))): client/lib/kvstore.
 # What clangd and other tools need to know: one command for each source file.
 .PHONY: compile_commands.json
 compile_commands.json:
-	$(Q)$(MAKE) --no-print-directory -nB V=1 all examples $(addprefix $(B)/,unit integration fault bench scale) | \
+	$(Q)$(MAKE) --no-print-directory -nB V=1 all examples $(addprefix $(B)/,unit integration fault bench scale sim) | \
 	    sed -n 's/\\/\\\\/g; s/"/\\"/g; s|^\(.* -c -o [^ ]* \([^ ]*[.]c\)\)$$|{"directory": "$(CURDIR)", "file": "\2", "command": "\1"}|p' | \
 	    sort -u -t '"' -k 8,8 | sed '1s/^/[\n/; $$!s/$$/,/; $$s/$$/\n]/' >$@
 
@@ -204,6 +215,18 @@ fuzz:
 	@./bootstrap check
 	@$(MAKE) --no-print-directory -s -j2 all VARIANT=asan
 	tests/fuzz/run $(FUZZ_SECONDS) frame rpc conf protocol
+
+# SEEDS runs of the simulation; SEED=n runs one seed, and TRACE=1 prints what happens in it. See tests/sim.
+.PHONY: sim
+SEEDS ?= 1000
+SEED ?=
+TRACE ?=
+sim:
+	@./bootstrap test
+	@$(MAKE) --no-print-directory -s -j2 VARIANT=$(TEST_VARIANT) sim-program
+	@build/$(if $(filter asan,$(TEST_VARIANT)),asan/)sim $(if $(SEED),$(if $(TRACE),--trace $(SEED),1 $(SEED)),$(SEEDS))
+.PHONY: sim-program
+sim-program: $(B)/sim
 
 .PHONY: chaos
 CHAOS_MINUTES ?= 30
@@ -352,7 +375,8 @@ package-test: deb
 .PHONY: clean distclean
 clean:
 	rm -rf build/asan build/obj build/pic build/examples build/fuzz build/tests build/check build/power build/bench \
-	    build/scale.d build/kvstored build/kvctl build/libkvstore* build/unit build/integration build/fault build/scale
+	    build/scale.d build/kvstored build/kvctl build/libkvstore* build/unit build/integration build/fault build/scale \
+	    build/sim build/mutants
 distclean:
 	rm -rf build run
 
@@ -364,6 +388,7 @@ help:
 	@echo 'make unit            one layer of the tests, with sanitizers; VARIANT=release: without them'
 	@echo 'make integration     the same; SUITE=kv TEST=name: one suite, one test, or those that match a pattern'
 	@echo 'make fault           the tests in which networks and servers fail'
+	@echo 'make sim             SEEDS (1000) runs of the simulation, each with its own faults; SEED=n TRACE=1: one run, printed'
 	@echo 'make chaos           consistency checkers under random faults, for CHAOS_MINUTES (30)'
 	@echo 'make over-tls        the suites with an external nats-server, over TLS 1.2 and 1.3'
 	@echo 'make power           power failures at POWER_MOMENTS (1000) moments: no acknowledged write may be lost'

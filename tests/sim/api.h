@@ -1,0 +1,26 @@
+/*
+ * api: the JetStream API of the simulated server (ADR-1), and direct gets (ADR-31).
+ */
+#ifndef SIM_API_H
+#define SIM_API_H
+
+#include "tests/sim/link.h"
+#include "tests/sim/server.h"
+
+/* Serve a request to $JS.API. or $SYS. Return whether somebody listens on its subject. */
+bool api_serve(struct server *server, struct link *link, const struct packet *request);
+
+/* Return whether the request waits in the API's queue, rather than being served when it is read. */
+bool api_queues(const struct packet *request);
+
+/* Return a time as the server writes it: RFC 3339 with nanoseconds. The buffer has API_TIME_BYTES. */
+#define API_TIME_BYTES 40
+const char *api_time(int64_t time_ns, char text[API_TIME_BYTES]);
+
+/* For server: streams by name. */
+struct stream *server_find_stream(const struct server *server, const char *name);
+struct stream *server_add_stream(struct server *server, const char *name, json_t *config);
+void server_delete_stream(struct server *server, struct stream *stream);
+const char *server_name(const struct server *server);
+
+#endif

@@ -1,0 +1,75 @@
+/*
+ * call: what a client asked, and what it was answered. The judges compare both with what the server did.
+ */
+#ifndef SIM_CALL_H
+#define SIM_CALL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Clients use these keys: "k0", "k1", ... */
+#define CALL_KEYS_MAX 16u
+
+/* A call has at most so many parts. */
+#define CALL_PARTS_MAX 6u
+
+enum call_kind {
+    CALL_PUT,
+    CALL_CREATE,
+    CALL_UPDATE,
+    CALL_DELETE,
+    CALL_PURGE,
+    CALL_GET,
+    CALL_BULK_PUT,
+    CALL_BULK_GET,
+    CALL_COMMIT,
+    CALL_KEYS,
+    CALL_ENTRIES,
+    CALL_INCREMENT,
+    CALL_SETUP, /* what the judges need not see */
+    CALL_KINDS
+};
+
+enum call_result {
+    CALL_RUNS,
+    CALL_OK,
+    CALL_FAILED,  /* an error whose outcome is none, or of a call that changes nothing */
+    CALL_UNKNOWN, /* an error whose outcome is unknown */
+    CALL_LOST     /* the session ended before the answer */
+};
+
+/* One key of a call. */
+struct call_part {
+    unsigned key;
+    bool is_delete;     /* of a commit */
+    bool has_condition; /* of an update, a delete or a commit: the key must be at this revision */
+    uint64_t expected;
+    uint64_t value;          /* written, each only once; 0: none */
+    bool is_there;           /* read: the key exists */
+    uint64_t found;          /* its value */
+    uint64_t revision;       /* of what was read or written; of a refusal, what the key is at; 0: none */
+    enum call_result result; /* of bulk calls, each key's own */
+};
+
+struct call_record {
+    struct call_record *next;
+    unsigned client;
+    uint32_t msgid;
+    enum call_kind kind;
+    enum call_result result;
+    bool is_cached;    /* a read with consistency cached */
+    bool is_refused;   /* conflict or already_exists */
+    bool is_impatient; /* the client leaves it out: its session was closed by the client */
+    char code[32];     /* of the error; "": none */
+    char text[200];
+    uint64_t begin_ns, end_ns, timeout_ns;
+    int64_t delta; /* of an increment */
+    struct call_part parts[CALL_PARTS_MAX];
+    size_t count;
+    uint64_t keys_found; /* of kv.keys, a bit for each key */
+};
+
+const char *call_kind_name(enum call_kind kind);
+
+#endif

@@ -1,0 +1,784 @@
+#include "tests/sim/client.h"
+
+#include "tests/sim/world.h"
+
+#include <inttypes.h>
+#include <msgpack.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct client {
+    struct client *next;
+    unsigned number;
+    struct host *host;
+    const struct load *load;
+    struct pipe *pipe; /* NULL: not connected */
+    msgpack_sbuffer received;
+    uint32_t msgids;
+    unsigned in_flight;
+    uint64_t until_ns;
+    bool is_thinking;
+    bool is_stalled; /* it does not read */
+    bool is_set_up;
+    bool wants_watch;
+    uint32_t watch_msgid; /* of watch.start; 0: none is under way */
+    uint64_t watch_id;    /* 0: none */
+    struct watch_record *watch;
+    struct watch_record *watches, **watches_end;
+    struct call_record *records, **records_end;
+    uint64_t revisions[CALL_KEYS_MAX]; /* that it saw last */
+    void (*set_up)(void *arg);
+    void *set_up_arg;
+};
+
+static struct client *all;
+static uint64_t values;
+
+const char *call_kind_name(enum call_kind kind)
+{
+    static const char *const names[] = {
+        [CALL_PUT] = "kv.put",          [CALL_CREATE] = "kv.create",   [CALL_UPDATE] = "kv.update",
+        [CALL_DELETE] = "kv.delete",    [CALL_PURGE] = "kv.purge",     [CALL_GET] = "kv.get",
+        [CALL_BULK_PUT] = "bulk.put",   [CALL_BULK_GET] = "bulk.get",  [CALL_COMMIT] = "txn.commit",
+        [CALL_KEYS] = "kv.keys",        [CALL_ENTRIES] = "kv.entries", [CALL_INCREMENT] = "kv.increment",
+        [CALL_SETUP] = "bucket.create",
+    };
+
+    return names[kind];
+}
+
+uint64_t client_values(void)
+{
+    return values;
+}
+
+/* --- Requests -------------------------------------------------------------------------------------- */
+
+static void pack_text(msgpack_packer *packer, const char *text)
+{
+    msgpack_pack_str_with_body(packer, text, strlen(text));
+}
+
+static void pack_key(msgpack_packer *packer, unsigned key)
+{
+    char text[16];
+
+    snprintf(text, sizeof(text), "k%u", key);
+    pack_text(packer, text);
+}
+
+static void pack_value(msgpack_packer *packer, uint64_t value)
+{
+    char text[24];
+    int length = snprintf(text, sizeof(text), "%" PRIu64, value);
+
+    msgpack_pack_bin_with_body(packer, text, (size_t)length);
+}
+
+static void pack_options(msgpack_packer *packer, const struct call_record *record)
+{
+    msgpack_pack_map(packer, record->is_cached ? 2 : 1);
+    pack_text(packer, "timeout");
+    msgpack_pack_double(packer, (double)record->timeout_ns / 1e9);
+    if (record->is_cached) {
+        pack_text(packer, "consistency");
+        pack_text(packer, "cached");
+    }
+}
+
+static void pack_commit(msgpack_packer *packer, const struct call_record *record)
+{
+    size_t conditions = 0;
+
+    for (size_t i = 0; i < record->count; i++)
+        conditions += record->parts[i].has_condition;
+    msgpack_pack_array(packer, conditions);
+    for (size_t i = 0; i < record->count; i++) {
+        if (!record->parts[i].has_condition)
+            continue;
+        msgpack_pack_array(packer, 2);
+        pack_key(packer, record->parts[i].key);
+        msgpack_pack_uint64(packer, record->parts[i].expected);
+    }
+    msgpack_pack_array(packer, record->count);
+    for (size_t i = 0; i < record->count; i++) {
+        msgpack_pack_array(packer, record->parts[i].is_delete ? 2 : 3);
+        pack_text(packer, record->parts[i].is_delete ? "delete" : "put");
+        pack_key(packer, record->parts[i].key);
+        if (!record->parts[i].is_delete)
+            pack_value(packer, record->parts[i].value);
+    }
+}
+
+static void pack_arguments(msgpack_packer *packer, const struct client *client, const struct call_record *record)
+{
+    const struct call_part *part = &record->parts[0];
+    bool has_two = record->kind == CALL_GET || record->kind == CALL_DELETE || record->kind == CALL_PURGE ||
+                   record->kind == CALL_BULK_PUT || record->kind == CALL_BULK_GET;
+    bool has_one = record->kind == CALL_KEYS || record->kind == CALL_ENTRIES || record->kind == CALL_SETUP;
+
+    msgpack_pack_array(packer, record->kind == CALL_UPDATE ? 5 : has_one ? 2 : has_two ? 3 : 4);
+    pack_text(packer, client->load->bucket);
+    switch (record->kind) {
+    case CALL_PUT:
+    case CALL_CREATE:
+    case CALL_UPDATE:
+        pack_key(packer, part->key);
+        pack_value(packer, part->value);
+        if (record->kind == CALL_UPDATE)
+            msgpack_pack_uint64(packer, part->expected);
+        break;
+    case CALL_DELETE:
+    case CALL_PURGE:
+    case CALL_GET:
+        pack_key(packer, part->key);
+        break;
+    case CALL_INCREMENT:
+        pack_key(packer, part->key);
+        msgpack_pack_int64(packer, record->delta);
+        break;
+    case CALL_BULK_PUT:
+        msgpack_pack_map(packer, record->count);
+        for (size_t i = 0; i < record->count; i++) {
+            pack_key(packer, record->parts[i].key);
+            pack_value(packer, record->parts[i].value);
+        }
+        break;
+    case CALL_BULK_GET:
+        msgpack_pack_array(packer, record->count);
+        for (size_t i = 0; i < record->count; i++)
+            pack_key(packer, record->parts[i].key);
+        break;
+    case CALL_COMMIT:
+        pack_commit(packer, record);
+        break;
+    case CALL_KEYS:
+    case CALL_ENTRIES:
+    case CALL_KINDS:
+        break;
+    case CALL_SETUP:
+        msgpack_pack_map(packer, 2);
+        pack_text(packer, "history");
+        msgpack_pack_uint64(packer, client->load->history);
+        pack_text(packer, "timeout");
+        msgpack_pack_double(packer, (double)record->timeout_ns / 1e9);
+        return;
+    }
+    pack_options(packer, record);
+}
+
+static void client_send(struct client *client, struct call_record *record)
+{
+    msgpack_sbuffer buffer;
+    msgpack_packer packer;
+
+    msgpack_sbuffer_init(&buffer);
+    msgpack_packer_init(&packer, &buffer, msgpack_sbuffer_write);
+    record->msgid = ++client->msgids;
+    record->begin_ns = world_now_ns();
+    msgpack_pack_array(&packer, 4);
+    msgpack_pack_uint8(&packer, 0);
+    msgpack_pack_uint32(&packer, record->msgid);
+    pack_text(&packer, call_kind_name(record->kind));
+    pack_arguments(&packer, client, record);
+    pipe_write(client->pipe, buffer.data, buffer.size);
+    msgpack_sbuffer_destroy(&buffer);
+    client->in_flight++;
+    trace("client %u: %u %s of k%u, value %" PRIu64 ", timeout %.3f s", client->number, record->msgid,
+          call_kind_name(record->kind), record->parts[0].key, record->parts[0].value, (double)record->timeout_ns / 1e9);
+}
+
+/* --- Calls of chance ------------------------------------------------------------------------------- */
+
+static struct call_record *client_new_record(struct client *client, enum call_kind kind)
+{
+    struct call_record *record = calloc(1, sizeof(*record));
+    const struct load *load = client->load;
+
+    if (record == NULL)
+        abort();
+    record->client = client->number;
+    record->kind = kind;
+    record->timeout_ns = world_between(load->least_timeout_ms, load->most_timeout_ms) * WORLD_MS;
+    *client->records_end = record;
+    client->records_end = &record->next;
+    return record;
+}
+
+static enum call_kind load_choose(const struct load *load)
+{
+    unsigned sum = 0, kind = 0;
+
+    for (unsigned i = 0; i < CALL_KINDS; i++)
+        sum += load->weights[i];
+    unsigned chosen = (unsigned)world_below(sum);
+    while (chosen >= load->weights[kind])
+        chosen -= load->weights[kind++];
+    return (enum call_kind)kind;
+}
+
+/* Parts with different keys. */
+static void record_choose_parts(struct call_record *record, const struct client *client, size_t count)
+{
+    unsigned keys = client->load->keys, first = (unsigned)world_below(keys);
+
+    record->count = count < keys ? count : keys;
+    for (size_t i = 0; i < record->count; i++)
+        record->parts[i].key = (first + (unsigned)i) % keys;
+}
+
+static void client_choose_commit(struct client *client, struct call_record *record)
+{
+    record_choose_parts(record, client, world_between(2, 4));
+    for (size_t i = 0; i < record->count; i++) {
+        struct call_part *part = &record->parts[i];
+        part->is_delete = world_chance(150);
+        part->value = part->is_delete ? 0 : ++values;
+        part->has_condition = world_chance(300);
+        part->expected = client->revisions[part->key];
+    }
+}
+
+static void client_call(struct client *client)
+{
+    const struct load *load = client->load;
+    struct call_record *record = client_new_record(client, load_choose(load));
+
+    record_choose_parts(record, client, 1);
+    switch (record->kind) {
+    case CALL_UPDATE:
+        record->parts[0].has_condition = true;
+        record->parts[0].expected = client->revisions[record->parts[0].key];
+        record->parts[0].value = ++values;
+        break;
+    case CALL_PUT:
+    case CALL_CREATE:
+        record->parts[0].value = ++values;
+        break;
+    case CALL_BULK_PUT:
+        record_choose_parts(record, client, world_between(1, CALL_PARTS_MAX));
+        for (size_t i = 0; i < record->count; i++)
+            record->parts[i].value = ++values;
+        break;
+    case CALL_BULK_GET:
+        record_choose_parts(record, client, world_between(1, CALL_PARTS_MAX));
+        record->is_cached = world_chance(load->cached_per_mille);
+        break;
+    case CALL_GET:
+    case CALL_KEYS:
+        record->is_cached = world_chance(load->cached_per_mille);
+        break;
+    case CALL_COMMIT:
+        client_choose_commit(client, record);
+        break;
+    case CALL_INCREMENT:
+        record->parts[0].key = load->keys; /* the counter's own key */
+        record->delta = (int64_t)world_between(1, 5);
+        break;
+    case CALL_DELETE:
+    case CALL_PURGE:
+    case CALL_ENTRIES:
+    case CALL_SETUP:
+    case CALL_KINDS:
+        break;
+    }
+    client_send(client, record);
+}
+
+/* --- Answers --------------------------------------------------------------------------------------- */
+
+static const msgpack_object *map_at(const msgpack_object *map, const char *name)
+{
+    if (map->type != MSGPACK_OBJECT_MAP)
+        return NULL;
+    for (uint32_t i = 0; i < map->via.map.size; i++) {
+        const msgpack_object *key = &map->via.map.ptr[i].key;
+        if (key->type == MSGPACK_OBJECT_STR && key->via.str.size == strlen(name) &&
+            memcmp(key->via.str.ptr, name, key->via.str.size) == 0)
+            return &map->via.map.ptr[i].val;
+    }
+    return NULL;
+}
+
+static void copy_text(char *to, size_t size, const msgpack_object *from)
+{
+    to[0] = '\0';
+    if (from != NULL && from->type == MSGPACK_OBJECT_STR)
+        snprintf(to, size, "%.*s", (int)from->via.str.size, from->via.str.ptr);
+}
+
+static uint64_t number_of(const msgpack_object *object)
+{
+    return object != NULL && object->type == MSGPACK_OBJECT_POSITIVE_INTEGER ? object->via.u64 : 0;
+}
+
+static uint64_t value_of(const msgpack_object *object)
+{
+    char text[24];
+
+    if (object == NULL || object->type != MSGPACK_OBJECT_BIN)
+        return 0;
+    snprintf(text, sizeof(text), "%.*s", (int)object->via.bin.size, object->via.bin.ptr);
+    return strtoull(text, NULL, 10);
+}
+
+static unsigned key_of(const msgpack_object *object)
+{
+    char text[24];
+
+    copy_text(text, sizeof(text), object);
+    return text[0] == 'k' ? (unsigned)strtoul(text + 1, NULL, 10) : CALL_KEYS_MAX;
+}
+
+static enum call_result result_of(const msgpack_object *error)
+{
+    char outcome[16];
+
+    copy_text(outcome, sizeof(outcome), map_at(error, "outcome"));
+    return strcmp(outcome, "unknown") == 0 ? CALL_UNKNOWN : CALL_FAILED;
+}
+
+static void part_read_entry(struct client *client, struct call_part *part, const msgpack_object *entry)
+{
+    part->is_there = entry->type == MSGPACK_OBJECT_MAP;
+    part->found = value_of(map_at(entry, "value"));
+    part->revision = number_of(map_at(entry, "revision"));
+    if (part->is_there)
+        client->revisions[part->key] = part->revision;
+}
+
+static void record_read_bulk(struct client *client, struct call_record *record, const msgpack_object *result)
+{
+    for (size_t i = 0; i < record->count; i++) {
+        struct call_part *part = &record->parts[i];
+        char name[16];
+        snprintf(name, sizeof(name), "k%u", part->key);
+        const msgpack_object *of_key = map_at(result, name);
+        if (of_key == NULL)
+            world_fail("%s has no result for %s", call_kind_name(record->kind), name);
+        if (record->kind == CALL_BULK_GET) {
+            part_read_entry(client, part, of_key);
+            continue;
+        }
+        const msgpack_object *error = map_at(of_key, "error");
+        part->result = error != NULL ? result_of(error) : CALL_OK;
+        part->revision = number_of(map_at(of_key, "revision"));
+    }
+}
+
+static void record_read_entries(struct client *client, struct call_record *record, const msgpack_object *result)
+{
+    record->count = 0;
+    for (uint32_t i = 0; i < result->via.array.size; i++) {
+        unsigned key = key_of(map_at(&result->via.array.ptr[i], "key"));
+        if (key >= client->load->keys)
+            continue; /* the counter */
+        record->keys_found |= UINT64_C(1) << key;
+        if (record->count == CALL_PARTS_MAX)
+            continue;
+        record->parts[record->count] = (struct call_part){.key = key};
+        part_read_entry(client, &record->parts[record->count++], &result->via.array.ptr[i]);
+    }
+}
+
+static void record_read_result(struct client *client, struct call_record *record, const msgpack_object *result)
+{
+    struct call_part *part = &record->parts[0];
+
+    switch (record->kind) {
+    case CALL_PUT:
+    case CALL_CREATE:
+    case CALL_UPDATE:
+    case CALL_DELETE:
+    case CALL_PURGE:
+        part->revision = number_of(result);
+        client->revisions[part->key] = part->revision;
+        break;
+    case CALL_GET:
+        part_read_entry(client, part, result);
+        break;
+    case CALL_BULK_PUT:
+    case CALL_BULK_GET:
+        record_read_bulk(client, record, result);
+        break;
+    case CALL_COMMIT:
+        if (result->type != MSGPACK_OBJECT_ARRAY || result->via.array.size != record->count)
+            world_fail("txn.commit answers something else than %zu revisions", record->count);
+        for (size_t i = 0; i < record->count; i++) {
+            record->parts[i].revision = number_of(&result->via.array.ptr[i]);
+            client->revisions[record->parts[i].key] = record->parts[i].revision;
+        }
+        break;
+    case CALL_KEYS:
+        for (uint32_t i = 0; i < result->via.array.size; i++) {
+            unsigned key = key_of(&result->via.array.ptr[i]);
+            if (key < client->load->keys)
+                record->keys_found |= UINT64_C(1) << key;
+        }
+        break;
+    case CALL_ENTRIES:
+        record_read_entries(client, record, result);
+        break;
+    case CALL_INCREMENT:
+        part->found = number_of(&result->via.array.ptr[0]);
+        part->revision = number_of(&result->via.array.ptr[1]);
+        break;
+    case CALL_SETUP:
+    case CALL_KINDS:
+        break;
+    }
+}
+
+static bool kind_writes(enum call_kind kind)
+{
+    return kind <= CALL_PURGE || kind == CALL_BULK_PUT || kind == CALL_COMMIT || kind == CALL_INCREMENT;
+}
+
+static void client_try_set_up(void *arg);
+
+static void client_read_answer(struct client *client, const msgpack_object *answer)
+{
+    const msgpack_object *error = &answer->via.array.ptr[2], *result = &answer->via.array.ptr[3];
+    uint64_t msgid = number_of(&answer->via.array.ptr[1]);
+    struct call_record *record = client->records;
+
+    if (answer->via.array.ptr[1].type == MSGPACK_OBJECT_NIL)
+        return; /* the daemon shuts down */
+    if (msgid == client->watch_msgid && msgid != 0) {
+        client->watch_msgid = 0;
+        client->watch_id = number_of(result);
+        if (error->type != MSGPACK_OBJECT_NIL && client->watch != NULL) {
+            client->watch->is_ended = true;
+            client->watch = NULL;
+        }
+        return;
+    }
+    while (record != NULL && record->msgid != msgid)
+        record = record->next;
+    if (record == NULL || record->result != CALL_RUNS)
+        world_fail("client %u: a second answer, or one to no call: %" PRIu64, client->number, msgid);
+    record->end_ns = world_now_ns();
+    client->in_flight--;
+    if (error->type == MSGPACK_OBJECT_NIL) {
+        record->result = CALL_OK;
+        record_read_result(client, record, result);
+    } else {
+        record->result = kind_writes(record->kind) ? result_of(error) : CALL_FAILED;
+        copy_text(record->code, sizeof(record->code), map_at(error, "code"));
+        copy_text(record->text, sizeof(record->text), map_at(error, "message"));
+        record->is_refused = strcmp(record->code, "conflict") == 0 || strcmp(record->code, "already_exists") == 0;
+        record->parts[0].revision = number_of(map_at(error, "revision"));
+    }
+    trace("client %u: %u %s: %s%s%s, revision %" PRIu64 ", found %" PRIu64, client->number, record->msgid,
+          call_kind_name(record->kind), record->result == CALL_OK ? "ok" : record->code,
+          record->result == CALL_UNKNOWN ? " (outcome unknown)" : "", record->text, record->parts[0].revision,
+          record->parts[0].found);
+    if (record->kind == CALL_SETUP && record->result == CALL_OK) {
+        client->is_set_up = true;
+        client->set_up(client->set_up_arg);
+    } else if (record->kind == CALL_SETUP) {
+        world_after(100 * WORLD_MS, client_try_set_up, client);
+    }
+}
+
+/* --- Watches --------------------------------------------------------------------------------------- */
+
+static void client_start_watch(struct client *client)
+{
+    msgpack_sbuffer buffer;
+    msgpack_packer packer;
+
+    client->watch = calloc(1, sizeof(*client->watch));
+    if (client->watch == NULL)
+        abort();
+    *client->watches_end = client->watch;
+    client->watches_end = &client->watch->next;
+    msgpack_sbuffer_init(&buffer);
+    msgpack_packer_init(&packer, &buffer, msgpack_sbuffer_write);
+    client->watch_msgid = ++client->msgids;
+    msgpack_pack_array(&packer, 4);
+    msgpack_pack_uint8(&packer, 0);
+    msgpack_pack_uint32(&packer, client->watch_msgid);
+    pack_text(&packer, "watch.start");
+    msgpack_pack_array(&packer, 1);
+    pack_text(&packer, client->load->bucket);
+    pipe_write(client->pipe, buffer.data, buffer.size);
+    msgpack_sbuffer_destroy(&buffer);
+}
+
+static void watch_add(struct watch_record *watch, const msgpack_object *entry)
+{
+    const msgpack_object *operation = map_at(entry, "operation");
+
+    if (watch->count == watch->capacity) {
+        watch->capacity = watch->capacity > 0 ? watch->capacity * 2 : 64;
+        watch->entries = realloc(watch->entries, watch->capacity * sizeof(watch->entries[0]));
+        if (watch->entries == NULL)
+            abort();
+    }
+    watch->entries[watch->count].revision = number_of(map_at(entry, "revision"));
+    watch->entries[watch->count].key = key_of(map_at(entry, "key"));
+    watch->entries[watch->count].value = value_of(map_at(entry, "value"));
+    watch->entries[watch->count].is_put = operation != NULL && operation->via.str.size == 3;
+    watch->count++;
+}
+
+static void client_read_notification(struct client *client, const msgpack_object *notification)
+{
+    const msgpack_object *params = &notification->via.array.ptr[2];
+    struct watch_record *watch = client->watch;
+    char method[32];
+
+    copy_text(method, sizeof(method), &notification->via.array.ptr[1]);
+    if (watch == NULL)
+        return;
+    if (strcmp(method, "watch.entries") == 0) {
+        const msgpack_object *entries = &params->via.array.ptr[1];
+        for (uint32_t i = 0; i < entries->via.array.size; i++) {
+            watch_add(watch, &entries->via.array.ptr[i]);
+            trace("client %u: watch: %" PRIu64 ", k%u %s, value %" PRIu64, client->number,
+                  watch->entries[watch->count - 1].revision, watch->entries[watch->count - 1].key,
+                  watch->entries[watch->count - 1].is_put ? "put" : "removed", watch->entries[watch->count - 1].value);
+        }
+    } else if (strcmp(method, "watch.ready") == 0) {
+        watch->is_ready = true;
+        watch->ready_revision = watch->count > 0 ? watch->entries[watch->count - 1].revision : 0;
+        trace("client %u: watch is ready", client->number);
+    } else if (strcmp(method, "watch.ended") == 0) {
+        watch->is_ended = true;
+        client->watch = NULL;
+        trace("client %u: watch has ended", client->number);
+    }
+}
+
+/* --- The session ----------------------------------------------------------------------------------- */
+
+static void client_think(void *arg);
+
+static void client_think_later(struct client *client, uint64_t ns)
+{
+    if (client->is_thinking)
+        return;
+    client->is_thinking = true;
+    world_after(ns, client_think, client);
+}
+
+static void client_read_message(struct client *client, const msgpack_object *message)
+{
+    if (message->type != MSGPACK_OBJECT_ARRAY || message->via.array.size < 3)
+        world_fail("client %u: a message that is neither response nor notification", client->number);
+    if (message->via.array.ptr[0].via.u64 == 1)
+        client_read_answer(client, message);
+    else
+        client_read_notification(client, message);
+}
+
+static void client_read(struct client *client)
+{
+    char bytes[16384];
+    size_t length, offset = 0, begin = 0;
+    msgpack_unpacked unpacked;
+
+    if (client->is_stalled)
+        return;
+    while ((length = pipe_read(client->pipe, bytes, sizeof(bytes))) > 0)
+        msgpack_sbuffer_write(&client->received, bytes, length);
+    msgpack_unpacked_init(&unpacked);
+    while (client->received.size > offset &&
+           msgpack_unpack_next(&unpacked, client->received.data, client->received.size, &offset) ==
+               MSGPACK_UNPACK_SUCCESS) {
+        begin = offset;
+        client_read_message(client, &unpacked.data);
+    }
+    msgpack_unpacked_destroy(&unpacked);
+    memmove(client->received.data, client->received.data + begin, client->received.size - begin);
+    client->received.size -= begin;
+    client_think_later(client, world_below(client->load->pause_ns + 1));
+}
+
+static void client_on_bytes(void *arg)
+{
+    client_read(arg);
+}
+
+static void client_lose_session(struct client *client, bool is_impatient)
+{
+    client->pipe = NULL;
+    client->received.size = 0;
+    client->in_flight = 0;
+    client->is_stalled = false;
+    client->watch = NULL;
+    client->watch_msgid = 0;
+    client->watch_id = 0;
+    for (struct call_record *record = client->records; record != NULL; record = record->next) {
+        if (record->result != CALL_RUNS)
+            continue;
+        record->result = CALL_LOST;
+        record->is_impatient = is_impatient;
+        record->end_ns = world_now_ns();
+    }
+    for (struct watch_record *watch = client->watches; watch != NULL; watch = watch->next)
+        watch->is_ended = true;
+    client_think_later(client, world_between(1, 50) * WORLD_MS);
+}
+
+static void client_on_end(void *arg)
+{
+    struct client *client = arg;
+
+    trace("client %u: its session has ended", client->number);
+    client_lose_session(client, false);
+}
+
+static void client_connect(struct client *client)
+{
+    const struct pipe_client callbacks = {client_on_bytes, client_on_end, client};
+
+    client->pipe = pipe_new(&callbacks);
+    host_connect(client->host, client->pipe);
+}
+
+static void client_stop_stalling(void *arg)
+{
+    struct client *client = arg;
+
+    if (!client->is_stalled)
+        return;
+    client->is_stalled = false;
+    client_read(client);
+}
+
+static void client_misbehave(struct client *client)
+{
+    if (world_chance(client->load->leave_per_mille)) {
+        trace("client %u leaves", client->number);
+        pipe_leave(client->pipe);
+        client_lose_session(client, true);
+    } else if (world_chance(client->load->stall_per_mille)) {
+        trace("client %u stops reading", client->number);
+        client->is_stalled = true;
+        world_after(world_between(1, 3000) * WORLD_MS, client_stop_stalling, client);
+    }
+}
+
+static void client_think(void *arg)
+{
+    struct client *client = arg;
+
+    client->is_thinking = false;
+    if (client->pipe == NULL && (world_now_ns() < client->until_ns || !client->is_set_up)) {
+        if (host_is_running(client->host))
+            client_connect(client);
+        client_think_later(client, 10 * WORLD_MS);
+        return;
+    }
+    if (world_now_ns() >= client->until_ns || client->pipe == NULL)
+        return;
+    if (client->wants_watch && client->watch == NULL && client->watch_msgid == 0)
+        client_start_watch(client);
+    if (client->in_flight >= client->load->in_flight)
+        return; /* an answer wakes it */
+    client_call(client);
+    client_misbehave(client);
+    client_think_later(client, world_below(2 * client->load->pause_ns + 1));
+}
+
+/* --- Setting up, and the end ----------------------------------------------------------------------- */
+
+static void client_try_set_up(void *arg)
+{
+    struct client *client = arg;
+
+    if (client->pipe == NULL) {
+        if (host_is_running(client->host))
+            client_connect(client);
+        else
+            world_after(100 * WORLD_MS, client_try_set_up, client);
+    }
+    if (client->pipe != NULL)
+        client_send(client, client_new_record(client, CALL_SETUP));
+}
+
+void client_set_up(struct client *client, void (*done)(void *arg), void *arg)
+{
+    client->set_up = done;
+    client->set_up_arg = arg;
+    client_try_set_up(client);
+}
+
+void client_run_until(struct client *client, uint64_t until_ns)
+{
+    client->until_ns = until_ns;
+    client->is_set_up = true;
+    client->wants_watch = client->load->watches;
+    client_think_later(client, world_below(10 * WORLD_MS));
+}
+
+bool client_is_idle(const struct client *client)
+{
+    return client->in_flight == 0;
+}
+
+void client_read_all(struct client *client)
+{
+    if (client->pipe == NULL)
+        client_connect(client);
+    client->until_ns = world_now_ns(); /* no more calls of chance */
+    for (unsigned key = 0; key < client->load->keys; key++) {
+        struct call_record *record = client_new_record(client, CALL_GET);
+        record->timeout_ns = 5 * WORLD_SECOND;
+        record->count = 1;
+        record->parts[0].key = key;
+        client_send(client, record);
+    }
+}
+
+const struct call_record *client_records(const struct client *client)
+{
+    return client->records;
+}
+
+const struct watch_record *client_watches(const struct client *client)
+{
+    return client->watches;
+}
+
+struct client *client_new(unsigned number, struct host *host, const struct load *load)
+{
+    struct client *client = calloc(1, sizeof(*client));
+
+    if (client == NULL)
+        abort();
+    client->number = number;
+    client->host = host;
+    client->load = load;
+    client->records_end = &client->records;
+    client->watches_end = &client->watches;
+    msgpack_sbuffer_init(&client->received);
+    client->next = all;
+    all = client;
+    return client;
+}
+
+void client_forget_all(void)
+{
+    while (all != NULL) {
+        struct client *client = all;
+        all = client->next;
+        while (client->records != NULL) {
+            struct call_record *record = client->records;
+            client->records = record->next;
+            free(record);
+        }
+        while (client->watches != NULL) {
+            struct watch_record *watch = client->watches;
+            client->watches = watch->next;
+            free(watch->entries);
+            free(watch);
+        }
+        msgpack_sbuffer_destroy(&client->received);
+        free(client);
+    }
+    values = 0;
+}

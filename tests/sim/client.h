@@ -1,0 +1,62 @@
+/*
+ * client: a program on a simulated host, which makes calls of chance and keeps what it is answered.
+ */
+#ifndef SIM_CLIENT_H
+#define SIM_CLIENT_H
+
+#include "tests/sim/call.h"
+#include "tests/sim/host.h"
+
+/* What clients do in this world. */
+struct load {
+    const char *bucket;
+    unsigned history;
+    unsigned keys;      /* at most CALL_KEYS_MAX */
+    unsigned in_flight; /* calls of a client at a time */
+    uint64_t pause_ns;  /* about, between calls */
+    unsigned weights[CALL_KINDS];
+    unsigned cached_per_mille; /* of reads */
+    uint64_t least_timeout_ms, most_timeout_ms;
+    bool watches;
+    unsigned leave_per_mille; /* of calls after which the client closes its session */
+    unsigned stall_per_mille; /* of calls after which it reads nothing for a while */
+};
+
+/* What a watch was delivered. */
+struct watch_record {
+    struct watch_record *next;
+    bool is_ready, is_ended, has_failed;
+    uint64_t ready_revision; /* the highest revision delivered until it was ready */
+    struct {
+        uint64_t revision;
+        unsigned key;
+        uint64_t value;
+        bool is_put;
+    } * entries;
+    size_t count, capacity;
+};
+
+struct client;
+
+struct client *client_new(unsigned number, struct host *host, const struct load *load);
+void client_forget_all(void);
+
+/* Make calls until then. */
+void client_run_until(struct client *client, uint64_t until_ns);
+
+/* Create the bucket; done is called when it exists. Retries without end. */
+void client_set_up(struct client *client, void (*done)(void *arg), void *arg);
+
+/* Whether no call is without an answer. */
+bool client_is_idle(const struct client *client);
+
+/* Read each key, with a call for each; done is called when all are answered. */
+void client_read_all(struct client *client);
+
+const struct call_record *client_records(const struct client *client);
+const struct watch_record *client_watches(const struct client *client);
+
+/* The number of values that were written in this world. */
+uint64_t client_values(void);
+
+#endif

@@ -1,0 +1,77 @@
+/*
+ * judge: compares what clients were answered with what the simulated server did.
+ *
+ * The server's changes, with their times, are the truth: they are the one order of all writes. So each call is judged
+ * by itself. A write that has succeeded must be stored once, between its begin and its end, and its condition must have
+ * held just before. A read must return what was there at one moment between its begin and its end. Calls of which all
+ * is so are linearizable. The daemon of an embedded server answers reads from its memory, in which a write may come
+ * after it was stored. There, the moment may also be before the call began, but not before a revision of the key (of a
+ * read of several keys: of the bucket) was stored that any client had been answered before.
+ */
+#ifndef SIM_JUDGE_H
+#define SIM_JUDGE_H
+
+#include "tests/sim/client.h"
+#include "tests/sim/stream.h"
+
+/* What was known on a host at a time. */
+struct knowledge {
+    uint64_t at_ns;
+    size_t moment; /* after the newest revision was stored that any client had been answered by then */
+};
+
+struct knowledge_list {
+    struct knowledge *items; /* in the order of time */
+    size_t count;
+};
+
+/* The changes of one key, by their places. */
+struct key_changes {
+    size_t *places;
+    size_t count;
+};
+
+/* What was stored with a value. */
+struct written {
+    const struct stored *stored; /* the last */
+    size_t count;
+};
+
+struct stop {
+    uint64_t begin_ns, end_ns;
+};
+
+struct judgement {
+    const struct stream *stream;
+    const struct load *load;
+    struct client *const *clients;
+    size_t client_count;
+    bool reads_memory;        /* the server is embedded */
+    uint64_t staleness_ns;    /* that cached reads may have */
+    uint64_t slack_ns;        /* by which an answer may come after its deadline */
+    const struct stop *stops; /* while which the daemon was stopped: an answer may come so much later */
+    size_t stop_count;
+    struct key_changes changes[CALL_KEYS_MAX + 1];  /* see judge_prepare */
+    struct knowledge_list known[CALL_KEYS_MAX + 2]; /* of each key, and of the bucket */
+    struct written *written;                        /* by value */
+    size_t *moments;                                /* after each revision was stored */
+    bool was_set_back; /* what was acknowledged may be lost: only answers, and duplicates, are judged */
+};
+
+/* Fill in the tables, and free them. */
+void judge_prepare(struct judgement *judgement);
+void judge_finish(struct judgement *judgement);
+
+/* Judge the calls of a client; world_fail if one is wrong. */
+void judge_calls(const struct judgement *judgement, const struct client *client);
+
+/* Judge its watches; is_settled: everything must have been delivered. */
+void judge_watches(const struct judgement *judgement, const struct client *client);
+
+/* Judge the counter, for all clients together. */
+void judge_counter(const struct judgement *judgement);
+
+/* Return whether each watch that is open has been delivered the last message of the stream. */
+bool judge_is_delivered(const struct judgement *judgement, const struct client *client);
+
+#endif

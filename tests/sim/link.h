@@ -1,0 +1,73 @@
+/*
+ * link: one connection between a daemon and a NATS server, as the network and the kernels of both sides have it.
+ *
+ * Packets come in order, each after a time. What was sent is not lost while the connection is well. When it is cut, a
+ * part of what was sent still comes: what the server's kernel had received is read by the server, however late it gets
+ * to it, and only then does it see the end. While the way between the two is blocked, nothing comes, nor an end.
+ */
+#ifndef SIM_LINK_H
+#define SIM_LINK_H
+
+#include "tests/sim/packet.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct link;
+struct server;
+struct connection;
+
+/* How the network behaves in this world. */
+struct network {
+    uint64_t least_ns, most_ns; /* how long a packet takes */
+    unsigned slow_per_mille;    /* packets that take up to slow_ns */
+    uint64_t slow_ns;
+};
+extern struct network network;
+
+struct link *link_new(struct connection *connection, struct server *server, uint64_t number);
+void link_forget_all(void);
+
+/* --- The daemon's end ------------------------------------------------------------------------------ */
+
+void link_send_to_server(struct link *link, struct packet *packet);
+
+/* The daemon closes its end; what it has sent still comes, apart from what is lost if the connection is cut. */
+void link_leave(struct link *link);
+
+/* Return whether the daemon knows that the server has closed its end. */
+bool link_is_known_closed(const struct link *link);
+
+uint64_t link_number(const struct link *link);
+
+/* In a turn of the daemon: take the next packet that has come; NULL: there is none. */
+struct packet *link_take(struct link *link);
+
+/* --- The server's end ------------------------------------------------------------------------------ */
+
+void link_send_to_daemon(struct link *link, struct packet *packet);
+bool link_is_served(const struct link *link);
+
+/* --- Faults ---------------------------------------------------------------------------------------- */
+
+/* Cut the connections to a server: both sides notice, and a part of what is under way is lost. */
+void link_cut_all(struct server *server);
+
+/* The server's process has ended: what it has not read is lost, and the daemons see the end. */
+void link_end_all(struct server *server);
+
+/* Nothing passes between daemons and the server until then. */
+void link_block(struct server *server, uint64_t until_ns);
+
+/* The daemon's process has ended. */
+void link_abandon(struct connection *connection);
+
+/* For host: the daemon's process has ended. For the world's end: free all connections. */
+void connection_die(struct connection *connection);
+void connection_forget_all(void);
+
+/* For connection: the next packets that have come, or the end. */
+void connection_on_arrival(struct connection *connection, struct link *link);
+void connection_on_end(struct connection *connection, struct link *link, const char *why);
+
+#endif

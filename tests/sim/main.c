@@ -1,0 +1,210 @@
+/*
+ * sim: runs seeds of the simulation.
+ *
+ *   sim COUNT [FIRST]     COUNT seeds from FIRST on; without FIRST, from one that the clock chooses
+ *   sim --seconds N       seeds from one that the clock chooses, for N seconds
+ *   sim --trace SEED      one seed, and print what happens
+ *   sim --twice SEED      the same, two times: if the second run differs, there the first difference can be found
+ *   sim --kept FILE       the seeds of a file, one on each line; what follows a # is a comment
+ *
+ * Each tenth seed is run a second time: its trace must be the same. Seeds run in child processes, because the memory of
+ * killed daemons goes only with the process.
+ */
+#include "daemon/base/hash.h"
+#include "tests/sim/run.h"
+#include "tests/sim/world.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define REPEAT_EACH 10u
+
+/* Seeds of a child process. */
+#define CHUNK 50u
+
+/* Shared with the child processes. */
+static struct run_counts *counts;
+
+/* --- Faults ---------------------------------------------------------------------------------------- */
+
+static void print_seed(const char *what)
+{
+    char line[160];
+    int length =
+        snprintf(line, sizeof(line), "sim: seed %" PRIu64 " %s; make sim SEED=%" PRIu64 " TRACE=1 repeats it\n",
+                 world_seed(), what, world_seed());
+    ssize_t ignored = write(STDERR_FILENO, line, (size_t)length);
+
+    (void)ignored;
+}
+
+static void on_abort(int number)
+{
+    print_seed("was aborted");
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/common_interface_defs.h>
+
+static void on_sanitizer(void)
+{
+    print_seed("has a report of a sanitizer, above");
+}
+
+static void await_sanitizer(void)
+{
+    __sanitizer_set_death_callback(on_sanitizer);
+}
+#else
+static void await_sanitizer(void)
+{
+}
+#endif
+
+/* --- Runs ------------------------------------------------------------------------------------------ */
+
+static void run_checked(uint64_t seed, bool is_repeated)
+{
+    uint64_t hash = run_seed(seed, false, counts);
+
+    if (is_repeated && run_seed(seed, false, counts) != hash) {
+        print_seed("does something else in its second run");
+        exit(1);
+    }
+}
+
+static double seconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* Run seeds in a child process, until a time if it is not 0. Return whether all is well. */
+static bool run_chunk(uint64_t first, uint64_t count, double until)
+{
+    int status;
+    pid_t child = fork();
+
+    if (child == 0) {
+        for (uint64_t i = 0; i < count && (until == 0 || seconds() < until); i++)
+            run_checked(first + i, (first + i) % REPEAT_EACH == 0);
+        exit(0);
+    }
+    if (child < 0 || waitpid(child, &status, 0) != child) {
+        perror("sim");
+        return false;
+    }
+    if (WIFSIGNALED(status))
+        fprintf(stderr, "sim: a process that ran the seeds from %" PRIu64 " on has ended by signal %d\n", first,
+                WTERMSIG(status));
+    return status == 0;
+}
+
+static int run_all(uint64_t first, uint64_t count, double until)
+{
+    for (uint64_t done = 0; done < count && (until == 0 || seconds() < until); done += CHUNK) {
+        uint64_t left = count - done;
+        if (!run_chunk(first + done, left < CHUNK ? left : CHUNK, until))
+            return 1;
+    }
+    return 0;
+}
+
+#define KEPT_MAX 1000u
+
+static int run_kept(const char *path)
+{
+    static uint64_t seeds[KEPT_MAX];
+    FILE *file = fopen(path, "r");
+    char line[256];
+    size_t count = 0;
+
+    if (file == NULL) {
+        perror(path);
+        return 1;
+    }
+    while (count < KEPT_MAX && fgets(line, sizeof(line), file) != NULL) {
+        if (line[0] >= '0' && line[0] <= '9')
+            seeds[count++] = strtoull(line, NULL, 10);
+    }
+    fclose(file);
+    for (size_t i = 0; i < count; i++) {
+        if (!run_chunk(seeds[i], 1, 0))
+            return 1;
+    }
+    return 0;
+}
+
+static int run_printed(uint64_t seed, bool is_repeated)
+{
+    run_seed(seed, true, counts);
+    if (is_repeated) {
+        puts("--- the second run");
+        run_seed(seed, true, counts);
+    }
+    return 0;
+}
+
+/* --- The command line ------------------------------------------------------------------------------ */
+
+static uint64_t number(const char *text)
+{
+    return strtoull(text, NULL, 10);
+}
+
+static int run_arguments(int argc, char **argv)
+{
+    /* Each second has seeds of its own. */
+    uint64_t fresh = (uint64_t)time(NULL) * 10000;
+
+    if (argc == 3 && strcmp(argv[1], "--trace") == 0)
+        return run_printed(number(argv[2]), false);
+    if (argc == 3 && strcmp(argv[1], "--twice") == 0)
+        return run_printed(number(argv[2]), true);
+    if (argc == 3 && strcmp(argv[1], "--kept") == 0)
+        return run_kept(argv[2]);
+    if (argc == 3 && strcmp(argv[1], "--seconds") == 0)
+        return run_all(fresh, UINT64_MAX, seconds() + (double)number(argv[2]));
+    if ((argc == 2 || argc == 3) && argv[1][0] != '-')
+        return run_all(argc == 3 ? number(argv[2]) : fresh, number(argv[1]), 0);
+    fprintf(stderr, "usage: sim COUNT [FIRST] | --seconds N | --trace SEED | --twice SEED | --kept FILE\n");
+    return 2;
+}
+
+int main(int argc, char **argv)
+{
+    double began = seconds();
+
+    counts = mmap(NULL, sizeof(*counts), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (counts == MAP_FAILED) {
+        perror("sim");
+        return 1;
+    }
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    signal(SIGABRT, on_abort);
+    await_sanitizer();
+    /* The key of the hash tables is made once in a process: make it before the first seed. */
+    world_begin(0, false);
+    hash_bytes("", 0);
+    world_end();
+
+    int status = run_arguments(argc, argv);
+    double took = seconds() - began;
+    if (status != 2)
+        printf("%" PRIu64 " runs in %.0f s (%.1f each second): %.1f simulated hours, %" PRIu64 " events, %" PRIu64
+               " calls, %" PRIu64 " of unknown outcome\n",
+               counts->seeds, took, (double)counts->seeds / took, (double)counts->simulated_ns / 3.6e12, counts->events,
+               counts->calls, counts->unknown);
+    return status;
+}

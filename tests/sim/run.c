@@ -1,0 +1,403 @@
+#include "tests/sim/run.h"
+
+#include "tests/sim/client.h"
+#include "tests/sim/judge.h"
+#include "tests/sim/link.h"
+#include "tests/sim/loop.h"
+#include "tests/sim/pipe.h"
+#include "tests/sim/server.h"
+#include "tests/sim/world.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define CLIENTS_MAX 4u
+#define STOPS_MAX   64u
+#define BUCKET      "b"
+
+/* After the faults, everything must be well within this time. */
+#define RECOVERY_NS (120 * WORLD_SECOND)
+
+enum fault {
+    FAULT_CUT,         /* connections are cut */
+    FAULT_KILL,        /* the server is killed, and starts again */
+    FAULT_STOP_SHORT,  /* the server's process is stopped: less than a request waits */
+    FAULT_STOP_LONG,   /* longer than the duplicate window */
+    FAULT_BLOCK,       /* nothing passes between daemon and server */
+    FAULT_SUSPEND,     /* the daemon's process is stopped */
+    FAULT_CLOCK,       /* the clock is set */
+    FAULT_FULL,        /* the server's store is full */
+    FAULT_SET_BACK,    /* the server comes back older than it was */
+    FAULT_RESTART,     /* the daemon is shut down, and starts again */
+    FAULT_KILL_DAEMON, /* the daemon is killed, and starts again */
+    FAULTS
+};
+
+struct run {
+    struct server *server;
+    struct host *host;
+    bool is_embedded;
+    struct load load;
+    char settings[512];
+    struct client *clients[CLIENTS_MAX];
+    size_t client_count;
+    unsigned weights[FAULTS];     /* of the faults that this seed has */
+    uint64_t fault_pause_ns;      /* between them, about */
+    uint64_t ends_ns;             /* of the faults and the load */
+    struct stop stops[STOPS_MAX]; /* of the daemon */
+    size_t stop_count;
+    bool was_set_back, was_stepped;
+    bool is_set_up, is_over;
+};
+
+static struct run run;
+
+/* --- What the seed chooses ------------------------------------------------------------------------- */
+
+static void choose_network(void)
+{
+    network.least_ns = world_between(10000, 100000);
+    network.most_ns = network.least_ns + world_between(10000, 2 * WORLD_MS);
+    network.slow_per_mille = world_chance(300) ? (unsigned)world_below(50) : 0;
+    network.slow_ns = network.most_ns + world_between(1, 500) * WORLD_MS;
+    loop_set_pace(world_chance(700) ? world_between(20, 300) : world_between(1000, 40000));
+}
+
+static void choose_load(void)
+{
+    static const unsigned usual[CALL_KINDS] = {
+        [CALL_PUT] = 20, [CALL_CREATE] = 8,   [CALL_UPDATE] = 12,  [CALL_DELETE] = 6,
+        [CALL_GET] = 20, [CALL_BULK_PUT] = 6, [CALL_BULK_GET] = 6, [CALL_COMMIT] = 10,
+        [CALL_KEYS] = 3, [CALL_ENTRIES] = 3,  [CALL_INCREMENT] = 6};
+    struct load *load = &run.load;
+
+    load->bucket = BUCKET;
+    load->history = world_chance(500) ? 1 : 64;
+    load->keys = (unsigned)world_between(1, 6);
+    load->in_flight = (unsigned)world_between(1, world_chance(200) ? 40 : 6);
+    load->pause_ns = world_between(1, world_chance(500) ? 20 : 300) * WORLD_MS;
+    for (unsigned kind = 0; kind < CALL_KINDS; kind++)
+        load->weights[kind] = world_chance(250) ? 0 : usual[kind];
+    load->weights[CALL_PUT] += 1;
+    load->cached_per_mille = world_chance(300) ? 300 : 0;
+    load->least_timeout_ms = world_between(200, 2000);
+    load->most_timeout_ms = load->least_timeout_ms + world_below(6000);
+    load->watches = world_chance(600);
+    load->leave_per_mille = world_chance(200) ? 20 : 0;
+    load->stall_per_mille = world_chance(100) ? 20 : 0;
+}
+
+static void choose_faults(void)
+{
+    static const unsigned usual[FAULTS] = {
+        [FAULT_CUT] = 20,     [FAULT_KILL] = 12,   [FAULT_STOP_SHORT] = 8, [FAULT_STOP_LONG] = 3,
+        [FAULT_BLOCK] = 6,    [FAULT_SUSPEND] = 6, [FAULT_CLOCK] = 3,      [FAULT_FULL] = 3,
+        [FAULT_SET_BACK] = 2, [FAULT_RESTART] = 3, [FAULT_KILL_DAEMON] = 3};
+
+    for (unsigned fault = 0; fault < FAULTS; fault++)
+        run.weights[fault] = world_chance(500) ? usual[fault] : 0;
+    run.fault_pause_ns = world_between(50, world_chance(500) ? 500 : 5000) * WORLD_MS;
+}
+
+static void choose_settings(void)
+{
+    unsigned max_timeout_s = (unsigned)world_between(8, 20);
+
+    run.is_embedded = world_chance(500);
+    snprintf(run.settings, sizeof(run.settings),
+             "calls:\n  max_timeout: %us\n  attempt_timeout: %ums\n%s"
+             "watches:\n  reconcile_interval: %us\nlog:\n  level: debug\n%s",
+             max_timeout_s, (unsigned)world_between(200, 3000), "", (unsigned)world_between(5, 60),
+             world_chance(500) ? "buckets:\n  group_commit: on\n" : "");
+}
+
+/* --- Faults ---------------------------------------------------------------------------------------- */
+
+static void start_server(void *arg)
+{
+    (void)arg;
+    if (server_is_up(run.server))
+        return;
+    server_start(run.server);
+    host_note_server_started(run.host);
+}
+
+static void start_daemon(void *arg)
+{
+    (void)arg;
+    if (host_is_running(run.host) || run.is_over)
+        return;
+    host_start(run.host);
+}
+
+static void fill_store(void *arg)
+{
+    (void)arg;
+    server_set_full(run.server, false);
+}
+
+static enum fault choose_fault(void)
+{
+    unsigned sum = 0, fault = 0;
+
+    for (unsigned i = 0; i < FAULTS; i++)
+        sum += run.weights[i];
+    if (sum == 0)
+        return FAULTS;
+    unsigned chosen = (unsigned)world_below(sum);
+    while (chosen >= run.weights[fault])
+        chosen -= run.weights[fault++];
+    return (enum fault)fault;
+}
+
+static void kill_server(void)
+{
+    server_kill(run.server);
+    world_after(world_between(1, world_chance(700) ? 500 : 8000) * WORLD_MS, start_server, NULL);
+}
+
+static void suspend_daemon(void)
+{
+    uint64_t ns = world_between(1, world_chance(700) ? 500 : 10000) * WORLD_MS;
+
+    if (run.stop_count == STOPS_MAX || (run.stop_count > 0 && run.stops[run.stop_count - 1].end_ns > world_now_ns()))
+        return;
+    run.stops[run.stop_count++] = (struct stop){world_now_ns(), world_now_ns() + ns};
+    host_suspend(run.host, world_now_ns() + ns);
+}
+
+static void wait_for_end_of_daemon(void *arg)
+{
+    (void)arg;
+    if (host_is_running(run.host))
+        world_after(10 * WORLD_MS, wait_for_end_of_daemon, NULL);
+    else
+        world_after(world_between(1, 300) * WORLD_MS, start_daemon, NULL);
+}
+
+static void cause(enum fault fault)
+{
+    switch (fault) {
+    case FAULT_CUT:
+        link_cut_all(run.server);
+        break;
+    case FAULT_KILL:
+        kill_server();
+        break;
+    case FAULT_STOP_SHORT:
+        server_stop_until(run.server, world_now_ns() + world_between(1, 3000) * WORLD_MS);
+        break;
+    case FAULT_STOP_LONG:
+        server_stop_until(run.server, world_now_ns() + world_between(5, 60) * WORLD_SECOND);
+        break;
+    case FAULT_BLOCK:
+        server_block_until(run.server, world_now_ns() + world_between(1, 15000) * WORLD_MS);
+        break;
+    case FAULT_SUSPEND:
+        suspend_daemon();
+        break;
+    case FAULT_CLOCK:
+        run.was_stepped = true;
+        world_step_epoch((int64_t)world_between(0, 20000) * 1000000 - 10000000000);
+        break;
+    case FAULT_FULL:
+        server_set_full(run.server, true);
+        world_after(world_between(1, 3000) * WORLD_MS, fill_store, NULL);
+        break;
+    case FAULT_SET_BACK:
+        run.was_set_back = true;
+        server_back_up(run.server);
+        server_set_back(run.server);
+        break;
+    case FAULT_RESTART:
+        host_stop(run.host);
+        wait_for_end_of_daemon(NULL);
+        break;
+    case FAULT_KILL_DAEMON:
+        host_kill(run.host);
+        world_after(world_between(1, 1000) * WORLD_MS, start_daemon, NULL);
+        break;
+    case FAULTS:
+        break;
+    }
+}
+
+static void on_fault_due(void *arg)
+{
+    (void)arg;
+    if (world_now_ns() >= run.ends_ns)
+        return;
+    cause(choose_fault());
+    world_after(world_between(1, 2 * run.fault_pause_ns), on_fault_due, NULL);
+}
+
+/* --- The run --------------------------------------------------------------------------------------- */
+
+static void on_set_up(void *arg)
+{
+    (void)arg;
+    run.is_set_up = true;
+}
+
+static void fail_if(bool is_wrong, const char *what)
+{
+    if (is_wrong)
+        world_fail("%s", what);
+}
+
+/* Let time pass until the state is reached; fail if that takes too long. */
+static void go_on_until(bool (*is_reached)(void), const char *what)
+{
+    uint64_t until_ns = world_now_ns() + RECOVERY_NS;
+
+    while (!is_reached()) {
+        if (!world_go_on(until_ns))
+            world_fail("%s", what);
+    }
+}
+
+static bool is_set_up(void)
+{
+    return run.is_set_up;
+}
+
+static bool are_clients_idle(void)
+{
+    for (size_t i = 0; i < run.client_count; i++) {
+        if (!client_is_idle(run.clients[i]))
+            return false;
+    }
+    return true;
+}
+
+static struct judgement make_judgement(void)
+{
+    const struct stream *stream = server_streams(run.server);
+
+    while (stream != NULL && stream->is_gone)
+        stream = stream->next;
+    fail_if(stream == NULL, "the bucket is gone");
+    return (struct judgement){.stream = stream,
+                              .load = &run.load,
+                              .clients = run.clients,
+                              .client_count = run.client_count,
+                              .reads_memory = run.is_embedded,
+                              .staleness_ns = 60 * WORLD_SECOND,
+                              .slack_ns = 200 * WORLD_MS + (run.load.stall_per_mille > 0 ? 3 * WORLD_SECOND : 0),
+                              .stops = run.stops,
+                              .stop_count = run.stop_count,
+                              .was_set_back = run.was_set_back};
+}
+
+static bool are_watches_done(void)
+{
+    struct judgement judgement = make_judgement();
+
+    for (size_t i = 0; i < run.client_count; i++) {
+        if (!run.was_set_back && !judge_is_delivered(&judgement, run.clients[i]))
+            return false;
+    }
+    return true;
+}
+
+static bool has_daemon_ended(void)
+{
+    return !host_is_running(run.host);
+}
+
+static void begin(void)
+{
+    choose_network();
+    choose_load();
+    choose_faults();
+    choose_settings();
+    run.server = server_new("nats");
+    server_set_wrong_estimates(run.server, world_chance(300) ? 300 : 0);
+    run.host = host_new("h1", run.is_embedded, run.settings);
+    host_start(run.host);
+    run.client_count = world_between(1, CLIENTS_MAX);
+    for (size_t i = 0; i < run.client_count; i++)
+        run.clients[i] = client_new((unsigned)i, run.host, &run.load);
+    client_set_up(run.clients[0], on_set_up, NULL);
+    go_on_until(is_set_up, "the bucket cannot be created");
+}
+
+static void work(void)
+{
+    run.ends_ns = world_now_ns() + world_between(2, 30) * WORLD_SECOND;
+    for (size_t i = 0; i < run.client_count; i++)
+        client_run_until(run.clients[i], run.ends_ns);
+    world_after(world_below(run.fault_pause_ns), on_fault_due, NULL);
+    while (world_go_on(run.ends_ns))
+        ;
+}
+
+/* All faults end; everything must be well again. */
+static void recover(void)
+{
+    trace("the faults end");
+    server_set_full(run.server, false);
+    server_stop_until(run.server, world_now_ns());
+    server_block_until(run.server, world_now_ns());
+    go_on_until(are_clients_idle, "calls have no answers");
+    if (!host_is_running(run.host) || !server_is_up(run.server)) {
+        start_server(NULL);
+        start_daemon(NULL);
+    }
+    uint64_t until_ns = world_now_ns() + 20 * WORLD_SECOND;
+    while (world_go_on(until_ns))
+        ;
+    client_read_all(run.clients[0]);
+    go_on_until(are_clients_idle, "the last reads have no answers");
+    go_on_until(are_watches_done, "a watch was not delivered everything");
+}
+
+static void judge_all(struct run_counts *counts)
+{
+    struct judgement judgement = make_judgement();
+    const struct call_record *last = NULL;
+
+    judge_prepare(&judgement);
+    for (size_t i = 0; i < run.client_count; i++) {
+        judge_calls(&judgement, run.clients[i]);
+        judge_watches(&judgement, run.clients[i]);
+        for (const struct call_record *record = client_records(run.clients[i]); record != NULL; record = record->next) {
+            counts->calls++;
+            counts->unknown += record->result == CALL_UNKNOWN;
+            last = i == 0 ? record : last;
+        }
+    }
+    judge_counter(&judgement);
+    judge_finish(&judgement);
+    fail_if(last == NULL || last->result != CALL_OK, "after the faults, a read fails");
+}
+
+static void end(void)
+{
+    run.is_over = true;
+    host_stop(run.host);
+    go_on_until(has_daemon_ended, "the daemon does not end");
+}
+
+uint64_t run_seed(uint64_t seed, bool is_printed, struct run_counts *counts)
+{
+    memset(&run, 0, sizeof(run));
+    world_begin(seed, is_printed);
+    begin();
+    work();
+    recover();
+    judge_all(counts);
+    end();
+    counts->seeds++;
+    counts->events += world_events();
+    counts->simulated_ns += world_now_ns();
+    client_forget_all();
+    host_forget_all();
+    connection_forget_all();
+    link_forget_all();
+    server_forget_all();
+    pipe_forget_all();
+    loop_forget_all();
+    world_end();
+    return world_trace_hash();
+}

@@ -1,0 +1,316 @@
+#include "tests/sim/server.h"
+
+#include "tests/sim/api.h"
+#include "tests/sim/consumers.h"
+#include "tests/sim/publish.h"
+#include "tests/sim/world.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A request in the API's queue. */
+struct queued {
+    struct queued *next;
+    struct link *link;
+    struct packet *packet;
+    uint64_t due_ns;
+};
+
+struct server {
+    struct server *next;
+    char *name;
+    char id[32];
+    unsigned starts;
+    bool is_up;
+    bool is_full;
+    bool sets_back; /* at its next start */
+    unsigned wrong_estimates;
+    uint64_t stopped_until_ns, blocked_until_ns;
+    struct stream *streams;
+    struct queued *queue, **queue_end;
+    uint64_t queue_last_ns;
+};
+
+static struct server *all;
+
+/* --- State ----------------------------------------------------------------------------------------- */
+
+struct server *server_find(const char *name)
+{
+    struct server *server = all;
+
+    while (server != NULL && strcmp(server->name, name) != 0)
+        server = server->next;
+    return server;
+}
+
+const char *server_id(const struct server *server)
+{
+    return server->id;
+}
+
+const char *server_name(const struct server *server)
+{
+    return server->name;
+}
+
+bool server_is_up(const struct server *server)
+{
+    return server->is_up;
+}
+
+bool server_accepts(const struct server *server)
+{
+    return server->is_up && server_hears_from_ns(server) <= world_now_ns();
+}
+
+uint64_t server_hears_from_ns(const struct server *server)
+{
+    return server->stopped_until_ns > server->blocked_until_ns ? server->stopped_until_ns : server->blocked_until_ns;
+}
+
+uint64_t server_reaches_from_ns(const struct server *server)
+{
+    return server->blocked_until_ns;
+}
+
+bool server_store_is_full(const struct server *server)
+{
+    return server->is_full;
+}
+
+unsigned server_wrong_estimates(const struct server *server)
+{
+    return server->wrong_estimates;
+}
+
+/* --- Streams --------------------------------------------------------------------------------------- */
+
+struct stream *server_streams(const struct server *server)
+{
+    return server->streams;
+}
+
+struct stream *server_find_stream(const struct server *server, const char *name)
+{
+    struct stream *stream = server->streams;
+
+    while (stream != NULL && (stream->is_gone || strcmp(stream->name, name) != 0))
+        stream = stream->next;
+    return stream;
+}
+
+struct stream *server_add_stream(struct server *server, const char *name, json_t *config)
+{
+    struct stream *stream = stream_new(server, name, config);
+
+    stream->next = server->streams;
+    server->streams = stream;
+    return stream;
+}
+
+void server_delete_stream(struct server *server, struct stream *stream)
+{
+    (void)server;
+    stream->is_gone = true;
+}
+
+/* --- Messages -------------------------------------------------------------------------------------- */
+
+static void server_serve(struct server *server, struct link *link, struct packet *packet)
+{
+    trace("server: %s %s", packet->subject, packet->payload);
+    if (!api_serve(server, link, packet) && packet->reply != NULL)
+        link_send_to_daemon(link, packet_new_status(packet->reply, 503, ""));
+    packet_free(packet);
+}
+
+static void server_serve_queue(void *arg)
+{
+    struct server *server = arg;
+
+    while (server->queue != NULL && server->queue->due_ns <= world_now_ns()) {
+        struct queued *queued = server->queue;
+        if (server->stopped_until_ns > world_now_ns()) {
+            world_at(server->stopped_until_ns, server_serve_queue, server);
+            return;
+        }
+        server->queue = queued->next;
+        if (server->queue == NULL)
+            server->queue_end = &server->queue;
+        server_serve(server, queued->link, queued->packet);
+        free(queued);
+    }
+}
+
+static void server_queue(struct server *server, struct link *link, struct packet *packet)
+{
+    struct queued *queued = malloc(sizeof(*queued));
+    uint64_t due_ns = world_now_ns() + world_between(20000, WORLD_MS);
+
+    if (queued == NULL)
+        abort();
+    if (due_ns < server->queue_last_ns)
+        due_ns = server->queue_last_ns;
+    server->queue_last_ns = due_ns;
+    *queued = (struct queued){NULL, link, packet, due_ns};
+    *server->queue_end = queued;
+    server->queue_end = &queued->next;
+    world_at(due_ns, server_serve_queue, server);
+}
+
+/* "$KV.<bucket>.<key>" */
+static struct stream *server_stream_of(const struct server *server, const char *subject)
+{
+    char name[300];
+    size_t length = strncmp(subject, "$KV.", 4) == 0 ? strcspn(subject + 4, ".") : 0;
+
+    if (length == 0 || subject[4 + length] != '.' || length > 250)
+        return NULL;
+    snprintf(name, sizeof(name), "KV_%.*s", (int)length, subject + 4);
+    return server_find_stream(server, name);
+}
+
+static void server_publish(struct server *server, struct link *link, struct packet *packet)
+{
+    struct stream *stream = server_stream_of(server, packet->subject);
+    struct packet *answer = NULL;
+
+    if (stream != NULL) {
+        answer = publish_receive(stream, packet);
+    } else {
+        if (packet->reply != NULL)
+            answer = packet_new_status(packet->reply, 503, "");
+        packet_free(packet);
+    }
+    if (answer != NULL)
+        link_send_to_daemon(link, answer);
+}
+
+void server_receive(struct server *server, struct link *link, struct packet *packet)
+{
+    if (strcmp(packet->subject, SERVER_PING) == 0) {
+        link_send_to_daemon(link, packet_new(packet->reply, NULL, "", 0));
+        packet_free(packet);
+    } else if (strncmp(packet->subject, "$JS.", 4) != 0 && strncmp(packet->subject, "$SYS.", 5) != 0) {
+        server_publish(server, link, packet);
+    } else if (api_queues(packet)) {
+        server_queue(server, link, packet);
+    } else {
+        server_serve(server, link, packet);
+    }
+}
+
+/* The requests of a closed connection that are in the queue are served; pulls end. */
+void server_on_link_closed(struct server *server, struct link *link)
+{
+    (void)server;
+    (void)link;
+}
+
+/* --- Life ------------------------------------------------------------------------------------------ */
+
+static void server_drop_queue(struct server *server)
+{
+    while (server->queue != NULL) {
+        struct queued *queued = server->queue;
+        server->queue = queued->next;
+        packet_free(queued->packet);
+        free(queued);
+    }
+    server->queue_end = &server->queue;
+    server->queue_last_ns = 0;
+}
+
+struct server *server_new(const char *name)
+{
+    struct server *server = calloc(1, sizeof(*server));
+
+    if (server == NULL)
+        abort();
+    server->name = strdup(name);
+    server->queue_end = &server->queue;
+    server->next = all;
+    all = server;
+    server_start(server);
+    return server;
+}
+
+void server_forget_all(void)
+{
+    while (all != NULL) {
+        struct server *server = all;
+        all = server->next;
+        server_drop_queue(server);
+        while (server->streams != NULL) {
+            struct stream *stream = server->streams;
+            server->streams = stream->next;
+            stream_free(stream);
+        }
+        free(server->name);
+        free(server);
+    }
+    consumers_forget_all();
+}
+
+void server_kill(struct server *server)
+{
+    if (!server->is_up)
+        return;
+    trace("server %s is killed", server->id);
+    server->is_up = false;
+    server->stopped_until_ns = 0;
+    server_drop_queue(server);
+    consumers_drop(NULL);
+    link_end_all(server);
+}
+
+void server_start(struct server *server)
+{
+    if (server->is_up)
+        return;
+    server->is_up = true;
+    snprintf(server->id, sizeof(server->id), "%s-%u", server->name, ++server->starts);
+    trace("server %s starts", server->id);
+    for (struct stream *stream = server->streams; stream != NULL; stream = stream->next) {
+        if (server->sets_back)
+            stream_set_back(stream);
+        stream_restart(stream);
+    }
+    server->sets_back = false;
+}
+
+void server_stop_until(struct server *server, uint64_t until_ns)
+{
+    trace("server %s is stopped for %.3f s", server->id, (double)(until_ns - world_now_ns()) / 1e9);
+    server->stopped_until_ns = until_ns;
+}
+
+void server_block_until(struct server *server, uint64_t until_ns)
+{
+    trace("server %s is cut off for %.3f s", server->id, (double)(until_ns - world_now_ns()) / 1e9);
+    server->blocked_until_ns = until_ns;
+}
+
+void server_set_full(struct server *server, bool is_full)
+{
+    trace("server %s: its store is %s", server->id, is_full ? "full" : "not full");
+    server->is_full = is_full;
+}
+
+void server_set_wrong_estimates(struct server *server, unsigned per_mille)
+{
+    server->wrong_estimates = per_mille;
+}
+
+void server_back_up(struct server *server)
+{
+    for (struct stream *stream = server->streams; stream != NULL; stream = stream->next)
+        stream_back_up(stream);
+}
+
+void server_set_back(struct server *server)
+{
+    server->sets_back = true;
+}

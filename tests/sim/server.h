@@ -1,0 +1,64 @@
+/*
+ * server: a simulated nats-server with JetStream.
+ *
+ * Its process can be killed and started, stopped for a while, and cut off. What it stores survives the process; the
+ * table of ids is made anew from what is stored, and consumers are gone. The API is served in line, each request after
+ * a while, and the rest at once.
+ */
+#ifndef SIM_SERVER_H
+#define SIM_SERVER_H
+
+#include "tests/sim/link.h"
+#include "tests/sim/stream.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* A ping; the answer goes to its reply subject. */
+#define SERVER_PING "$SIM.PING"
+
+struct server *server_new(const char *name);
+void server_forget_all(void);
+
+/* Return the server with this name, or NULL. */
+struct server *server_find(const char *name);
+
+/* The id of the process, which changes with each start. */
+const char *server_id(const struct server *server);
+bool server_is_up(const struct server *server);
+
+/* Return whether a connection can be made. */
+bool server_accepts(const struct server *server);
+
+/* Return the time from which on the server hears, and from which on it can be heard. */
+uint64_t server_hears_from_ns(const struct server *server);
+uint64_t server_reaches_from_ns(const struct server *server);
+
+/* For link: a packet, the reference of which is taken; and the end. */
+void server_receive(struct server *server, struct link *link, struct packet *packet);
+void server_on_link_closed(struct server *server, struct link *link);
+
+/* For the judges: the streams, also those that were deleted. */
+struct stream *server_streams(const struct server *server);
+
+/* --- Faults ---------------------------------------------------------------------------------------- */
+
+void server_kill(struct server *server);
+void server_start(struct server *server);
+
+/* The process is stopped; nothing reaches it; until then. */
+void server_stop_until(struct server *server, uint64_t until_ns);
+void server_block_until(struct server *server, uint64_t until_ns);
+
+void server_set_full(struct server *server, bool is_full);
+bool server_store_is_full(const struct server *server);
+
+/* How often, of 1,000 times, what a consumer says of pending messages is wrong. */
+void server_set_wrong_estimates(struct server *server, unsigned per_mille);
+unsigned server_wrong_estimates(const struct server *server);
+
+/* The store is copied; at the next start, the server has the copy. */
+void server_back_up(struct server *server);
+void server_set_back(struct server *server);
+
+#endif

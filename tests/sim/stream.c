@@ -1,0 +1,369 @@
+#include "tests/sim/stream.h"
+
+#include "daemon/nats/kv.h"
+#include "tests/sim/consumers.h"
+#include "tests/sim/server.h"
+#include "tests/sim/world.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* --- Lists ----------------------------------------------------------------------------------------- */
+
+static void list_add(struct stored_list *list, struct stored *stored)
+{
+    if (list->count == list->capacity) {
+        list->capacity = list->capacity > 0 ? list->capacity * 2 : 64;
+        list->items = realloc(list->items, list->capacity * sizeof(struct stored *));
+        if (list->items == NULL)
+            abort();
+    }
+    list->items[list->count++] = stored;
+}
+
+static void list_copy(struct stored_list *to, const struct stored_list *from)
+{
+    to->count = 0;
+    for (size_t i = 0; i < from->count; i++)
+        list_add(to, from->items[i]);
+}
+
+static void list_remove(struct stored_list *list, size_t place)
+{
+    memmove(list->items + place, list->items + place + 1, (list->count - place - 1) * sizeof(struct stored *));
+    list->count--;
+}
+
+/* --- Life ------------------------------------------------------------------------------------------ */
+
+struct stream *stream_new(struct server *server, const char *name, json_t *config)
+{
+    struct stream *stream = calloc(1, sizeof(*stream));
+
+    if (stream == NULL)
+        abort();
+    stream->server = server;
+    stream->name = strdup(name);
+    stream->config = config;
+    stream->created_ns = world_epoch_ns();
+    stream->first_sequence = 1;
+    return stream;
+}
+
+static void stream_forget_ids(struct stream *stream)
+{
+    for (size_t i = 0; i < stream->id_count; i++)
+        free(stream->ids[i].id);
+    stream->id_count = 0;
+}
+
+static void stream_forget_batches(struct stream *stream)
+{
+    while (stream->batches != NULL) {
+        struct batch *batch = stream->batches;
+        stream->batches = batch->next;
+        for (size_t i = 0; i < batch->count; i++)
+            packet_free(batch->packets[i]);
+        free(batch->packets);
+        free(batch->id);
+        free(batch);
+    }
+}
+
+void stream_free(struct stream *stream)
+{
+    for (size_t i = 0; i < stream->log.count; i++) {
+        packet_free(stream->log.items[i]->packet);
+        free(stream->log.items[i]);
+    }
+    stream_forget_ids(stream);
+    stream_forget_batches(stream);
+    for (size_t i = 0; i < stream->change_count; i++)
+        free(stream->changes[i].subject);
+    free(stream->changes);
+    free(stream->ids);
+    free(stream->log.items);
+    free(stream->present.items);
+    free(stream->backup.items);
+    json_decref(stream->config);
+    free(stream->name);
+    free(stream);
+}
+
+int64_t stream_number(const struct stream *stream, const char *setting)
+{
+    return json_integer_value(json_object_get(stream->config, setting));
+}
+
+bool stream_flag(const struct stream *stream, const char *setting)
+{
+    return json_is_true(json_object_get(stream->config, setting));
+}
+
+/* --- Ids ------------------------------------------------------------------------------------------- */
+
+static void stream_note_id(struct stream *stream, const struct stored *stored)
+{
+    const char *id = packet_header(stored->packet, KV_HEADER_MSG_ID);
+
+    if (id == NULL)
+        return;
+    if (stream->id_count == stream->id_capacity) {
+        stream->id_capacity = stream->id_capacity > 0 ? stream->id_capacity * 2 : 64;
+        stream->ids = realloc(stream->ids, stream->id_capacity * sizeof(*stream->ids));
+        if (stream->ids == NULL)
+            abort();
+    }
+    stream->ids[stream->id_count++] = (struct stored_id){strdup(id), stored->sequence, stored->time_ns};
+}
+
+static bool stream_is_in_window(const struct stream *stream, int64_t time_ns)
+{
+    return world_epoch_ns() - time_ns < stream_number(stream, "duplicate_window");
+}
+
+const struct stored_id *stream_find_id(struct stream *stream, const char *id)
+{
+    for (size_t i = stream->id_count; i > 0; i--) {
+        if (strcmp(stream->ids[i - 1].id, id) == 0)
+            return stream_is_in_window(stream, stream->ids[i - 1].time_ns) ? &stream->ids[i - 1] : NULL;
+    }
+    return NULL;
+}
+
+/* --- Reading --------------------------------------------------------------------------------------- */
+
+struct stored *stream_last(const struct stream *stream, const char *subject)
+{
+    for (size_t i = stream->present.count; i > 0; i--) {
+        if (strcmp(stream->present.items[i - 1]->packet->subject, subject) == 0)
+            return stream->present.items[i - 1];
+    }
+    return NULL;
+}
+
+/* Return the place of the first message with at least this sequence. */
+static size_t stream_place(const struct stream *stream, uint64_t sequence)
+{
+    size_t from = 0, to = stream->present.count;
+
+    while (from < to) {
+        size_t middle = (from + to) / 2;
+        if (stream->present.items[middle]->sequence < sequence)
+            from = middle + 1;
+        else
+            to = middle;
+    }
+    return from;
+}
+
+struct stored *stream_at(const struct stream *stream, uint64_t sequence)
+{
+    size_t place = stream_place(stream, sequence);
+
+    if (place == stream->present.count || stream->present.items[place]->sequence != sequence)
+        return NULL;
+    return stream->present.items[place];
+}
+
+struct stored *stream_next(const struct stream *stream, uint64_t sequence, const char *filter)
+{
+    for (size_t i = stream_place(stream, sequence); i < stream->present.count; i++) {
+        if (filter == NULL || kv_filter_matches(filter, stream->present.items[i]->packet->subject))
+            return stream->present.items[i];
+    }
+    return NULL;
+}
+
+uint64_t stream_subjects(const struct stream *stream)
+{
+    uint64_t count = 0;
+
+    for (size_t i = 0; i < stream->present.count; i++)
+        count += stream_last(stream, stream->present.items[i]->packet->subject) == stream->present.items[i];
+    return count;
+}
+
+/* --- Changes --------------------------------------------------------------------------------------- */
+
+static void stream_note_change(struct stream *stream, const char *subject)
+{
+    if (stream->change_count == stream->change_capacity) {
+        stream->change_capacity = stream->change_capacity > 0 ? stream->change_capacity * 2 : 64;
+        stream->changes = realloc(stream->changes, stream->change_capacity * sizeof(*stream->changes));
+        if (stream->changes == NULL)
+            abort();
+    }
+    stream->changes[stream->change_count++] =
+        (struct change){world_now_ns(), stream->operations, strdup(subject), stream_last(stream, subject)};
+}
+
+void stream_begin_operation(struct stream *stream)
+{
+    stream->operations++;
+}
+
+/* --- Removing -------------------------------------------------------------------------------------- */
+
+static void stream_update_first(struct stream *stream)
+{
+    stream->first_sequence = stream->present.count > 0 ? stream->present.items[0]->sequence : stream->last_sequence + 1;
+}
+
+static void stream_remove_at(struct stream *stream, size_t place)
+{
+    const struct stored *stored = stream->present.items[place];
+    const char *subject = stored->packet->subject;
+    bool was_last = stream_last(stream, subject) == stored;
+
+    list_remove(&stream->present, place);
+    stream_update_first(stream);
+    if (was_last)
+        stream_note_change(stream, subject);
+}
+
+uint64_t stream_purge(struct stream *stream, const char *filter, uint64_t below, uint64_t keep)
+{
+    uint64_t purged = 0;
+
+    for (size_t i = stream->present.count; i > 0; i--) {
+        struct stored *stored = stream->present.items[i - 1];
+        if (filter != NULL && !kv_filter_matches(filter, stored->packet->subject))
+            continue;
+        if (below > 0 && stored->sequence >= below)
+            continue;
+        if (keep > 0) {
+            keep--;
+            continue;
+        }
+        stream_remove_at(stream, i - 1);
+        purged++;
+    }
+    return purged;
+}
+
+static void stream_limit_subject(struct stream *stream, const char *subject)
+{
+    int64_t most = stream_number(stream, "max_msgs_per_subject"), count = 0;
+
+    for (size_t i = stream->present.count; most > 0 && i > 0; i--) {
+        if (strcmp(stream->present.items[i - 1]->packet->subject, subject) == 0 && ++count > most)
+            stream_remove_at(stream, i - 1);
+    }
+}
+
+/* --- Expiry ---------------------------------------------------------------------------------------- */
+
+static void stream_leave_marker(struct stream *stream, const char *subject)
+{
+    int64_t ttl_ns = stream_number(stream, "subject_delete_marker_ttl");
+
+    if (ttl_ns == 0 || stream_last(stream, subject) != NULL)
+        return;
+    struct packet *marker = packet_new(subject, NULL, "", 0);
+    packet_add_header(marker, KV_HEADER_MARKER_REASON, "MaxAge");
+    packet_add_header(marker, KV_HEADER_TTL, "%lld", (long long)(ttl_ns / 1000000000));
+    stream_store(stream, marker);
+    consumers_on_stored(stream);
+}
+
+/* The server looks in a while, and finds what has expired by then. */
+static void stream_expire(void *arg)
+{
+    struct stream *stream = arg;
+    int64_t now_ns = world_epoch_ns(), next_ns = 0;
+
+    if (stream->is_gone || !server_is_up(stream->server))
+        return;
+    for (size_t i = 0; i < stream->present.count;) {
+        struct stored *stored = stream->present.items[i];
+        if (stored->expires_ns == 0 || stored->expires_ns > now_ns) {
+            if (stored->expires_ns > 0 && (next_ns == 0 || stored->expires_ns < next_ns))
+                next_ns = stored->expires_ns;
+            i++;
+            continue;
+        }
+        trace("server: %s %s %llu expires", stream->name, stored->packet->subject,
+              (unsigned long long)stored->sequence);
+        stream_begin_operation(stream);
+        stream_remove_at(stream, i);
+        if (packet_header(stored->packet, KV_HEADER_MARKER_REASON) == NULL)
+            stream_leave_marker(stream, stored->packet->subject);
+    }
+    if (next_ns > 0)
+        world_after((uint64_t)(next_ns - now_ns) + world_below(WORLD_SECOND), stream_expire, stream);
+}
+
+static void stream_set_expiry(struct stream *stream, struct stored *stored)
+{
+    const char *ttl = packet_header(stored->packet, KV_HEADER_TTL);
+    int64_t max_age_ns = stream_number(stream, "max_age"), ttl_ns = ttl != NULL ? atoll(ttl) * 1000000000 : 0;
+
+    if (ttl_ns > 0 && stream_flag(stream, "allow_msg_ttl"))
+        stored->expires_ns = stored->time_ns + ttl_ns;
+    else if (max_age_ns > 0)
+        stored->expires_ns = stored->time_ns + max_age_ns;
+    if (stored->expires_ns > 0)
+        world_after((uint64_t)(stored->expires_ns - stored->time_ns) + world_below(WORLD_SECOND), stream_expire,
+                    stream);
+}
+
+/* --- Storing --------------------------------------------------------------------------------------- */
+
+struct stored *stream_store(struct stream *stream, struct packet *packet)
+{
+    struct stored *stored = calloc(1, sizeof(*stored));
+    const char *rollup = packet_header(packet, KV_HEADER_ROLLUP);
+
+    if (stored == NULL)
+        abort();
+    *stored = (struct stored){packet, ++stream->last_sequence, world_now_ns(), world_epoch_ns(), 0, false};
+    stream->last_ns = stored->time_ns;
+    list_add(&stream->present, stored);
+    list_add(&stream->log, stored);
+    stream_update_first(stream);
+    stream_note_change(stream, packet->subject);
+    stream_note_id(stream, stored);
+    stream_set_expiry(stream, stored);
+    if (rollup != NULL && strcmp(rollup, "sub") == 0)
+        stream_purge(stream, packet->subject, stored->sequence, 0);
+    stream_limit_subject(stream, packet->subject);
+    trace("server: %s %llu %s stored, id %s", stream->name, (unsigned long long)stored->sequence, packet->subject,
+          packet_header(packet, KV_HEADER_MSG_ID) != NULL ? packet_header(packet, KV_HEADER_MSG_ID) : "none");
+    return stored;
+}
+
+/* --- The process ----------------------------------------------------------------------------------- */
+
+void stream_restart(struct stream *stream)
+{
+    stream_forget_batches(stream);
+    stream_forget_ids(stream);
+    for (size_t i = 0; i < stream->present.count; i++) {
+        if (stream_is_in_window(stream, stream->present.items[i]->time_ns))
+            stream_note_id(stream, stream->present.items[i]);
+    }
+    world_after(world_below(WORLD_SECOND), stream_expire, stream);
+}
+
+void stream_back_up(struct stream *stream)
+{
+    list_copy(&stream->backup, &stream->present);
+    stream->backup_last = stream->last_sequence;
+    stream->backup_log = stream->log.count;
+    stream->has_backup = true;
+}
+
+void stream_set_back(struct stream *stream)
+{
+    if (!stream->has_backup)
+        return;
+    trace("server: %s is set back from %llu to %llu", stream->name, (unsigned long long)stream->last_sequence,
+          (unsigned long long)stream->backup_last);
+    list_copy(&stream->present, &stream->backup);
+    stream->was_set_back = true;
+    for (size_t i = stream->backup_log; i < stream->log.count; i++)
+        stream->log.items[i]->is_lost = true;
+    stream->last_sequence = stream->backup_last;
+    stream_update_first(stream);
+}
