@@ -144,6 +144,8 @@ static void cache_unlink_key(struct cache *cache, struct cache_key *key)
         if (cursor->next == key)
             cursor->next = key->newer;
     }
+    if (cache->late == key)
+        cache->late = key->older;
     if (key->older != NULL)
         key->older->newer = key->newer;
     else
@@ -167,6 +169,51 @@ static void cache_append_key(struct cache *cache, struct cache_key *key)
         if (cursor->next == NULL)
             cursor->next = key;
     }
+}
+
+/* How many keys are passed to find the place of a late one. If that is not enough, it becomes the newest. */
+#define LATE_STEPS_MAX 1000u
+
+/* Find the key after which one with this revision belongs (NULL: at the beginning). False: that takes too long. */
+static bool cache_find_late_place(const struct cache *cache, uint64_t revision, struct cache_key **before)
+{
+    unsigned steps = 0;
+
+    *before = cache->late;
+    if (*before == NULL && cache->oldest->revision <= revision)
+        *before = cache->newest;
+    for (; *before != NULL && (*before)->revision > revision; *before = (*before)->older) {
+        if (++steps > LATE_STEPS_MAX)
+            return false;
+    }
+    for (;;) {
+        struct cache_key *next = *before != NULL ? (*before)->newer : cache->oldest;
+        if (next == NULL || next->revision > revision)
+            return true;
+        if (++steps > LATE_STEPS_MAX)
+            return false;
+        *before = next;
+    }
+}
+
+/* Put a key into the list, by its revision. */
+static void cache_link_key(struct cache *cache, struct cache_key *key, uint64_t revision)
+{
+    bool is_late = cache->newest != NULL && cache->newest->revision > revision && cache->cursors == NULL;
+    struct cache_key *before;
+
+    if (!is_late || !cache_find_late_place(cache, revision, &before)) {
+        cache_append_key(cache, key);
+        return;
+    }
+    key->older = before;
+    key->newer = before != NULL ? before->newer : cache->oldest;
+    key->newer->older = key; /* the newest one at least is newer */
+    if (before != NULL)
+        before->newer = key;
+    else
+        cache->oldest = key;
+    cache->late = key;
 }
 
 /* --- Blocks ---------------------------------------------------------------------------------------- */
@@ -376,7 +423,7 @@ struct cache_key *cache_set(struct cache *cache, const struct kv_entry *entry, i
 
     if (key == NULL)
         return NULL;
-    cache_append_key(cache, key);
+    cache_link_key(cache, key, entry->revision);
     cache_set_entry(cache, key, entry, expires_us);
     /* Deleted keys are not in byte order, so that a listing does not pass them. */
     if (entry->operation != KV_PUT) {

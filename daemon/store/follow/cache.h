@@ -65,6 +65,7 @@ struct cache {
     size_t hand;         /* of the clock: a chain */
     unsigned hand_place; /* keys of that chain that the hand has passed */
     struct cache_key *oldest, *newest;
+    struct cache_key *late; /* the last one that was set although there were newer ones; NULL: none */
     struct cache_cursor *cursors;
     uint8_t mark; /* what a marked key has */
 };
@@ -91,7 +92,9 @@ bool cache_collect(struct cache_budget *budget, unsigned count);
 struct cache_key *cache_find(const struct cache *cache, const char *key, size_t length);
 
 /*
- * Set a key's entry, which becomes the newest. expires_us: since the epoch; 0: never. Without with_value the value is
+ * Set a key's entry. In general it becomes the newest; while a reading goes on, the feed may have delivered newer ones.
+ * Those of a reading come in the order of their revisions, so their places are found quickly. While a cursor is in use,
+ * which may have passed that place, the entry becomes the newest in any case. expires_us: since the epoch; 0: never. Without with_value the value is
  * not kept. Values of this and other caches may be evicted. NULL: out of memory, or the budget has no room for keys
  * alone.
  */
