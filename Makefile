@@ -92,6 +92,8 @@ SIM := $(wildcard tests/sim/*.c)
 SIMULATED := $(filter-out daemon/main.c $(addprefix daemon/base/,clock.c chance.c log.c) daemon/transport/socket.c \
     $(addprefix daemon/nats/,connection.c connection_state.c wire.c dialer.c ping.c former.c libnats.c tls.c \
     credentials.c secrets.c nkey.c),$(DAEMON))
+DIFFERENTIAL := $(wildcard tests/sim/differential/*.c) daemon/nats/kv.c daemon/nats/message.c daemon/base/hash.c \
+    $(addprefix tests/sim/,world.c doors.c packet.c link.c server.c api.c stream.c publish.c consumers.c)
 
 objects = $(patsubst %.c,$(B)/obj/%.o,$(1))
 pic_objects = $(patsubst %.c,$(B)/pic/%.o,$(1))
@@ -138,6 +140,10 @@ $(B)/sim: $(call objects,$(SIM) $(PROTO) $(CONF) $(SIMULATED))
 	$(call print,LD,$@)
 	$(Q)$(LINK) -o $@ $^ $(LIBS)
 
+$(B)/sim_differential: $(call objects,$(DIFFERENTIAL))
+	$(call print,LD,$@)
+	$(Q)$(LINK) -o $@ $^ $(shell pkg-config --libs libnats jansson libcrypto) -lm
+
 $(B)/bench: $(call objects,$(BENCH)) $(B)/libkvstore.a
 	$(call print,LD,$@)
 	$(Q)$(LINK) -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs libnats) -lpthread
@@ -176,7 +182,7 @@ $(call objects,$(shell grep -l KVSTORED_VERSION $(DAEMON))): client/lib/kvstore.
 # What clangd and other tools need to know: one command for each source file.
 .PHONY: compile_commands.json
 compile_commands.json:
-	$(Q)$(MAKE) --no-print-directory -nB V=1 all examples $(addprefix $(B)/,unit integration fault bench scale sim) | \
+	$(Q)$(MAKE) --no-print-directory -nB V=1 all examples $(addprefix $(B)/,unit integration fault bench scale sim sim_differential) | \
 	    sed -n 's/\\/\\\\/g; s/"/\\"/g; s|^\(.* -c -o [^ ]* \([^ ]*[.]c\)\)$$|{"directory": "$(CURDIR)", "file": "\2", "command": "\1"}|p' | \
 	    sort -u -t '"' -k 8,8 | sed '1s/^/[\n/; $$!s/$$/,/; $$s/$$/\n]/' >$@
 
@@ -376,7 +382,7 @@ package-test: deb
 clean:
 	rm -rf build/asan build/obj build/pic build/examples build/fuzz build/tests build/check build/power build/bench \
 	    build/scale.d build/kvstored build/kvctl build/libkvstore* build/unit build/integration build/fault build/scale \
-	    build/sim build/mutants
+	    build/sim build/sim_differential build/differential.d build/mutants
 distclean:
 	rm -rf build run
 

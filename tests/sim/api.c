@@ -78,13 +78,17 @@ static json_t *stream_describe(const struct stream *stream, const char *type)
     for (size_t i = 0; i < stream->present.count; i++)
         bytes +=
             packet_bytes(stream->present.items[i]->packet) + strlen(stream->present.items[i]->packet->subject) + 30;
-    return json_pack(
-        "{s:s, s:O, s:s, s:{s:I, s:I, s:I, s:s, s:I, s:s, s:I, s:i}, s:{s:s}}", "type", full, "config", stream->config,
-        "created", api_time(stream->created_ns, created), "state", "messages", (json_int_t)stream->present.count,
-        "bytes", (json_int_t)bytes, "first_seq", (json_int_t)stream->first_sequence, "first_ts",
-        api_time(oldest != NULL ? oldest->time_ns : 0, first), "last_seq", (json_int_t)stream->last_sequence, "last_ts",
-        api_time(stream->last_ns, last), "num_subjects", (json_int_t)stream_subjects(stream), "consumer_count", 0,
-        "cluster", "leader", server_name(stream->server));
+    json_t *info = json_pack("{s:s, s:O, s:s, s:{s:I, s:I, s:I, s:s, s:I, s:s, s:i}, s:{s:s}}", "type", full, "config",
+                             stream->config, "created", api_time(stream->created_ns, created), "state", "messages",
+                             (json_int_t)stream->present.count, "bytes", (json_int_t)bytes, "first_seq",
+                             (json_int_t)stream->first_sequence, "first_ts",
+                             api_time(oldest != NULL ? oldest->time_ns : 0, first), "last_seq",
+                             (json_int_t)stream->last_sequence, "last_ts", api_time(stream->last_ns, last),
+                             "consumer_count", 0, "cluster", "leader", server_name(stream->server));
+    if (stream->present.count > 0)
+        json_object_set_new(json_object_get(info, "state"), "num_subjects",
+                            json_integer((json_int_t)stream_subjects(stream)));
+    return info;
 }
 
 static void stream_complete_config(json_t *config)
@@ -277,20 +281,22 @@ static void direct_get_many(const struct call *call)
         up_to = stream->last_sequence;
     for (size_t i = 0; i < stream->present.count; i++) {
         const struct stored *stored = stream->present.items[i];
-        left += stored->sequence >= from && stored->sequence <= up_to && direct_wants(filters, stored) &&
-                is_last_up_to(stream, stored, up_to);
+        left += stored->sequence <= up_to && direct_wants(filters, stored) && is_last_up_to(stream, stored, up_to);
     }
+    if (up_to > stream->last_sequence)
+        left = 0; /* the server finds no block with this sequence */
     if (left == 0 || left > MULTI_MAX) {
         call_answer_status(call, left == 0 ? 404 : 413, left == 0 ? "No Results" : "Too Many Results");
         return;
     }
     for (size_t i = 0; i < stream->present.count; i++) {
         const struct stored *stored = stream->present.items[i];
-        if (stored->sequence < from || stored->sequence > up_to || !direct_wants(filters, stored) ||
-            !is_last_up_to(stream, stored, up_to))
+        if (stored->sequence > up_to || !direct_wants(filters, stored) || !is_last_up_to(stream, stored, up_to))
+            continue;
+        left--;
+        if (stored->sequence < from)
             continue;
         struct packet *packet = direct_pack(call, stored);
-        left--;
         packet_add_header(packet, KV_HEADER_PENDING, "%" PRIu64, left);
         packet_add_header(packet, KV_HEADER_LAST, "%" PRIu64, last);
         link_send_to_daemon(call->link, packet);

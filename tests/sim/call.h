@@ -64,7 +64,8 @@ struct call_record {
     char code[32];     /* of the error; "": none */
     char text[200];
     uint64_t begin_ns, end_ns, timeout_ns;
-    int64_t delta; /* of an increment */
+    int64_t delta;  /* of an increment */
+    unsigned ttl_s; /* of a put; 0: none */
     struct call_part parts[CALL_PARTS_MAX];
     size_t count;
     uint64_t keys_found; /* of kv.keys, a bit for each key */

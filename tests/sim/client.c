@@ -27,6 +27,8 @@ struct client {
     struct watch_record *watch;
     struct watch_record *watches, **watches_end;
     struct call_record *records, **records_end;
+    struct call_record **by_msgid; /* NULL: it is not of a call */
+    size_t by_msgid_capacity;
     uint64_t revisions[CALL_KEYS_MAX]; /* that it saw last */
     void (*set_up)(void *arg);
     void *set_up_arg;
@@ -78,12 +80,16 @@ static void pack_value(msgpack_packer *packer, uint64_t value)
 
 static void pack_options(msgpack_packer *packer, const struct call_record *record)
 {
-    msgpack_pack_map(packer, record->is_cached ? 2 : 1);
+    msgpack_pack_map(packer, 1u + record->is_cached + (record->ttl_s > 0));
     pack_text(packer, "timeout");
     msgpack_pack_double(packer, (double)record->timeout_ns / 1e9);
     if (record->is_cached) {
         pack_text(packer, "consistency");
         pack_text(packer, "cached");
+    }
+    if (record->ttl_s > 0) {
+        pack_text(packer, "ttl");
+        msgpack_pack_uint32(packer, record->ttl_s);
     }
 }
 
@@ -168,6 +174,20 @@ static void pack_arguments(msgpack_packer *packer, const struct client *client, 
     pack_options(packer, record);
 }
 
+static void client_note_msgid(struct client *client, struct call_record *record)
+{
+    size_t old = client->by_msgid_capacity;
+
+    if (record->msgid >= old) {
+        client->by_msgid_capacity = 2 * (size_t)record->msgid + 64;
+        client->by_msgid = realloc(client->by_msgid, client->by_msgid_capacity * sizeof(*client->by_msgid));
+        if (client->by_msgid == NULL)
+            abort();
+        memset(client->by_msgid + old, 0, (client->by_msgid_capacity - old) * sizeof(*client->by_msgid));
+    }
+    client->by_msgid[record->msgid] = record;
+}
+
 static void client_send(struct client *client, struct call_record *record)
 {
     msgpack_sbuffer buffer;
@@ -177,6 +197,7 @@ static void client_send(struct client *client, struct call_record *record)
     msgpack_packer_init(&packer, &buffer, msgpack_sbuffer_write);
     record->msgid = ++client->msgids;
     record->begin_ns = world_now_ns();
+    client_note_msgid(client, record);
     msgpack_pack_array(&packer, 4);
     msgpack_pack_uint8(&packer, 0);
     msgpack_pack_uint32(&packer, record->msgid);
@@ -255,6 +276,7 @@ static void client_call(struct client *client)
     case CALL_PUT:
     case CALL_CREATE:
         record->parts[0].value = ++values;
+        record->ttl_s = world_chance(load->ttl_per_mille) ? (unsigned)world_between(1, 6) : 0;
         break;
     case CALL_BULK_PUT:
         record_choose_parts(record, client, world_between(1, CALL_PARTS_MAX));
@@ -441,7 +463,7 @@ static void client_read_answer(struct client *client, const msgpack_object *answ
 {
     const msgpack_object *error = &answer->via.array.ptr[2], *result = &answer->via.array.ptr[3];
     uint64_t msgid = number_of(&answer->via.array.ptr[1]);
-    struct call_record *record = client->records;
+    struct call_record *record = msgid < client->by_msgid_capacity ? client->by_msgid[msgid] : NULL;
 
     if (answer->via.array.ptr[1].type == MSGPACK_OBJECT_NIL)
         return; /* the daemon shuts down */
@@ -454,8 +476,6 @@ static void client_read_answer(struct client *client, const msgpack_object *answ
         }
         return;
     }
-    while (record != NULL && record->msgid != msgid)
-        record = record->next;
     if (record == NULL || record->result != CALL_RUNS)
         world_fail("client %u: a second answer, or one to no call: %" PRIu64, client->number, msgid);
     record->end_ns = world_now_ns();
@@ -778,6 +798,7 @@ void client_forget_all(void)
             free(watch);
         }
         msgpack_sbuffer_destroy(&client->received);
+        free(client->by_msgid);
         free(client);
     }
     values = 0;

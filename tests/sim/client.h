@@ -16,6 +16,7 @@ struct load {
     uint64_t pause_ns;  /* about, between calls */
     unsigned weights[CALL_KINDS];
     unsigned cached_per_mille; /* of reads */
+    unsigned ttl_per_mille;    /* of puts */
     uint64_t least_timeout_ms, most_timeout_ms;
     bool watches;
     unsigned leave_per_mille; /* of calls after which the client closes its session */

@@ -528,6 +528,26 @@ void judge_counter(const struct judgement *judgement)
 
 /* --- Watches --------------------------------------------------------------------------------------- */
 
+/*
+ * Return whether an entry tells that a value has expired without a marker, or that its marker has expired, too. It has
+ * the revision up to which the daemon has looked.
+ */
+static bool tells_expiry(const struct judgement *judgement, const struct watch_record *watch, size_t place)
+{
+    const struct stored *stored = find_sequence(judgement->stream, watch->entries[place].revision);
+    unsigned key = watch->entries[place].key;
+    bool is_marker = stored != NULL && !stored_is_put(stored) && subject_key(stored->packet->subject) == key;
+
+    if (watch->entries[place].is_put || is_marker || judgement->load->ttl_per_mille == 0 ||
+        (place > 0 && watch->entries[place].revision < watch->entries[place - 1].revision))
+        return false;
+    for (size_t i = 0; i < judgement->changes[key].count; i++) {
+        if (judgement->stream->changes[judgement->changes[key].places[i]].last == NULL)
+            return true;
+    }
+    return false;
+}
+
 static void judge_watch(const struct judgement *judgement, const struct client *client,
                         const struct watch_record *watch)
 {
@@ -537,6 +557,8 @@ static void judge_watch(const struct judgement *judgement, const struct client *
 
     for (size_t i = 0; i < watch->count; i++) {
         const struct stored *stored = find_sequence(stream, watch->entries[i].revision);
+        if (tells_expiry(judgement, watch, i))
+            continue;
         if (i > 0 && watch->entries[i].revision <= watch->entries[i - 1].revision)
             world_fail("a watch was delivered revision %" PRIu64 " after %" PRIu64, watch->entries[i].revision,
                        watch->entries[i - 1].revision);

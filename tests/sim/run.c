@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define CLIENTS_MAX 4u
+#define HOSTS_MAX   3u
 #define STOPS_MAX   64u
 #define BUCKET      "b"
 
@@ -35,7 +36,8 @@ enum fault {
 
 struct run {
     struct server *server;
-    struct host *host;
+    struct host *hosts[HOSTS_MAX]; /* of an external server several, each with a daemon */
+    size_t host_count;
     bool is_embedded;
     struct load load;
     char settings[512];
@@ -79,6 +81,7 @@ static void choose_load(void)
     for (unsigned kind = 0; kind < CALL_KINDS; kind++)
         load->weights[kind] = world_chance(250) ? 0 : usual[kind];
     load->weights[CALL_PUT] += 1;
+    load->ttl_per_mille = world_chance(300) ? (unsigned)world_between(50, 600) : 0;
     load->cached_per_mille = world_chance(300) ? 300 : 0;
     load->least_timeout_ms = world_between(200, 2000);
     load->most_timeout_ms = load->least_timeout_ms + world_below(6000);
@@ -119,15 +122,16 @@ static void start_server(void *arg)
     if (server_is_up(run.server))
         return;
     server_start(run.server);
-    host_note_server_started(run.host);
+    for (size_t i = 0; i < run.host_count; i++)
+        host_note_server_started(run.hosts[i]);
 }
 
 static void start_daemon(void *arg)
 {
-    (void)arg;
-    if (host_is_running(run.host) || run.is_over)
-        return;
-    host_start(run.host);
+    struct host *host = arg;
+
+    if (!host_is_running(host) && !run.is_over)
+        host_start(host);
 }
 
 static void fill_store(void *arg)
@@ -156,27 +160,30 @@ static void kill_server(void)
     world_after(world_between(1, world_chance(700) ? 500 : 8000) * WORLD_MS, start_server, NULL);
 }
 
-static void suspend_daemon(void)
+static void suspend_daemon(struct host *host)
 {
     uint64_t ns = world_between(1, world_chance(700) ? 500 : 10000) * WORLD_MS;
 
     if (run.stop_count == STOPS_MAX || (run.stop_count > 0 && run.stops[run.stop_count - 1].end_ns > world_now_ns()))
         return;
     run.stops[run.stop_count++] = (struct stop){world_now_ns(), world_now_ns() + ns};
-    host_suspend(run.host, world_now_ns() + ns);
+    host_suspend(host, world_now_ns() + ns);
 }
 
 static void wait_for_end_of_daemon(void *arg)
 {
-    (void)arg;
-    if (host_is_running(run.host))
-        world_after(10 * WORLD_MS, wait_for_end_of_daemon, NULL);
+    struct host *host = arg;
+
+    if (host_is_running(host))
+        world_after(10 * WORLD_MS, wait_for_end_of_daemon, host);
     else
-        world_after(world_between(1, 300) * WORLD_MS, start_daemon, NULL);
+        world_after(world_between(1, 300) * WORLD_MS, start_daemon, host);
 }
 
 static void cause(enum fault fault)
 {
+    struct host *host = run.hosts[world_below(run.host_count)];
+
     switch (fault) {
     case FAULT_CUT:
         link_cut_all(run.server);
@@ -194,7 +201,7 @@ static void cause(enum fault fault)
         server_block_until(run.server, world_now_ns() + world_between(1, 15000) * WORLD_MS);
         break;
     case FAULT_SUSPEND:
-        suspend_daemon();
+        suspend_daemon(host);
         break;
     case FAULT_CLOCK:
         run.was_stepped = true;
@@ -210,12 +217,12 @@ static void cause(enum fault fault)
         server_set_back(run.server);
         break;
     case FAULT_RESTART:
-        host_stop(run.host);
-        wait_for_end_of_daemon(NULL);
+        host_stop(host);
+        wait_for_end_of_daemon(host);
         break;
     case FAULT_KILL_DAEMON:
-        host_kill(run.host);
-        world_after(world_between(1, 1000) * WORLD_MS, start_daemon, NULL);
+        host_kill(host);
+        world_after(world_between(1, 1000) * WORLD_MS, start_daemon, host);
         break;
     case FAULTS:
         break;
@@ -300,9 +307,13 @@ static bool are_watches_done(void)
     return true;
 }
 
-static bool has_daemon_ended(void)
+static bool have_daemons_ended(void)
 {
-    return !host_is_running(run.host);
+    for (size_t i = 0; i < run.host_count; i++) {
+        if (host_is_running(run.hosts[i]))
+            return false;
+    }
+    return true;
 }
 
 static void begin(void)
@@ -313,11 +324,16 @@ static void begin(void)
     choose_settings();
     run.server = server_new("nats");
     server_set_wrong_estimates(run.server, world_chance(300) ? 300 : 0);
-    run.host = host_new("h1", run.is_embedded, run.settings);
-    host_start(run.host);
+    run.host_count = run.is_embedded || world_chance(500) ? 1 : world_between(2, HOSTS_MAX);
+    for (size_t i = 0; i < run.host_count; i++) {
+        char name[8];
+        snprintf(name, sizeof(name), "h%zu", i + 1);
+        run.hosts[i] = host_new(name, run.is_embedded, run.settings);
+        host_start(run.hosts[i]);
+    }
     run.client_count = world_between(1, CLIENTS_MAX);
     for (size_t i = 0; i < run.client_count; i++)
-        run.clients[i] = client_new((unsigned)i, run.host, &run.load);
+        run.clients[i] = client_new((unsigned)i, run.hosts[i % run.host_count], &run.load);
     client_set_up(run.clients[0], on_set_up, NULL);
     go_on_until(is_set_up, "the bucket cannot be created");
 }
@@ -340,10 +356,9 @@ static void recover(void)
     server_stop_until(run.server, world_now_ns());
     server_block_until(run.server, world_now_ns());
     go_on_until(are_clients_idle, "calls have no answers");
-    if (!host_is_running(run.host) || !server_is_up(run.server)) {
-        start_server(NULL);
-        start_daemon(NULL);
-    }
+    start_server(NULL);
+    for (size_t i = 0; i < run.host_count; i++)
+        start_daemon(run.hosts[i]);
     uint64_t until_ns = world_now_ns() + 20 * WORLD_SECOND;
     while (world_go_on(until_ns))
         ;
@@ -375,8 +390,9 @@ static void judge_all(struct run_counts *counts)
 static void end(void)
 {
     run.is_over = true;
-    host_stop(run.host);
-    go_on_until(has_daemon_ended, "the daemon does not end");
+    for (size_t i = 0; i < run.host_count; i++)
+        host_stop(run.hosts[i]);
+    go_on_until(have_daemons_ended, "a daemon does not end");
 }
 
 uint64_t run_seed(uint64_t seed, bool is_printed, struct run_counts *counts)

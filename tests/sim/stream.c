@@ -46,7 +46,6 @@ struct stream *stream_new(struct server *server, const char *name, json_t *confi
     stream->name = strdup(name);
     stream->config = config;
     stream->created_ns = world_epoch_ns();
-    stream->first_sequence = 1;
     return stream;
 }
 
@@ -238,6 +237,11 @@ uint64_t stream_purge(struct stream *stream, const char *filter, uint64_t below,
         }
         stream_remove_at(stream, i - 1);
         purged++;
+    }
+    /* The server compacts the stream up to there, even if it has not reached it. */
+    if (filter == NULL && keep == 0 && below > stream->last_sequence + 1) {
+        stream->last_sequence = below - 1;
+        stream_update_first(stream);
     }
     return purged;
 }

@@ -1,0 +1,350 @@
+#include "tests/sim/differential/requests.h"
+
+#include "daemon/nats/kv.h"
+#include "tests/sim/world.h"
+
+#include <inttypes.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KEYS    4u
+#define IDS     12u
+#define STREAMS 3u
+
+static const struct {
+    const char *name;
+    unsigned history;
+    bool allows_ttl, allows_atomic;
+} streams[STREAMS] = {{"one", 1, true, true}, {"many", 5, true, true}, {"plain", 2, false, false}};
+
+static unsigned long long values, batches, consumers;
+
+/* --- Parts of requests ----------------------------------------------------------------------------- */
+
+static struct packet *request_new(const char *payload, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static struct packet *request_new(const char *payload, const char *format, ...)
+{
+    char subject[256];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(subject, sizeof(subject), format, args);
+    va_end(args);
+    return packet_new(subject, REQUESTS_INBOX, payload, strlen(payload));
+}
+
+static unsigned choose_stream(void)
+{
+    return (unsigned)world_below(STREAMS);
+}
+
+static unsigned choose_key(void)
+{
+    return (unsigned)world_below(KEYS);
+}
+
+/* Sequences are small at first, and near the last one is what is often asked for. */
+static unsigned long long choose_sequence(void)
+{
+    return world_chance(300) ? world_below(4) : world_below(values + 3);
+}
+
+/* --- Writes ---------------------------------------------------------------------------------------- */
+
+static void add_write_headers(struct packet *packet)
+{
+    if (world_chance(400))
+        packet_add_header(packet, KV_HEADER_MSG_ID, "id%u", (unsigned)world_below(IDS + values / 4));
+    if (world_chance(300))
+        packet_add_header(packet, KV_HEADER_EXPECTED_SUBJECT, "%llu", choose_sequence());
+    if (world_chance(30))
+        packet_add_header(packet, KV_HEADER_ROLLUP, "%s", "none");
+    else if (world_chance(80))
+        packet_add_header(packet, KV_HEADER_ROLLUP, "%s", "sub");
+    if (world_chance(60))
+        packet_add_header(packet, KV_HEADER_TTL, "%u", 3600 + (unsigned)world_below(5));
+    if (world_chance(100))
+        packet_add_header(packet, KV_HEADER_OPERATION, "%s", world_chance(500) ? "DEL" : "PURGE");
+}
+
+static struct packet *write_new(unsigned stream)
+{
+    char value[24];
+
+    snprintf(value, sizeof(value), "%llu", ++values);
+    struct packet *packet = request_new(value, "$KV.%s.k%u", streams[stream].name, choose_key());
+    add_write_headers(packet);
+    return packet;
+}
+
+static void make_write(request_fn *ask)
+{
+    ask(write_new(choose_stream()));
+}
+
+static void make_batch(request_fn *ask)
+{
+    unsigned stream = choose_stream(), count = (unsigned)world_between(1, 4);
+    unsigned wrong = world_chance(50) ? (unsigned)world_between(1, count) : 0;
+    unsigned long long batch = ++batches;
+
+    for (unsigned i = 1; i <= count; i++) {
+        struct packet *packet = write_new(stream);
+        packet_add_header(packet, KV_HEADER_BATCH_ID, "b%llu", batch);
+        packet_add_header(packet, KV_HEADER_BATCH_SEQUENCE, "%u", i == wrong ? i + 1 : i);
+        if (i == count)
+            packet_add_header(packet, KV_HEADER_BATCH_COMMIT, "%s", "1");
+        ask(packet);
+    }
+}
+
+static void make_write_to_nobody(request_fn *ask)
+{
+    ask(request_new("x", "$KV.missing.k%u", choose_key()));
+}
+
+/* --- Reads ----------------------------------------------------------------------------------------- */
+
+static void make_message_get(request_fn *ask)
+{
+    const char *stream = streams[choose_stream()].name;
+    char body[160];
+
+    switch (world_below(3)) {
+    case 0:
+        snprintf(body, sizeof(body), "{\"seq\":%llu}", choose_sequence() + 1);
+        break;
+    case 1:
+        snprintf(body, sizeof(body), "{\"last_by_subj\":\"$KV.%s.k%u\"}", stream, choose_key());
+        break;
+    default:
+        snprintf(body, sizeof(body), "{\"seq\":%llu,\"next_by_subj\":\"$KV.%s.%s\"}", choose_sequence() + 1, stream,
+                 world_chance(500) ? ">" : "k1");
+    }
+    ask(request_new(body, "$JS.API.%s.KV_%s", world_chance(500) ? "STREAM.MSG.GET" : "DIRECT.GET", stream));
+}
+
+static void make_direct_get(request_fn *ask)
+{
+    const char *stream = streams[choose_stream()].name;
+
+    ask(request_new("", "$JS.API.DIRECT.GET.KV_%s.$KV.%s.k%u", stream, stream, choose_key()));
+}
+
+static void make_multi_get(request_fn *ask)
+{
+    const char *stream = streams[choose_stream()].name;
+    char body[256], more[64] = "";
+
+    if (world_chance(300))
+        snprintf(more, sizeof(more), ",\"up_to_seq\":%llu,\"seq\":%llu", choose_sequence() + 1, choose_sequence());
+    if (world_chance(500))
+        snprintf(body, sizeof(body), "{\"multi_last\":[\"$KV.%s.>\"]%s}", stream, more);
+    else
+        snprintf(body, sizeof(body), "{\"multi_last\":[\"$KV.%s.k%u\",\"$KV.%s.k%u\"]%s}", stream, choose_key(), stream,
+                 choose_key(), more);
+    ask(request_new(body, "$JS.API.DIRECT.GET.KV_%s", stream));
+}
+
+static void make_info(request_fn *ask)
+{
+    ask(request_new("", "$JS.API.STREAM.INFO.KV_%s", world_chance(50) ? "missing" : streams[choose_stream()].name));
+}
+
+/* --- Consumers ------------------------------------------------------------------------------------- */
+
+static void make_consumer(request_fn *ask)
+{
+    const char *stream = streams[choose_stream()].name;
+    unsigned long long name = ++consumers;
+    char body[512], policy[96];
+
+    switch (world_below(3)) {
+    case 0:
+        snprintf(policy, sizeof(policy), "\"last_per_subject\"");
+        break;
+    case 1:
+        snprintf(policy, sizeof(policy), "\"by_start_sequence\",\"opt_start_seq\":%llu", choose_sequence() + 1);
+        break;
+    default:
+        snprintf(policy, sizeof(policy), "\"all\"");
+    }
+    snprintf(body, sizeof(body),
+             "{\"stream_name\":\"KV_%s\",\"config\":{\"name\":\"c%llu\",\"deliver_policy\":%s,\"ack_policy\":\"none\","
+             "\"replay_policy\":\"instant\",\"inactive_threshold\":600000000000,\"num_replicas\":1,\"mem_storage\":true,"
+             "\"headers_only\":%s,\"filter_subject\":\"$KV.%s.%s\"}}",
+             stream, name, policy, world_chance(200) ? "true" : "false", stream, world_chance(700) ? ">" : "k2");
+    ask(request_new(body, "$JS.API.CONSUMER.CREATE.KV_%s.c%llu", stream, name));
+    for (unsigned pulls = (unsigned)world_between(1, 3); pulls > 0; pulls--) {
+        snprintf(body, sizeof(body), "{\"batch\":%u,\"no_wait\":true}", (unsigned)world_between(1, 30));
+        ask(request_new(body, "$JS.API.CONSUMER.MSG.NEXT.KV_%s.c%llu", stream, name));
+    }
+    ask(request_new("", "$JS.API.CONSUMER.DELETE.KV_%s.c%llu", stream, name));
+    if (world_chance(100))
+        ask(request_new("", "$JS.API.CONSUMER.DELETE.KV_%s.c%llu", stream, name));
+}
+
+/* --- Removals -------------------------------------------------------------------------------------- */
+
+static void make_purge(request_fn *ask)
+{
+    const char *stream = streams[choose_stream()].name;
+    char body[128];
+
+    switch (world_below(3)) {
+    case 0:
+        snprintf(body, sizeof(body), "{\"filter\":\"$KV.%s.k%u\"}", stream, choose_key());
+        break;
+    case 1:
+        snprintf(body, sizeof(body), "{\"seq\":%llu}", choose_sequence() + 1);
+        break;
+    default:
+        snprintf(body, sizeof(body), "{\"filter\":\"$KV.%s.k%u\",\"keep\":1}", stream, choose_key());
+    }
+    ask(request_new(body, "$JS.API.STREAM.PURGE.KV_%s", stream));
+}
+
+/* --- All of them ----------------------------------------------------------------------------------- */
+
+void requests_begin(request_fn *ask)
+{
+    for (unsigned i = 0; i < STREAMS; i++) {
+        char body[640];
+        snprintf(body, sizeof(body),
+                 "{\"name\":\"KV_%s\",\"subjects\":[\"$KV.%s.>\"],\"max_msgs_per_subject\":%u,\"discard\":\"new\","
+                 "\"allow_rollup_hdrs\":true,\"deny_delete\":true,\"allow_direct\":true,\"storage\":\"file\","
+                 "\"retention\":\"limits\",\"num_replicas\":1,\"max_msgs\":-1,\"max_bytes\":-1,\"max_msg_size\":-1,"
+                 "\"max_consumers\":-1,\"duplicate_window\":3600000000000,\"allow_msg_ttl\":%s,\"allow_atomic\":%s}",
+                 streams[i].name, streams[i].name, streams[i].history, streams[i].allows_ttl ? "true" : "false",
+                 streams[i].allows_atomic ? "true" : "false");
+        ask(request_new(body, "$JS.API.STREAM.CREATE.KV_%s", streams[i].name));
+    }
+}
+
+void requests_make(request_fn *ask)
+{
+    static const struct {
+        unsigned weight;
+        void (*make)(request_fn *ask);
+    } kinds[] = {{40, make_write},      {12, make_batch},     {2, make_write_to_nobody}, {15, make_message_get},
+                 {10, make_direct_get}, {10, make_multi_get}, {5, make_info},            {4, make_consumer},
+                 {2, make_purge}};
+    unsigned chosen = (unsigned)world_below(100), kind = 0;
+
+    while (chosen >= kinds[kind].weight)
+        chosen -= kinds[kind++].weight;
+    kinds[kind].make(ask);
+}
+
+/* --- Answers --------------------------------------------------------------------------------------- */
+
+/* Of the API's answers, what the daemon reads. */
+static const char *const members[] = {"error",     "seq",    "duplicate", "batch",        "count",
+                                      "success",   "purged", "state",     "num_pending",  "message"};
+static const char *const state_members[] = {"messages", "first_seq", "last_seq", "num_subjects"};
+
+static json_t *choose_members(json_t *from, const char *const *names, size_t count)
+{
+    json_t *chosen = json_object();
+
+    for (size_t i = 0; i < count; i++) {
+        json_t *member = json_object_get(from, names[i]);
+        if (member != NULL)
+            json_object_set(chosen, names[i], member);
+    }
+    return chosen;
+}
+
+static int compare_lines(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+#define LINES_MAX 32u
+
+/* Replace the encoded headers of a message by their lines, sorted: the library sends them in an order of its own. */
+static void sort_headers(json_t *message)
+{
+    const char *encoded = json_string_value(json_object_get(message, "hdrs"));
+    char *lines[LINES_MAX], *rest;
+    size_t count = 0;
+
+    if (encoded == NULL)
+        return;
+    char *text = calloc(1, strlen(encoded) + 1);
+    EVP_DecodeBlock((unsigned char *)text, (const unsigned char *)encoded, (int)strlen(encoded));
+    for (char *line = strtok_r(text, "\r\n", &rest); line != NULL && count < LINES_MAX;
+         line = strtok_r(NULL, "\r\n", &rest))
+        lines[count++] = line;
+    qsort(lines, count, sizeof(lines[0]), compare_lines);
+    json_t *sorted = json_array();
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(sorted, json_string(lines[i]));
+    json_object_set_new(message, "hdrs", sorted);
+    free(text);
+}
+
+static char *json_text(json_t *answer)
+{
+    json_t *chosen = choose_members(answer, members, sizeof(members) / sizeof(members[0]));
+    json_t *state = json_object_get(chosen, "state"), *message = json_object_get(chosen, "message");
+
+    if (state != NULL)
+        json_object_set_new(chosen, "state",
+                            choose_members(state, state_members, sizeof(state_members) / sizeof(state_members[0])));
+    if (message != NULL) {
+        json_t *copy = json_deep_copy(message);
+        json_object_del(copy, "time");
+        sort_headers(copy);
+        json_object_set_new(chosen, "message", copy);
+    }
+    char *text = json_dumps(chosen, JSON_COMPACT | JSON_SORT_KEYS);
+    json_decref(chosen);
+    return text;
+}
+
+static int compare_headers(const void *a, const void *b)
+{
+    return strcmp(((const struct message_header *)a)->name, ((const struct message_header *)b)->name);
+}
+
+/* The numbers of a delivery, without its time and the form of the beginning. */
+static void print_delivery(FILE *out, const struct packet *answer)
+{
+    const struct message message = {.subject = answer->subject, .reply = answer->reply};
+    struct kv_delivery delivery;
+
+    if (answer->reply != NULL && kv_read_delivery(&message, &delivery))
+        fprintf(out, " delivery %" PRIu64 " of %" PRIu64 ", %" PRIu64 " pending", delivery.consumer_sequence,
+                delivery.stream_sequence, delivery.pending);
+}
+
+char *answer_text(const struct packet *answer)
+{
+    json_t *object = json_loadb(answer->payload, answer->payload_bytes, 0, NULL);
+    char *text = NULL;
+    size_t size;
+
+    if (json_is_object(object)) {
+        text = json_text(object);
+        json_decref(object);
+        return text;
+    }
+    json_decref(object);
+    FILE *out = open_memstream(&text, &size);
+    if (answer->status != 0)
+        fprintf(out, "status %u", answer->status);
+    else
+        fprintf(out, "%.*s", (int)answer->payload_bytes, answer->payload);
+    print_delivery(out, answer);
+    qsort(answer->headers, answer->header_count, sizeof(answer->headers[0]), compare_headers);
+    for (size_t i = 0; i < answer->header_count; i++) {
+        if (strcmp(answer->headers[i].name, KV_HEADER_TIME_STAMP) != 0)
+            fprintf(out, " %s: %s", answer->headers[i].name, answer->headers[i].value);
+    }
+    fclose(out);
+    return text;
+}

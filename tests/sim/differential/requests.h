@@ -1,0 +1,23 @@
+/*
+ * requests: random requests to a server, and its answers as text.
+ */
+#ifndef SIM_REQUESTS_H
+#define SIM_REQUESTS_H
+
+#include "tests/sim/packet.h"
+
+#define REQUESTS_INBOX "_INBOX.differential"
+
+/* Takes the reference of a request. */
+typedef void request_fn(struct packet *request);
+
+/* Create the streams. */
+void requests_begin(request_fn *ask);
+
+/* Make a request, or several that belong together. */
+void requests_make(request_fn *ask);
+
+/* Return an answer as text, without times and what else differs by its nature. The caller frees it. */
+char *answer_text(const struct packet *answer);
+
+#endif
