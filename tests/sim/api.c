@@ -78,13 +78,12 @@ static json_t *stream_describe(const struct stream *stream, const char *type)
     for (size_t i = 0; i < stream->present.count; i++)
         bytes +=
             packet_bytes(stream->present.items[i]->packet) + strlen(stream->present.items[i]->packet->subject) + 30;
-    json_t *info = json_pack("{s:s, s:O, s:s, s:{s:I, s:I, s:I, s:s, s:I, s:s, s:i}, s:{s:s}}", "type", full, "config",
-                             stream->config, "created", api_time(stream->created_ns, created), "state", "messages",
-                             (json_int_t)stream->present.count, "bytes", (json_int_t)bytes, "first_seq",
-                             (json_int_t)stream->first_sequence, "first_ts",
-                             api_time(oldest != NULL ? oldest->time_ns : 0, first), "last_seq",
-                             (json_int_t)stream->last_sequence, "last_ts", api_time(stream->last_ns, last),
-                             "consumer_count", 0, "cluster", "leader", server_name(stream->server));
+    json_t *info = json_pack(
+        "{s:s, s:O, s:s, s:{s:I, s:I, s:I, s:s, s:I, s:s, s:i}, s:{s:s}}", "type", full, "config", stream->config,
+        "created", api_time(stream->created_ns, created), "state", "messages", (json_int_t)stream->present.count,
+        "bytes", (json_int_t)bytes, "first_seq", (json_int_t)stream->first_sequence, "first_ts",
+        api_time(oldest != NULL ? oldest->time_ns : 0, first), "last_seq", (json_int_t)stream->last_sequence, "last_ts",
+        api_time(stream->last_ns, last), "consumer_count", 0, "cluster", "leader", server_name(stream->server));
     if (stream->present.count > 0)
         json_object_set_new(json_object_get(info, "state"), "num_subjects",
                             json_integer((json_int_t)stream_subjects(stream)));

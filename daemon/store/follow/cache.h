@@ -94,9 +94,9 @@ struct cache_key *cache_find(const struct cache *cache, const char *key, size_t 
 /*
  * Set a key's entry. In general it becomes the newest; while a reading goes on, the feed may have delivered newer ones.
  * Those of a reading come in the order of their revisions, so their places are found quickly. While a cursor is in use,
- * which may have passed that place, the entry becomes the newest in any case. expires_us: since the epoch; 0: never. Without with_value the value is
- * not kept. Values of this and other caches may be evicted. NULL: out of memory, or the budget has no room for keys
- * alone.
+ * which may have passed that place, the entry becomes the newest in any case. expires_us: since the epoch; 0: never.
+ * Without with_value the value is not kept. Values of this and other caches may be evicted. NULL: out of memory, or the
+ * budget has no room for keys alone.
  */
 struct cache_key *cache_set(struct cache *cache, const struct kv_entry *entry, int64_t expires_us, bool with_value);
 

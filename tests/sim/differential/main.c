@@ -195,8 +195,8 @@ int main(int argc, char **argv)
     requests_begin(compare);
     for (uint64_t i = 0; i < count; i++)
         requests_make(compare);
-    printf("%" PRIu64 " requests of seed %" PRIu64 ": the simulated server and nats-server give the same answers\n", count,
-           seed);
+    printf("%" PRIu64 " requests of seed %" PRIu64 ": the simulated server and nats-server give the same answers\n",
+           count, seed);
     natsSubscription_Destroy(inbox);
     natsConnection_Destroy(connection);
     nats_Close();

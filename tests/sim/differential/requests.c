@@ -172,11 +172,12 @@ static void make_consumer(request_fn *ask)
     default:
         snprintf(policy, sizeof(policy), "\"all\"");
     }
-    snprintf(body, sizeof(body),
-             "{\"stream_name\":\"KV_%s\",\"config\":{\"name\":\"c%llu\",\"deliver_policy\":%s,\"ack_policy\":\"none\","
-             "\"replay_policy\":\"instant\",\"inactive_threshold\":600000000000,\"num_replicas\":1,\"mem_storage\":true,"
-             "\"headers_only\":%s,\"filter_subject\":\"$KV.%s.%s\"}}",
-             stream, name, policy, world_chance(200) ? "true" : "false", stream, world_chance(700) ? ">" : "k2");
+    snprintf(
+        body, sizeof(body),
+        "{\"stream_name\":\"KV_%s\",\"config\":{\"name\":\"c%llu\",\"deliver_policy\":%s,\"ack_policy\":\"none\","
+        "\"replay_policy\":\"instant\",\"inactive_threshold\":600000000000,\"num_replicas\":1,\"mem_storage\":true,"
+        "\"headers_only\":%s,\"filter_subject\":\"$KV.%s.%s\"}}",
+        stream, name, policy, world_chance(200) ? "true" : "false", stream, world_chance(700) ? ">" : "k2");
     ask(request_new(body, "$JS.API.CONSUMER.CREATE.KV_%s.c%llu", stream, name));
     for (unsigned pulls = (unsigned)world_between(1, 3); pulls > 0; pulls--) {
         snprintf(body, sizeof(body), "{\"batch\":%u,\"no_wait\":true}", (unsigned)world_between(1, 30));
@@ -229,9 +230,9 @@ void requests_make(request_fn *ask)
     static const struct {
         unsigned weight;
         void (*make)(request_fn *ask);
-    } kinds[] = {{40, make_write},      {12, make_batch},     {2, make_write_to_nobody}, {15, make_message_get},
-                 {10, make_direct_get}, {10, make_multi_get}, {5, make_info},            {4, make_consumer},
-                 {2, make_purge}};
+    } kinds[] = {{40, make_write},       {12, make_batch},      {2, make_write_to_nobody},
+                 {15, make_message_get}, {10, make_direct_get}, {10, make_multi_get},
+                 {5, make_info},         {4, make_consumer},    {2, make_purge}};
     unsigned chosen = (unsigned)world_below(100), kind = 0;
 
     while (chosen >= kinds[kind].weight)
@@ -242,8 +243,8 @@ void requests_make(request_fn *ask)
 /* --- Answers --------------------------------------------------------------------------------------- */
 
 /* Of the API's answers, what the daemon reads. */
-static const char *const members[] = {"error",     "seq",    "duplicate", "batch",        "count",
-                                      "success",   "purged", "state",     "num_pending",  "message"};
+static const char *const members[] = {"error",   "seq",    "duplicate", "batch",       "count",
+                                      "success", "purged", "state",     "num_pending", "message"};
 static const char *const state_members[] = {"messages", "first_seq", "last_seq", "num_subjects"};
 
 static json_t *choose_members(json_t *from, const char *const *names, size_t count)
