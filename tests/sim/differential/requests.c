@@ -341,7 +341,8 @@ char *answer_text(const struct packet *answer)
     else
         fprintf(out, "%.*s", (int)answer->payload_bytes, answer->payload);
     print_delivery(out, answer);
-    qsort(answer->headers, answer->header_count, sizeof(answer->headers[0]), compare_headers);
+    if (answer->header_count > 0)
+        qsort(answer->headers, answer->header_count, sizeof(answer->headers[0]), compare_headers);
     for (size_t i = 0; i < answer->header_count; i++) {
         if (strcmp(answer->headers[i].name, KV_HEADER_TIME_STAMP) != 0)
             fprintf(out, " %s: %s", answer->headers[i].name, answer->headers[i].value);
