@@ -108,9 +108,9 @@ static void choose_settings(void)
 
     run.is_embedded = world_chance(500);
     snprintf(run.settings, sizeof(run.settings),
-             "calls:\n  max_timeout: %us\n  attempt_timeout: %ums\n%s"
+             "calls:\n  max_timeout: %us\n  attempt_timeout: %ums\n"
              "watches:\n  reconcile_interval: %us\nlog:\n  level: debug\n%s",
-             max_timeout_s, (unsigned)world_between(200, 3000), "", (unsigned)world_between(5, 60),
+             max_timeout_s, (unsigned)world_between(200, 3000), (unsigned)world_between(5, 60),
              world_chance(500) ? "buckets:\n  group_commit: on\n" : "");
 }
 
@@ -134,7 +134,7 @@ static void start_daemon(void *arg)
         host_start(host);
 }
 
-static void fill_store(void *arg)
+static void make_room(void *arg)
 {
     (void)arg;
     server_set_full(run.server, false);
@@ -209,7 +209,7 @@ static void cause(enum fault fault)
         break;
     case FAULT_FULL:
         server_set_full(run.server, true);
-        world_after(world_between(1, 3000) * WORLD_MS, fill_store, NULL);
+        world_after(world_between(1, 3000) * WORLD_MS, make_room, NULL);
         break;
     case FAULT_SET_BACK:
         run.was_set_back = true;
