@@ -60,10 +60,10 @@ static void deployment_write_conf(const struct deployment *deployment, const cha
     write_file(deployment->daemon.conf_path,
                format_text("listen:\n  path: %s\nnats:\n  name: kvstored-fault\n%s"
                            "  connect_timeout: 30\n  ping_interval: 60\n  outage_wait: 600\n"
-                           "  reconnect_min: 0.01\n  reconnect_max: 0.1\n"
-                           "calls:\n  timeout: %u\n  max_timeout: %u\n  retry_min: 0.01\n  retry_max: 0.5\n%s%s%s",
-                           deployment->daemon.socket_path, deployment_nats_section(deployment), DEPLOYMENT_CALL_SECONDS,
-                           DEPLOYMENT_CALL_SECONDS, attempt, limits, more != NULL ? more : ""));
+                           "  reconnect_min: 0.01\n  reconnect_max: 0.1\n%s"
+                           "calls:\n  timeout: %u\n  max_timeout: %u\n  retry_min: 0.01\n  retry_max: 0.5\n%s%s",
+                           deployment->daemon.socket_path, deployment_nats_section(deployment), limits,
+                           DEPLOYMENT_CALL_SECONDS, DEPLOYMENT_CALL_SECONDS, attempt, more != NULL ? more : ""));
 }
 
 static bool deployment_is_connected(struct deployment *deployment)
