@@ -612,7 +612,8 @@ static void client_read(struct client *client)
         client_read_message(client, &unpacked.data);
     }
     msgpack_unpacked_destroy(&unpacked);
-    memmove(client->received.data, client->received.data + begin, client->received.size - begin);
+    if (begin > 0)
+        memmove(client->received.data, client->received.data + begin, client->received.size - begin);
     client->received.size -= begin;
     client_think_later(client, world_below(client->load->pause_ns + 1));
 }

@@ -75,6 +75,8 @@ static void queue_add(struct queue *queue, const void *bytes, size_t size)
 
 static size_t queue_take(struct queue *queue, void *bytes, size_t size)
 {
+    if (size == 0)
+        return 0; /* there may be no memory yet */
     memcpy(bytes, queue->bytes + queue->start, size);
     queue->start += size;
     queue->length -= size;
