@@ -309,7 +309,8 @@ struct connection *connection_new(uv_loop_t *uv, struct jobs *jobs, const struct
         (struct connection){.next = all, .loop = loop_of(uv), .uv = uv, .jobs = jobs, .conf = conf, .events = *events};
     all = connection;
     connection->status.lost_ms = uv_now(uv);
-    snprintf(connection->unique_id, sizeof(connection->unique_id), "SIM%019u", ++unique_ids);
+    /* The first twelve characters tell daemons apart in the names of their consumers. */
+    snprintf(connection->unique_id, sizeof(connection->unique_id), "SIM%09u0000000000", ++unique_ids);
     snprintf(connection->inbox, sizeof(connection->inbox), INBOX "%s.", connection->unique_id);
     return connection;
 }
