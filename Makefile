@@ -93,7 +93,7 @@ SIMULATED := $(filter-out daemon/main.c $(addprefix daemon/base/,clock.c chance.
     $(addprefix daemon/nats/,connection.c connection_state.c wire.c dialer.c ping.c former.c libnats.c tls.c \
     credentials.c secrets.c nkey.c),$(DAEMON))
 DIFFERENTIAL := $(wildcard tests/sim/differential/*.c) daemon/nats/kv.c daemon/nats/message.c daemon/base/hash.c \
-    $(addprefix tests/sim/,world.c doors.c packet.c link.c server.c api.c stream.c publish.c consumers.c)
+    $(addprefix tests/sim/,world.c doors.c memory.c packet.c link.c server.c api.c stream.c publish.c consumers.c)
 
 objects = $(patsubst %.c,$(B)/obj/%.o,$(1))
 pic_objects = $(patsubst %.c,$(B)/pic/%.o,$(1))

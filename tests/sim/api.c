@@ -2,6 +2,7 @@
 
 #include "daemon/nats/kv.h"
 #include "tests/sim/consumers.h"
+#include "tests/sim/memory.h"
 #include "tests/sim/world.h"
 
 #include <inttypes.h>
@@ -167,11 +168,8 @@ static void streams_list(const struct call *call)
 
 static char *encode_base64(const char *bytes, size_t size)
 {
-    char *text = malloc(size / 3 * 4 + 5);
+    char *text = memory_new(size / 3 * 4 + 5);
 
-    if (text == NULL)
-        abort();
-    text[0] = '\0';
     EVP_EncodeBlock((unsigned char *)text, (const unsigned char *)bytes, (int)size);
     return text;
 }

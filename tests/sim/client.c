@@ -1,5 +1,6 @@
 #include "tests/sim/client.h"
 
+#include "tests/sim/memory.h"
 #include "tests/sim/world.h"
 
 #include <inttypes.h>
@@ -180,9 +181,8 @@ static void client_note_msgid(struct client *client, struct call_record *record)
 
     if (record->msgid >= old) {
         client->by_msgid_capacity = 2 * (size_t)record->msgid + 64;
-        client->by_msgid = realloc(client->by_msgid, client->by_msgid_capacity * sizeof(*client->by_msgid));
-        if (client->by_msgid == NULL)
-            abort();
+        client->by_msgid =
+            memory_need(realloc(client->by_msgid, client->by_msgid_capacity * sizeof(*client->by_msgid)));
         memset(client->by_msgid + old, 0, (client->by_msgid_capacity - old) * sizeof(*client->by_msgid));
     }
     client->by_msgid[record->msgid] = record;
@@ -214,11 +214,9 @@ static void client_send(struct client *client, struct call_record *record)
 
 static struct call_record *client_new_record(struct client *client, enum call_kind kind)
 {
-    struct call_record *record = calloc(1, sizeof(*record));
+    struct call_record *record = memory_new(sizeof(*record));
     const struct load *load = client->load;
 
-    if (record == NULL)
-        abort();
     record->client = client->number;
     record->kind = kind;
     record->timeout_ns = world_between(load->least_timeout_ms, load->most_timeout_ms) * WORLD_MS;
@@ -509,9 +507,7 @@ static void client_start_watch(struct client *client)
     msgpack_sbuffer buffer;
     msgpack_packer packer;
 
-    client->watch = calloc(1, sizeof(*client->watch));
-    if (client->watch == NULL)
-        abort();
+    client->watch = memory_new(sizeof(*client->watch));
     *client->watches_end = client->watch;
     client->watches_end = &client->watch->next;
     msgpack_sbuffer_init(&buffer);
@@ -531,12 +527,7 @@ static void watch_add(struct watch_record *watch, const msgpack_object *entry)
 {
     const msgpack_object *operation = map_at(entry, "operation");
 
-    if (watch->count == watch->capacity) {
-        watch->capacity = watch->capacity > 0 ? watch->capacity * 2 : 64;
-        watch->entries = realloc(watch->entries, watch->capacity * sizeof(watch->entries[0]));
-        if (watch->entries == NULL)
-            abort();
-    }
+    watch->entries = memory_grow(watch->entries, watch->count, sizeof(watch->entries[0]));
     watch->entries[watch->count].revision = number_of(map_at(entry, "revision"));
     watch->entries[watch->count].key = key_of(map_at(entry, "key"));
     watch->entries[watch->count].value = value_of(map_at(entry, "value"));
@@ -767,10 +758,8 @@ const struct watch_record *client_watches(const struct client *client)
 
 struct client *client_new(unsigned number, struct host *host, const struct load *load)
 {
-    struct client *client = calloc(1, sizeof(*client));
+    struct client *client = memory_new(sizeof(*client));
 
-    if (client == NULL)
-        abort();
     client->number = number;
     client->host = host;
     client->load = load;

@@ -34,7 +34,7 @@ struct watch_record {
         uint64_t value;
         bool is_put;
     } * entries;
-    size_t count, capacity;
+    size_t count;
 };
 
 struct client;

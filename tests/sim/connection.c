@@ -9,6 +9,7 @@
 #include "daemon/base/log.h"
 #include "tests/sim/link.h"
 #include "tests/sim/loop.h"
+#include "tests/sim/memory.h"
 #include "tests/sim/server.h"
 #include "tests/sim/world.h"
 
@@ -51,7 +52,7 @@ struct connection {
     void (*stopped)(void *arg);
     void *stopped_arg;
     struct packet **published;
-    size_t published_count, published_capacity;
+    size_t published_count;
 };
 
 /* A step that chance sets out, for the present attempt only. */
@@ -86,10 +87,8 @@ static void step_is_due(void *arg)
 
 static void set_out(struct connection *connection, uint64_t ns, void (*act)(struct connection *connection))
 {
-    struct step *step = malloc(sizeof(*step));
+    struct step *step = memory_new(sizeof(*step));
 
-    if (step == NULL)
-        abort();
     *step = (struct step){steps, connection, connection->attempt, act};
     steps = step;
     world_after(ns, step_is_due, step);
@@ -276,13 +275,8 @@ enum connection_publish_result connection_publish(struct connection *connection,
         packet_free(packet);
         return CONNECTION_TOO_LARGE;
     }
-    if (connection->published_count == connection->published_capacity) {
-        connection->published_capacity = connection->published_capacity > 0 ? connection->published_capacity * 2 : 64;
-        connection->published =
-            realloc(connection->published, connection->published_capacity * sizeof(*connection->published));
-        if (connection->published == NULL)
-            abort();
-    }
+    connection->published =
+        memory_grow(connection->published, connection->published_count, sizeof(*connection->published));
     connection->published[connection->published_count++] = packet;
     return CONNECTION_PUBLISHED;
 }
@@ -301,10 +295,8 @@ void connection_flush(struct connection *connection)
 struct connection *connection_new(uv_loop_t *uv, struct jobs *jobs, const struct conf *conf,
                                   const struct connection_events *events)
 {
-    struct connection *connection = calloc(1, sizeof(*connection));
+    struct connection *connection = memory_new(sizeof(*connection));
 
-    if (connection == NULL)
-        abort();
     *connection =
         (struct connection){.next = all, .loop = loop_of(uv), .uv = uv, .jobs = jobs, .conf = conf, .events = *events};
     all = connection;

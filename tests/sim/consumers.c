@@ -1,5 +1,6 @@
 #include "tests/sim/consumers.h"
 
+#include "tests/sim/memory.h"
 #include "tests/sim/server.h"
 #include "tests/sim/world.h"
 
@@ -291,9 +292,7 @@ static void consumer_make_list(struct consumer *consumer)
 {
     const struct stored_list *present = &consumer->stream->present;
 
-    consumer->listed = calloc(present->count + 1, sizeof(*consumer->listed));
-    if (consumer->listed == NULL)
-        abort();
+    consumer->listed = memory_new((present->count + 1) * sizeof(*consumer->listed));
     for (size_t i = 0; i < present->count; i++) {
         struct stored *stored = present->items[i];
         if (consumer_wants(consumer, stored) && stream_last(consumer->stream, stored->packet->subject) == stored)
@@ -310,9 +309,7 @@ json_t *consumers_create(struct stream *stream, const char *name, json_t *reques
 
     if (consumer != NULL)
         consumer_end(consumer, true);
-    consumer = calloc(1, sizeof(*consumer));
-    if (consumer == NULL)
-        abort();
+    consumer = memory_new(sizeof(*consumer));
     *consumer = (struct consumer){.next = all,
                                   .stream = stream,
                                   .name = strdup(name),

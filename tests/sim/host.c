@@ -9,6 +9,7 @@
 #include "daemon/transport/session.h"
 #include "tests/sim/link.h"
 #include "tests/sim/loop.h"
+#include "tests/sim/memory.h"
 #include "tests/sim/world.h"
 
 #include <stdio.h>
@@ -94,11 +95,9 @@ static void daemon_read_conf(struct daemon *daemon, const struct host *host)
 
 void host_start(struct host *host)
 {
-    struct daemon *daemon = calloc(1, sizeof(*daemon));
+    struct daemon *daemon = memory_new(sizeof(*daemon));
     char error[CONF_ERROR_BYTES];
 
-    if (daemon == NULL)
-        abort();
     trace("%s starts", host->name);
     host->daemon = daemon;
     daemon->host = host;
@@ -161,10 +160,8 @@ static void daemon_refuse_rest(const struct daemon *daemon)
 
 void host_connect(struct host *host, struct pipe *pipe)
 {
-    struct arrival *arrival = calloc(1, sizeof(*arrival));
+    struct arrival *arrival = memory_new(sizeof(*arrival));
 
-    if (arrival == NULL)
-        abort();
     *arrival = (struct arrival){arrivals, host->daemon, pipe};
     arrivals = arrival;
     if (host->daemon != NULL)
@@ -298,10 +295,8 @@ bool host_is_running(const struct host *host)
 
 struct host *host_new(const char *name, bool is_embedded, const char *settings)
 {
-    struct host *host = calloc(1, sizeof(*host));
+    struct host *host = memory_new(sizeof(*host));
 
-    if (host == NULL)
-        abort();
     *host = (struct host){.next = all, .name = strdup(name), .is_embedded = is_embedded, .settings = strdup(settings)};
     all = host;
     return host;

@@ -1,6 +1,7 @@
 #include "tests/sim/judge.h"
 
 #include "daemon/nats/kv.h"
+#include "tests/sim/memory.h"
 #include "tests/sim/world.h"
 
 #include <inttypes.h>
@@ -120,16 +121,6 @@ static bool part_is_true(const struct judgement *judgement, const struct call_pa
 
 /* --- Tables ---------------------------------------------------------------------------------------- */
 
-static void *grow(void *items, size_t count, size_t size)
-{
-    if ((count & (count - 1)) != 0)
-        return items; /* there is room up to the next power of two */
-    items = realloc(items, (count > 0 ? 2 * count : 1) * size);
-    if (items == NULL)
-        abort();
-    return items;
-}
-
 static void list_changes(struct judgement *judgement)
 {
     for (size_t i = 0; i < judgement->stream->change_count; i++) {
@@ -137,14 +128,14 @@ static void list_changes(struct judgement *judgement)
         if (key > CALL_KEYS_MAX)
             continue;
         struct key_changes *changes = &judgement->changes[key];
-        changes->places = grow(changes->places, changes->count, sizeof(*changes->places));
+        changes->places = memory_grow(changes->places, changes->count, sizeof(*changes->places));
         changes->places[changes->count++] = i;
     }
 }
 
 static void list_values(struct judgement *judgement)
 {
-    judgement->written = calloc(client_values() + 1, sizeof(*judgement->written));
+    judgement->written = memory_new((client_values() + 1) * sizeof(*judgement->written));
     for (size_t i = 0; i < judgement->stream->log.count; i++) {
         const struct stored *stored = judgement->stream->log.items[i];
         if (stored->is_lost || !stored_is_put(stored) || subject_key(stored->packet->subject) >= judgement->load->keys)
@@ -157,7 +148,7 @@ static void list_values(struct judgement *judgement)
 
 static void note_known(struct knowledge_list *known, uint64_t at_ns, size_t moment)
 {
-    known->items = grow(known->items, known->count, sizeof(*known->items));
+    known->items = memory_grow(known->items, known->count, sizeof(*known->items));
     known->items[known->count++] = (struct knowledge){at_ns, moment};
 }
 
@@ -165,7 +156,7 @@ static void list_moments(struct judgement *judgement)
 {
     const struct stream *stream = judgement->stream;
 
-    judgement->moments = calloc(stream->log.count + 1, sizeof(*judgement->moments));
+    judgement->moments = memory_new((stream->log.count + 1) * sizeof(*judgement->moments));
     for (size_t i = 0, next = 0; i < stream->change_count; i++) {
         const struct stored *last = stream->changes[i].last;
         for (next = next > i ? next : i + 1; !is_moment(stream, next); next++)
@@ -506,7 +497,7 @@ void judge_counter(const struct judgement *judgement)
                 continue;
             if (record->result == CALL_OK) {
                 certain += (uint64_t)record->delta;
-                results = grow(results, result_count, sizeof(*results));
+                results = memory_grow(results, result_count, sizeof(*results));
                 results[result_count++] = record->parts[0].found;
             } else if (record->result != CALL_FAILED) {
                 doubtful += (uint64_t)record->delta;

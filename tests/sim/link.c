@@ -1,5 +1,6 @@
 #include "tests/sim/link.h"
 
+#include "tests/sim/memory.h"
 #include "tests/sim/server.h"
 #include "tests/sim/world.h"
 
@@ -85,10 +86,8 @@ static uint64_t lane_arrival(struct lane *lane)
 
 static void lane_send(struct lane *lane, struct packet *packet, void (*arrive)(void *arg), void *arg)
 {
-    struct parcel *parcel = malloc(sizeof(*parcel));
+    struct parcel *parcel = memory_new(sizeof(*parcel));
 
-    if (parcel == NULL)
-        abort();
     *parcel = (struct parcel){NULL, lane_arrival(lane), packet};
     *lane->end = parcel;
     lane->end = &parcel->next;
@@ -221,10 +220,8 @@ static void link_drop_come(struct link *link)
 
 struct link *link_new(struct connection *connection, struct server *server, uint64_t number)
 {
-    struct link *link = calloc(1, sizeof(*link));
+    struct link *link = memory_new(sizeof(*link));
 
-    if (link == NULL)
-        abort();
     *link = (struct link){.next = all, .connection = connection, .server = server, .number = number, .is_served = true};
     lane_init(&link->to_server);
     lane_init(&link->to_daemon);

@@ -1,5 +1,6 @@
 #include "tests/sim/loop.h"
 
+#include "tests/sim/memory.h"
 #include "tests/sim/pipe.h"
 #include "tests/sim/world.h"
 
@@ -125,9 +126,7 @@ void loop_post(struct loop *loop, void (*act)(void *arg), void *arg)
 {
     if (loop->is_over)
         return;
-    struct input *input = malloc(sizeof(*input));
-    if (input == NULL)
-        abort();
+    struct input *input = memory_new(sizeof(*input));
     *input = (struct input){NULL, act, arg};
     *loop->last = input;
     loop->last = &input->next;
@@ -149,10 +148,8 @@ void loop_set_pace(uint64_t ns)
 
 struct loop *loop_new(uv_loop_t *uv, bool (*on_turn_end)(void *arg), void *arg)
 {
-    struct loop *loop = calloc(1, sizeof(*loop));
+    struct loop *loop = memory_new(sizeof(*loop));
 
-    if (loop == NULL)
-        abort();
     *loop = (struct loop){.uv = uv, .on_turn_end = on_turn_end, .arg = arg, .now_ms = world_now_ns() / WORLD_MS};
     loop->last = &loop->first;
     memset(uv, 0, sizeof(*uv));

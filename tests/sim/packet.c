@@ -1,24 +1,19 @@
 #include "tests/sim/packet.h"
 
+#include "tests/sim/memory.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static void *need(void *memory)
-{
-    if (memory == NULL)
-        abort();
-    return memory;
-}
-
 struct packet *packet_new(const char *subject, const char *reply, const void *payload, size_t payload_bytes)
 {
-    struct packet *packet = need(calloc(1, sizeof(*packet)));
+    struct packet *packet = memory_new(sizeof(*packet));
 
-    packet->subject = need(strdup(subject));
-    packet->reply = reply != NULL ? need(strdup(reply)) : NULL;
-    packet->payload = need(malloc(payload_bytes + 1));
+    packet->subject = memory_need(strdup(subject));
+    packet->reply = reply != NULL ? memory_need(strdup(reply)) : NULL;
+    packet->payload = memory_need(malloc(payload_bytes + 1));
     if (payload_bytes > 0)
         memcpy(packet->payload, payload, payload_bytes);
     packet->payload[payload_bytes] = '\0';
@@ -59,8 +54,8 @@ void packet_add_header(struct packet *packet, const char *name, const char *form
     if (vasprintf(&value, format, args) < 0)
         abort();
     va_end(args);
-    packet->headers = need(realloc(packet->headers, (packet->header_count + 1) * sizeof(*packet->headers)));
-    packet->headers[packet->header_count++] = (struct message_header){need(strdup(name)), value};
+    packet->headers = memory_grow(packet->headers, packet->header_count, sizeof(*packet->headers));
+    packet->headers[packet->header_count++] = (struct message_header){memory_need(strdup(name)), value};
 }
 
 const char *packet_header(const struct packet *packet, const char *name)
@@ -83,7 +78,7 @@ struct packet *packet_new_status(const char *subject, unsigned status, const cha
 
 struct packet *packet_new_json(const char *subject, json_t *object)
 {
-    char *text = need(json_dumps(object, JSON_COMPACT));
+    char *text = memory_need(json_dumps(object, JSON_COMPACT));
     struct packet *packet = packet_new(subject, NULL, text, strlen(text));
 
     free(text);

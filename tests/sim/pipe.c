@@ -2,6 +2,7 @@
 
 #include "daemon/transport/socket.h"
 #include "tests/sim/loop.h"
+#include "tests/sim/memory.h"
 #include "tests/sim/world.h"
 
 #include <errno.h>
@@ -65,9 +66,7 @@ static void queue_add(struct queue *queue, const void *bytes, size_t size)
     }
     if (queue->length + size > queue->capacity) {
         queue->capacity = (queue->length + size) * 2;
-        queue->bytes = realloc(queue->bytes, queue->capacity);
-        if (queue->bytes == NULL)
-            abort();
+        queue->bytes = memory_need(realloc(queue->bytes, queue->capacity));
     }
     memcpy(queue->bytes + queue->start + queue->length, bytes, size);
     queue->length += size;
@@ -376,10 +375,8 @@ static void pipe_on_arrival_at_client(struct pipe *pipe)
 
 struct pipe *pipe_new(const struct pipe_client *client)
 {
-    struct pipe *pipe = calloc(1, sizeof(*pipe));
+    struct pipe *pipe = memory_new(sizeof(*pipe));
 
-    if (pipe == NULL)
-        abort();
     pipe->client = *client;
     pipe->descriptor = last_descriptor++;
     pipe->to_daemon.pipe = pipe->to_client.pipe = pipe;

@@ -2,6 +2,7 @@
 
 #include "daemon/nats/kv.h"
 #include "tests/sim/consumers.h"
+#include "tests/sim/memory.h"
 #include "tests/sim/server.h"
 #include "tests/sim/world.h"
 
@@ -279,9 +280,7 @@ static struct batch **batch_of(struct stream *stream, const char *id, uint64_t s
         refuse(refusal, 429, 10211, "atomic publish too many inflight");
     if (refusal->err_code != 0)
         return NULL;
-    *place = calloc(1, sizeof(**place));
-    if (*place == NULL)
-        abort();
+    *place = memory_new(sizeof(**place));
     (*place)->id = strdup(id);
     return place;
 }
@@ -320,9 +319,7 @@ static struct packet *receive_in_batch(struct stream *stream, struct packet *pac
     struct batch *batch = *place;
     char *reply = packet->reply;
     packet->reply = NULL;
-    batch->packets = realloc(batch->packets, (batch->count + 1) * sizeof(*batch->packets));
-    if (batch->packets == NULL)
-        abort();
+    batch->packets = memory_grow(batch->packets, batch->count, sizeof(*batch->packets));
     batch->packets[batch->count++] = packet;
     batch->touched_ns = world_now_ns();
     if (commits)

@@ -2,6 +2,7 @@
 
 #include "tests/sim/api.h"
 #include "tests/sim/consumers.h"
+#include "tests/sim/memory.h"
 #include "tests/sim/publish.h"
 #include "tests/sim/world.h"
 
@@ -146,11 +147,9 @@ static void server_serve_queue(void *arg)
 
 static void server_queue(struct server *server, struct link *link, struct packet *packet)
 {
-    struct queued *queued = malloc(sizeof(*queued));
+    struct queued *queued = memory_new(sizeof(*queued));
     uint64_t due_ns = world_now_ns() + world_between(20000, WORLD_MS);
 
-    if (queued == NULL)
-        abort();
     if (due_ns < server->queue_last_ns)
         due_ns = server->queue_last_ns;
     server->queue_last_ns = due_ns;
@@ -225,10 +224,8 @@ static void server_drop_queue(struct server *server)
 
 struct server *server_new(const char *name)
 {
-    struct server *server = calloc(1, sizeof(*server));
+    struct server *server = memory_new(sizeof(*server));
 
-    if (server == NULL)
-        abort();
     server->name = strdup(name);
     server->queue_end = &server->queue;
     server->next = all;

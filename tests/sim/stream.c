@@ -2,6 +2,7 @@
 
 #include "daemon/nats/kv.h"
 #include "tests/sim/consumers.h"
+#include "tests/sim/memory.h"
 #include "tests/sim/server.h"
 #include "tests/sim/world.h"
 
@@ -12,12 +13,7 @@
 
 static void list_add(struct stored_list *list, struct stored *stored)
 {
-    if (list->count == list->capacity) {
-        list->capacity = list->capacity > 0 ? list->capacity * 2 : 64;
-        list->items = realloc(list->items, list->capacity * sizeof(struct stored *));
-        if (list->items == NULL)
-            abort();
-    }
+    list->items = memory_grow(list->items, list->count, sizeof(struct stored *));
     list->items[list->count++] = stored;
 }
 
@@ -38,10 +34,8 @@ static void list_remove(struct stored_list *list, size_t place)
 
 struct stream *stream_new(struct server *server, const char *name, json_t *config)
 {
-    struct stream *stream = calloc(1, sizeof(*stream));
+    struct stream *stream = memory_new(sizeof(*stream));
 
-    if (stream == NULL)
-        abort();
     stream->server = server;
     stream->name = strdup(name);
     stream->config = config;
@@ -107,12 +101,7 @@ static void stream_note_id(struct stream *stream, const struct stored *stored)
 
     if (id == NULL)
         return;
-    if (stream->id_count == stream->id_capacity) {
-        stream->id_capacity = stream->id_capacity > 0 ? stream->id_capacity * 2 : 64;
-        stream->ids = realloc(stream->ids, stream->id_capacity * sizeof(*stream->ids));
-        if (stream->ids == NULL)
-            abort();
-    }
+    stream->ids = memory_grow(stream->ids, stream->id_count, sizeof(*stream->ids));
     stream->ids[stream->id_count++] = (struct stored_id){strdup(id), stored->sequence, stored->time_ns};
 }
 
@@ -187,12 +176,7 @@ uint64_t stream_subjects(const struct stream *stream)
 
 static void stream_note_change(struct stream *stream, const char *subject)
 {
-    if (stream->change_count == stream->change_capacity) {
-        stream->change_capacity = stream->change_capacity > 0 ? stream->change_capacity * 2 : 64;
-        stream->changes = realloc(stream->changes, stream->change_capacity * sizeof(*stream->changes));
-        if (stream->changes == NULL)
-            abort();
-    }
+    stream->changes = memory_grow(stream->changes, stream->change_count, sizeof(*stream->changes));
     stream->changes[stream->change_count++] =
         (struct change){world_now_ns(), stream->operations, strdup(subject), stream_last(stream, subject)};
 }
@@ -316,11 +300,9 @@ static void stream_set_expiry(struct stream *stream, struct stored *stored)
 
 struct stored *stream_store(struct stream *stream, struct packet *packet)
 {
-    struct stored *stored = calloc(1, sizeof(*stored));
+    struct stored *stored = memory_new(sizeof(*stored));
     const char *rollup = packet_header(packet, KV_HEADER_ROLLUP);
 
-    if (stored == NULL)
-        abort();
     *stored = (struct stored){packet, ++stream->last_sequence, world_now_ns(), world_epoch_ns(), 0, false};
     stream->last_ns = stored->time_ns;
     list_add(&stream->present, stored);

@@ -41,7 +41,7 @@ struct stored_id {
 /* Messages in the order of their sequences. */
 struct stored_list {
     struct stored **items;
-    size_t count, capacity;
+    size_t count;
 };
 
 /* Messages of an atomic batch that is not committed. */
@@ -69,11 +69,11 @@ struct stream {
     bool has_backup;
     uint64_t operations; /* see stream_begin_operation */
     struct change *changes;
-    size_t change_count, change_capacity;
+    size_t change_count;
     bool is_gone; /* deleted; the judges still see its log */
     bool was_set_back;
     struct stored_id *ids;
-    size_t id_count, id_capacity;
+    size_t id_count;
     struct batch *batches;
 };
 

@@ -1,5 +1,7 @@
 #include "tests/sim/world.h"
 
+#include "tests/sim/memory.h"
+
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -23,7 +25,7 @@ static struct {
     uint64_t now_ns;
     int64_t epoch_ns; /* at now_ns 0 */
     struct event *heap;
-    size_t count, capacity;
+    size_t count;
     uint64_t numbers, happened;
     uint64_t trace_hash;
 } world;
@@ -90,7 +92,7 @@ void world_end(void)
 {
     free(world.heap);
     world.heap = NULL;
-    world.count = world.capacity = 0;
+    world.count = 0;
 }
 
 uint64_t world_seed(void)
@@ -130,12 +132,7 @@ static bool event_is_earlier(const struct event *one, const struct event *other)
 
 void world_at(uint64_t at_ns, void (*happen)(void *arg), void *arg)
 {
-    if (world.count == world.capacity) {
-        world.capacity = world.capacity > 0 ? world.capacity * 2 : 256;
-        world.heap = realloc(world.heap, world.capacity * sizeof(*world.heap));
-        if (world.heap == NULL)
-            abort();
-    }
+    world.heap = memory_grow(world.heap, world.count, sizeof(*world.heap));
     struct event event = {at_ns > world.now_ns ? at_ns : world.now_ns, ++world.numbers, happen, arg};
     size_t place = world.count++;
     while (place > 0 && event_is_earlier(&event, &world.heap[(place - 1) / 2])) {

@@ -1,0 +1,22 @@
+#include "tests/sim/memory.h"
+
+#include <stdlib.h>
+
+void *memory_need(void *allocated)
+{
+    if (allocated == NULL)
+        abort();
+    return allocated;
+}
+
+void *memory_new(size_t bytes)
+{
+    return memory_need(calloc(1, bytes));
+}
+
+void *memory_grow(void *items, size_t count, size_t item_bytes)
+{
+    if ((count & (count - 1)) != 0)
+        return items; /* there is room up to the next power of two */
+    return memory_need(realloc(items, (count > 0 ? 2 * count : 1) * item_bytes));
+}

@@ -1,0 +1,18 @@
+/*
+ * memory: allocations of the simulation, which ends if there is no memory.
+ */
+#ifndef SIM_MEMORY_H
+#define SIM_MEMORY_H
+
+#include <stddef.h>
+
+/* Return what was allocated. NULL ends the process. */
+void *memory_need(void *allocated);
+
+/* Return zeroed memory. The caller frees it. */
+void *memory_new(size_t bytes);
+
+/* Return an array of count items with room for one more. items was made by this function, or is NULL. */
+void *memory_grow(void *items, size_t count, size_t item_bytes);
+
+#endif
