@@ -1,7 +1,7 @@
 /*
  * chance: random numbers.
  *
- * Every room gets its random numbers here, so that a simulation can repeat them.
+ * Every room that is simulated gets its random numbers here, so that a simulation can repeat them.
  */
 #ifndef DAEMON_CHANCE_H
 #define DAEMON_CHANCE_H
@@ -9,8 +9,8 @@
 #include <stdint.h>
 
 /*
- * Return a number that others cannot guess. Early at boot, before the kernel's pool is ready, it is made of the clock
- * and the pid instead, and never blocks.
+ * Return a random number, without blocking. Others cannot guess it, unless the kernel's pool is not ready yet, early at
+ * boot: then it is made of the clock and the pid. Not for passwords.
  */
 uint64_t chance_number(void);
 

@@ -1,7 +1,7 @@
 /*
  * clock: the machine's clocks, apart from the loop's own time (uv_now and uv_hrtime).
  *
- * Every room reads the time here or from the loop, so that a simulation can replace all clocks.
+ * Every room that is simulated reads the time here or from the loop, so that a simulation can replace all clocks.
  */
 #ifndef DAEMON_CLOCK_H
 #define DAEMON_CLOCK_H

@@ -148,7 +148,7 @@ static void stream_delete(struct call *call)
 {
     trace("server: %s is deleted", call->stream->name);
     consumers_drop(call->stream);
-    server_delete_stream(call->server, call->stream);
+    call->stream->is_gone = true;
     call_answer(call, json_pack("{s:s, s:b}", "type", TYPE "stream_delete_response", "success", 1));
 }
 
@@ -387,7 +387,7 @@ static void server_describe(const struct call *call)
                                 SERVER_VERSION, "id", server_id(call->server)));
 }
 
-/* If the subject begins with the verb, a stream's name follows: return it, and what is behind it. */
+/* Split <verb>.<stream>.<rest>. Return a copy of the stream's name, or NULL if the subject has another verb. */
 static char *split_subject(const char *subject, const char *verb, const char **rest)
 {
     size_t length = strlen(verb);

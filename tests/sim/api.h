@@ -7,7 +7,7 @@
 #include "tests/sim/link.h"
 #include "tests/sim/server.h"
 
-/* Serve a request to $JS.API. or $SYS. Return whether somebody listens on its subject. */
+/* Serve a request whose subject begins with $JS.API. or $SYS. Return false if the server has no responder for it. */
 bool api_serve(struct server *server, struct link *link, const struct packet *request);
 
 /* Return whether the request waits in the API's queue, rather than being served when it is read. */
@@ -20,7 +20,6 @@ const char *api_time(int64_t time_ns, char text[API_TIME_BYTES]);
 /* For server: streams by name. */
 struct stream *server_find_stream(const struct server *server, const char *name);
 struct stream *server_add_stream(struct server *server, const char *name, json_t *config);
-void server_delete_stream(struct server *server, struct stream *stream);
 const char *server_name(const struct server *server);
 
 #endif

@@ -11,7 +11,7 @@
 /* Clients use these keys: "k0", "k1", ... */
 #define CALL_KEYS_MAX 16u
 
-/* A call has at most so many parts. */
+/* The maximum number of parts of a call: see call_part. */
 #define CALL_PARTS_MAX 6u
 
 enum call_kind {

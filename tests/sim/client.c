@@ -24,7 +24,6 @@ struct client {
     bool is_set_up;
     bool wants_watch;
     uint32_t watch_msgid; /* of watch.start; 0: none is under way */
-    uint64_t watch_id;    /* 0: none */
     struct watch_record *watch;
     struct watch_record *watches, **watches_end;
     struct call_record *records, **records_end;
@@ -225,18 +224,6 @@ static struct call_record *client_new_record(struct client *client, enum call_ki
     return record;
 }
 
-static enum call_kind load_choose(const struct load *load)
-{
-    unsigned sum = 0, kind = 0;
-
-    for (unsigned i = 0; i < CALL_KINDS; i++)
-        sum += load->weights[i];
-    unsigned chosen = (unsigned)world_below(sum);
-    while (chosen >= load->weights[kind])
-        chosen -= load->weights[kind++];
-    return (enum call_kind)kind;
-}
-
 /* Parts with different keys. */
 static void record_choose_parts(struct call_record *record, const struct client *client, size_t count)
 {
@@ -262,7 +249,7 @@ static void client_choose_commit(struct client *client, struct call_record *reco
 static void client_call(struct client *client)
 {
     const struct load *load = client->load;
-    struct call_record *record = client_new_record(client, load_choose(load));
+    struct call_record *record = client_new_record(client, (enum call_kind)world_choose(load->weights, CALL_KINDS));
 
     record_choose_parts(record, client, 1);
     switch (record->kind) {
@@ -467,7 +454,6 @@ static void client_read_answer(struct client *client, const msgpack_object *answ
         return; /* the daemon shuts down */
     if (msgid == client->watch_msgid && msgid != 0) {
         client->watch_msgid = 0;
-        client->watch_id = number_of(result);
         if (error->type != MSGPACK_OBJECT_NIL && client->watch != NULL) {
             client->watch->is_ended = true;
             client->watch = NULL;
@@ -622,7 +608,6 @@ static void client_lose_session(struct client *client, bool is_impatient)
     client->is_stalled = false;
     client->watch = NULL;
     client->watch_msgid = 0;
-    client->watch_id = 0;
     for (struct call_record *record = client->records; record != NULL; record = record->next) {
         if (record->result != CALL_RUNS)
             continue;

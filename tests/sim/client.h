@@ -26,7 +26,7 @@ struct load {
 /* What a watch was delivered. */
 struct watch_record {
     struct watch_record *next;
-    bool is_ready, is_ended, has_failed;
+    bool is_ready, is_ended;
     uint64_t ready_revision; /* the highest revision delivered until it was ready */
     struct {
         uint64_t revision;

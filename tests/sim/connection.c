@@ -99,13 +99,20 @@ static void set_out(struct connection *connection, uint64_t ns, void (*act)(stru
 static void connect_now(struct connection *connection);
 static void ping(struct connection *connection);
 
+static void back_off(struct connection *connection)
+{
+    const struct conf *conf = connection->conf;
+    uint64_t wait_ms = backoff_ms(connection->failures, conf->nats.reconnect_min_ms, conf->nats.reconnect_max_ms);
+
+    connection->state = CONNECTING;
+    set_out(connection, wait_ms * WORLD_MS, connect_now);
+}
+
 static void fail_to_connect(struct connection *connection, const char *why)
 {
     connection->failures++;
     snprintf(connection->status.last_error, sizeof(connection->status.last_error), "%s", why);
-    uint64_t wait_ms = backoff_ms(connection->failures, connection->conf->nats.reconnect_min_ms,
-                                  connection->conf->nats.reconnect_max_ms);
-    set_out(connection, wait_ms * WORLD_MS, connect_now);
+    back_off(connection);
     connection->events.unreachable(connection->events.arg);
 }
 
@@ -179,10 +186,7 @@ static void lose(struct connection *connection, const char *why)
     snprintf(connection->status.last_error, sizeof(connection->status.last_error), "connection lost: %s", why);
     leave_link(connection);
     connection->failures = 1;
-    connection->state = CONNECTING;
-    set_out(connection,
-            backoff_ms(1, connection->conf->nats.reconnect_min_ms, connection->conf->nats.reconnect_max_ms) * WORLD_MS,
-            connect_now);
+    back_off(connection);
     connection->events.down(connection->events.arg);
 }
 

@@ -19,7 +19,6 @@ struct pull {
     bool no_wait;
     bool is_over;
     bool was_served;       /* since the last heartbeat */
-    uint64_t expires_ns;   /* 0: never */
     uint64_t heartbeat_ns; /* 0: none */
     uint64_t max_bytes;    /* left; 0: no limit */
 };
@@ -244,10 +243,8 @@ bool consumers_pull(struct stream *stream, const char *name, struct link *link, 
                           .no_wait = json_is_true(json_object_get(request, "no_wait")),
                           .heartbeat_ns = request_number(request, "idle_heartbeat"),
                           .max_bytes = request_number(request, "max_bytes")};
-    if (request_number(request, "expires") > 0) {
-        pull->expires_ns = world_now_ns() + request_number(request, "expires");
-        world_at(pull->expires_ns, pull_expire, pull);
-    }
+    if (request_number(request, "expires") > 0)
+        world_after(request_number(request, "expires"), pull_expire, pull);
     if (pull->heartbeat_ns > 0)
         world_after(pull->heartbeat_ns, pull_beat, pull);
     for (end = &consumer->pulls; *end != NULL; end = &(*end)->next)

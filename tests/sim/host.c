@@ -1,7 +1,5 @@
 #include "tests/sim/host.h"
 
-#include "daemon/base/heap.h"
-#include "daemon/base/log.h"
 #include "daemon/handlers/methods.h"
 #include "daemon/handlers/service.h"
 #include "daemon/handlers/waiting_get.h"
@@ -18,7 +16,7 @@
 
 /* One process of kvstored. */
 struct daemon {
-    struct daemon *next; /* those that were killed */
+    struct daemon *next; /* in the list of killed daemons */
     struct host *host;
     struct conf conf;
     uv_loop_t uv;
@@ -40,7 +38,6 @@ struct host {
     char *name;
     bool is_embedded;
     char *settings;
-    const char *url;
     struct daemon *daemon; /* NULL: none runs */
 };
 

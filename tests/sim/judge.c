@@ -539,12 +539,10 @@ static bool tells_expiry(const struct judgement *judgement, const struct watch_r
     return false;
 }
 
-static void judge_watch(const struct judgement *judgement, const struct client *client,
-                        const struct watch_record *watch)
+static void judge_watch(const struct judgement *judgement, const struct watch_record *watch)
 {
     const struct stream *stream = judgement->stream;
     size_t place = 0;
-    (void)client;
 
     for (size_t i = 0; i < watch->count; i++) {
         const struct stored *stored = find_sequence(stream, watch->entries[i].revision);
@@ -581,7 +579,7 @@ void judge_watches(const struct judgement *judgement, const struct client *clien
     if (judgement->was_set_back)
         return;
     for (const struct watch_record *watch = client_watches(client); watch != NULL; watch = watch->next)
-        judge_watch(judgement, client, watch);
+        judge_watch(judgement, watch);
 }
 
 bool judge_is_delivered(const struct judgement *judgement, const struct client *client)

@@ -65,7 +65,7 @@ void judge_finish(struct judgement *judgement);
 /* Judge the calls of a client; world_fail if one is wrong. */
 void judge_calls(const struct judgement *judgement, const struct client *client);
 
-/* Judge its watches; is_settled: everything must have been delivered. */
+/* Judge the watches of a client. */
 void judge_watches(const struct judgement *judgement, const struct client *client);
 
 /* Judge the counter, for all clients together. */

@@ -115,7 +115,6 @@ static void link_end_service(struct link *link)
     if (!link->is_served)
         return;
     link->is_served = false;
-    server_on_link_closed(link->server, link);
     lane_send(&link->to_daemon, NULL, on_arrival_at_daemon, link);
 }
 

@@ -56,9 +56,6 @@ void link_cut_all(struct server *server);
 /* The server's process has ended: what it has not read is lost, and the daemons see the end. */
 void link_end_all(struct server *server);
 
-/* Nothing passes between daemons and the server until then. */
-void link_block(struct server *server, uint64_t until_ns);
-
 /* The daemon's process has ended. */
 void link_abandon(struct connection *connection);
 

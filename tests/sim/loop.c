@@ -15,7 +15,7 @@ struct input {
 };
 
 struct loop {
-    struct loop *next; /* those that were freed stay until the world ends: events may still name them */
+    struct loop *next; /* in the list of freed loops: events may still point to them until the world ends */
     uv_loop_t *uv;
     bool (*on_turn_end)(void *arg);
     void *arg;

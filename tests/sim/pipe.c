@@ -50,7 +50,6 @@ struct pipe {
     uv_write_t *write; /* that waits for room */
     const char *write_bytes;
     size_t write_left;
-    uv_buf_t write_buffer;
 };
 
 static struct pipe *all;

@@ -13,7 +13,7 @@
 
 struct pipe;
 
-/* What a client is told. */
+/* The callbacks of a client. */
 struct pipe_client {
     void (*on_bytes)(void *arg); /* there is something to read: pipe_read */
     void (*on_end)(void *arg);   /* the daemon has closed it, and all was read */

@@ -48,7 +48,7 @@ struct run {
     uint64_t ends_ns;             /* of the faults and the load */
     struct stop stops[STOPS_MAX]; /* of the daemon */
     size_t stop_count;
-    bool was_set_back, was_stepped;
+    bool was_set_back;
     bool is_set_up, is_over;
 };
 
@@ -140,20 +140,6 @@ static void make_room(void *arg)
     server_set_full(run.server, false);
 }
 
-static enum fault choose_fault(void)
-{
-    unsigned sum = 0, fault = 0;
-
-    for (unsigned i = 0; i < FAULTS; i++)
-        sum += run.weights[i];
-    if (sum == 0)
-        return FAULTS;
-    unsigned chosen = (unsigned)world_below(sum);
-    while (chosen >= run.weights[fault])
-        chosen -= run.weights[fault++];
-    return (enum fault)fault;
-}
-
 static void kill_server(void)
 {
     server_kill(run.server);
@@ -204,7 +190,6 @@ static void cause(enum fault fault)
         suspend_daemon(host);
         break;
     case FAULT_CLOCK:
-        run.was_stepped = true;
         world_step_epoch((int64_t)world_between(0, 20000) * 1000000 - 10000000000);
         break;
     case FAULT_FULL:
@@ -234,7 +219,7 @@ static void on_fault_due(void *arg)
     (void)arg;
     if (world_now_ns() >= run.ends_ns)
         return;
-    cause(choose_fault());
+    cause((enum fault)world_choose(run.weights, FAULTS));
     world_after(world_between(1, 2 * run.fault_pause_ns), on_fault_due, NULL);
 }
 

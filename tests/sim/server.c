@@ -111,12 +111,6 @@ struct stream *server_add_stream(struct server *server, const char *name, json_t
     return stream;
 }
 
-void server_delete_stream(struct server *server, struct stream *stream)
-{
-    (void)server;
-    stream->is_gone = true;
-}
-
 /* --- Messages -------------------------------------------------------------------------------------- */
 
 static void server_serve(struct server *server, struct link *link, struct packet *packet)
@@ -199,13 +193,6 @@ void server_receive(struct server *server, struct link *link, struct packet *pac
     } else {
         server_serve(server, link, packet);
     }
-}
-
-/* The requests of a closed connection that are in the queue are served; pulls end. */
-void server_on_link_closed(struct server *server, struct link *link)
-{
-    (void)server;
-    (void)link;
 }
 
 /* --- Life ------------------------------------------------------------------------------------------ */

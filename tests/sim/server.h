@@ -34,11 +34,10 @@ bool server_accepts(const struct server *server);
 uint64_t server_hears_from_ns(const struct server *server);
 uint64_t server_reaches_from_ns(const struct server *server);
 
-/* For link: a packet, the reference of which is taken; and the end. */
+/* For link: serve a packet, and free it. */
 void server_receive(struct server *server, struct link *link, struct packet *packet);
-void server_on_link_closed(struct server *server, struct link *link);
 
-/* For the judges: the streams, also those that were deleted. */
+/* Return the list of streams. It includes deleted ones (is_gone), which the judges need. */
 struct stream *server_streams(const struct server *server);
 
 /* --- Faults ---------------------------------------------------------------------------------------- */

@@ -114,7 +114,7 @@ const struct stored_id *stream_find_id(struct stream *stream, const char *id);
 
 /* --- The process ----------------------------------------------------------------------------------- */
 
-/* The server starts: what is in memory only is made anew from what is stored. */
+/* The server starts: rebuild the table of ids from the stored messages, and drop unfinished batches. */
 void stream_restart(struct stream *stream);
 
 /* Keep a copy of what is stored; the stream returns to it when the server is set back. */

@@ -72,6 +72,19 @@ bool world_chance(unsigned per_mille)
     return world_below(1000) < per_mille;
 }
 
+unsigned world_choose(const unsigned *weights, unsigned count)
+{
+    unsigned sum = 0, place = 0;
+
+    for (unsigned i = 0; i < count; i++)
+        sum += weights[i];
+    if (sum == 0)
+        return count;
+    for (unsigned chosen = (unsigned)world_below(sum); chosen >= weights[place]; place++)
+        chosen -= weights[place];
+    return place;
+}
+
 /* --- Life ------------------------------------------------------------------------------------------ */
 
 void world_begin(uint64_t seed, bool is_printed)

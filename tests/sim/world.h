@@ -14,7 +14,7 @@
 #define WORLD_MS     1000000ull /* in nanoseconds */
 #define WORLD_SECOND 1000000000ull
 
-/* Begin a world; the clocks begin anew. */
+/* Begin a world. Its time starts at one second, and its date is the first of January 2026. */
 void world_begin(uint64_t seed, bool is_printed);
 void world_end(void);
 
@@ -23,10 +23,10 @@ void world_end(void);
 /* Nanoseconds since the world began, never 0. */
 uint64_t world_now_ns(void);
 
-/* Something computes for so long: what happens meanwhile happens after it. */
+/* Advance the time by what a computation takes. Events that are due meanwhile happen after it. */
 void world_spend(uint64_t ns);
 
-/* The clock that is set by people: nanoseconds since the epoch. */
+/* The wall clock, in nanoseconds since the epoch. world_step_epoch sets it forward or back. */
 int64_t world_epoch_ns(void);
 void world_step_epoch(int64_t by_ns);
 
@@ -51,6 +51,9 @@ uint64_t world_below(uint64_t count);
 uint64_t world_between(uint64_t least, uint64_t most);
 bool world_chance(unsigned per_mille);
 
+/* Return the place of one of count weights, the heavier the more often; count: all are 0. */
+unsigned world_choose(const unsigned *weights, unsigned count);
+
 /* --- Trace ----------------------------------------------------------------------------------------- */
 
 void trace(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -60,7 +63,7 @@ bool world_is_printed(void);
 /* The run has shown a fault: print what, and end the process. */
 void world_fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 
-/* Called by world_fail and by a crash: tells the seed. */
+/* The seed of this world. */
 uint64_t world_seed(void);
 
 #endif

@@ -227,17 +227,12 @@ void requests_begin(request_fn *ask)
 
 void requests_make(request_fn *ask)
 {
-    static const struct {
-        unsigned weight;
-        void (*make)(request_fn *ask);
-    } kinds[] = {{40, make_write},       {12, make_batch},      {2, make_write_to_nobody},
-                 {15, make_message_get}, {10, make_direct_get}, {10, make_multi_get},
-                 {5, make_info},         {4, make_consumer},    {2, make_purge}};
-    unsigned chosen = (unsigned)world_below(100), kind = 0;
+    static void (*const kinds[])(request_fn * ask) = {make_write,       make_batch,      make_write_to_nobody,
+                                                      make_message_get, make_direct_get, make_multi_get,
+                                                      make_info,        make_consumer,   make_purge};
+    static const unsigned weights[] = {40, 12, 2, 15, 10, 10, 5, 4, 2};
 
-    while (chosen >= kinds[kind].weight)
-        chosen -= kinds[kind++].weight;
-    kinds[kind].make(ask);
+    kinds[world_choose(weights, sizeof(weights) / sizeof(weights[0]))](ask);
 }
 
 /* --- Answers --------------------------------------------------------------------------------------- */
