@@ -7,6 +7,7 @@ import shutil
 import unittest
 
 import daemon_process
+import kvstored
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = os.environ.get("BUILD", "build")
@@ -52,6 +53,10 @@ class DaemonTest(unittest.TestCase):
         """End it in an orderly way. A signal that comes before it listens would end it at once."""
         cls.daemon.connect().close()
         cls.daemon.stop()
+
+    def new_client(self, **options):
+        """Return a client with this daemon, whose calls may take long on a busy machine."""
+        return kvstored.Client(self.path, timeout=daemon_process.PATIENCE_S, **options)
 
     def end_daemon(self, kill):
         """End it in an orderly way, or at once."""

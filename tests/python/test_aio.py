@@ -4,9 +4,8 @@ import unittest
 
 import kvstored
 import kvstored.aio
+from daemon_process import PATIENCE_S
 from own_daemon import DaemonTest
-
-PATIENCE_S = 60
 
 
 class AioTest(DaemonTest, unittest.IsolatedAsyncioTestCase):
@@ -14,12 +13,15 @@ class AioTest(DaemonTest, unittest.IsolatedAsyncioTestCase):
 
     async def asyncSetUp(self):
         asyncio.get_running_loop().slow_callback_duration = PATIENCE_S
-        self.client = kvstored.aio.Client(self.path, timeout=PATIENCE_S)
+        self.client = self.new_client()
         self.bucket = self.id().rpartition(".")[2]
         await self.client.bucket_create(self.bucket, history=5)
 
     async def asyncTearDown(self):
         await self.client.close()
+
+    def new_client(self, **options):
+        return kvstored.aio.Client(self.path, timeout=PATIENCE_S, **options)
 
     async def restart_meanwhile(self, kill=False):
         """Restart the daemon while the loop runs."""
@@ -220,7 +222,7 @@ class Watches(AioTest):
         client, bucket = self.client, self.bucket
         async with client.watch(bucket) as watch:
             self.assertEqual([entry async for entry in watch.initial()], [])
-            other = kvstored.Client(self.path, timeout=PATIENCE_S)
+            other = DaemonTest.new_client(self)
             self.addCleanup(other.close)
             other.connect()
             # The loop does not run meanwhile, and so does not see the changes before it has lost the connection.
@@ -318,7 +320,7 @@ class Locks(AioTest):
         await asyncio.sleep(0)  # the task itself is not cancelled
 
     async def test_an_acquire_that_was_cancelled_leaves_no_lock(self):
-        other = kvstored.aio.Client(self.path, timeout=PATIENCE_S)
+        other = self.new_client()
         lock = self.client.lock(self.bucket, "l")
         async with other.lock(self.bucket, "l"):
             task = asyncio.ensure_future(lock.acquire())
@@ -345,7 +347,7 @@ class Locks(AioTest):
         await lock.release()
 
     async def test_without_reconnect_a_lost_connection_is_a_lost_lock(self):
-        client = kvstored.aio.Client(self.path, timeout=PATIENCE_S, reconnect=False)
+        client = self.new_client(reconnect=False)
         with self.assertRaises(kvstored.LockLost):
             async with client.lock(self.bucket, "l"):
                 ended = asyncio.get_running_loop().run_in_executor(None, self.end_daemon, False)
@@ -383,7 +385,7 @@ class Locks(AioTest):
         self.assertIsNone(await self.client.get(self.bucket, "l"))
 
     async def test_tasks_get_it_one_after_another(self):
-        clients = [kvstored.aio.Client(self.path, timeout=PATIENCE_S) for _ in range(4)]
+        clients = [self.new_client() for _ in range(4)]
         inside, most = 0, 0
 
         async def work(client):
@@ -410,7 +412,7 @@ class Locks(AioTest):
             self.assertEqual(lock.token, token)
 
     async def test_a_held_lock_is_refused_to_others(self):
-        other = kvstored.aio.Client(self.path, timeout=PATIENCE_S)
+        other = self.new_client()
         async with self.client.lock(self.bucket, "l", value="me"):
             with self.assertRaises(kvstored.Locked) as raised:
                 await other.lock(self.bucket, "l", wait=0).acquire()

@@ -6,16 +6,15 @@ import threading
 import time
 
 import kvstored
+from daemon_process import PATIENCE_S
 from own_daemon import DaemonTest
-
-PATIENCE_S = 60
 
 
 class Calls(DaemonTest):
     """Each method, its result and its errors."""
 
     def setUp(self):
-        self.client = kvstored.Client(self.path, timeout=PATIENCE_S)
+        self.client = self.new_client()
         self.addCleanup(self.client.close)
         self.bucket = self.id().rpartition(".")[2]
         self.client.bucket_create(self.bucket, history=5)
@@ -210,7 +209,7 @@ class Views(DaemonTest):
     """A bucket as a mapping."""
 
     def test_a_view_looks_like_a_dict(self):
-        with kvstored.Client(self.path, timeout=PATIENCE_S) as client:
+        with self.new_client() as client:
             client.bucket_create("b")
             view = client.bucket("b", kvstored.JSON)
             view["a"] = {"x": 1}
@@ -235,7 +234,7 @@ class Threads(DaemonTest):
     """Many threads and processes."""
 
     def test_many_threads_share_a_client(self):
-        with kvstored.Client(self.path, timeout=PATIENCE_S) as client:
+        with self.new_client() as client:
             client.bucket_create("b", history=1)
             failures = []
 
@@ -255,7 +254,7 @@ class Threads(DaemonTest):
             self.assertEqual(failures, [])
 
     def test_a_thread_waits_for_a_watch_while_others_make_calls(self):
-        with kvstored.Client(self.path, timeout=PATIENCE_S) as client:
+        with self.new_client() as client:
             client.bucket_create("w", history=64)
             watch = client.watch("w", updates_only=True)
             seen = []
@@ -274,7 +273,7 @@ class Threads(DaemonTest):
             self.assertEqual(seen, [str(i) for i in range(50)])
 
     def test_closing_a_watch_ends_iteration_in_another_thread(self):
-        with kvstored.Client(self.path, timeout=PATIENCE_S) as client:
+        with self.new_client() as client:
             client.bucket_create("w2")
             watch = client.watch("w2")
             self.assertEqual(list(watch.initial()), [])
@@ -285,7 +284,7 @@ class Threads(DaemonTest):
             self.assertFalse(thread.is_alive())
 
     def test_closing_the_client_ends_calls_of_other_threads(self):
-        client = kvstored.Client(self.path, timeout=PATIENCE_S)
+        client = self.new_client()
         client.bucket_create("c")
         errors = []
 
@@ -298,7 +297,7 @@ class Threads(DaemonTest):
         threads = [threading.Thread(target=wait) for _ in range(3)]
         for thread in threads:
             thread.start()
-        with kvstored.Client(self.path, timeout=PATIENCE_S) as other:
+        with self.new_client() as other:
             while other.stats()["watches"]["open"] < 3:
                 pass
         client.close()
@@ -307,7 +306,7 @@ class Threads(DaemonTest):
         self.assertEqual(len(errors), 3)
 
     def test_a_forked_process_gets_a_connection_of_its_own(self):
-        with kvstored.Client(self.path, timeout=PATIENCE_S) as client:
+        with self.new_client() as client:
             client.bucket_create("f")
             client.put("f", "k", "parent")
             pid = os.fork()
@@ -323,7 +322,7 @@ class Threads(DaemonTest):
 
 
     def test_a_forked_process_does_not_touch_what_its_parent_has(self):
-        with kvstored.Client(self.path, timeout=PATIENCE_S) as client:
+        with self.new_client() as client:
             client.bucket_create("p", history=64)
             with client.lock("p", "lock") as lock, client.watch("p", "k") as watch:
                 self.assertEqual(list(watch.initial()), [])
@@ -346,8 +345,7 @@ class Threads(DaemonTest):
                 self.assertGreater(lock.check(), 0)
 
     def test_a_call_times_out_while_another_thread_waits_for_a_watch(self):
-        with (kvstored.Client(self.path, timeout=PATIENCE_S) as client,
-              kvstored.Client(self.path, timeout=PATIENCE_S) as other):
+        with self.new_client() as client, self.new_client() as other:
             client.bucket_create("t")
             watch = client.watch("t")
             self.assertEqual(list(watch.initial()), [])
@@ -371,7 +369,7 @@ class Restarts(DaemonTest):
     """The daemon ends and comes back."""
 
     def test_calls_in_flight_survive_restarts_and_are_done_once(self):
-        with kvstored.Client(self.path, timeout=PATIENCE_S) as client:
+        with self.new_client() as client:
             client.bucket_create("n", history=1)
             done = []
             stop = threading.Event()
@@ -397,7 +395,7 @@ class Restarts(DaemonTest):
             self.assertEqual(sorted(done), list(range(1, len(done) + 1)))
 
     def test_a_watch_continues_after_its_last_entry(self):
-        with kvstored.Client(self.path, timeout=PATIENCE_S) as client:
+        with self.new_client() as client:
             client.bucket_create("w", history=64)
             watch = client.watch("w", updates_only=True)
             watch.__enter__()
@@ -413,7 +411,7 @@ class Restarts(DaemonTest):
             self.assertEqual(seen, [str(i) for i in range(40)])
 
     def test_without_reconnect_every_call_fails_then(self):
-        client = kvstored.Client(self.path, timeout=PATIENCE_S, reconnect=False)
+        client = self.new_client(reconnect=False)
         client.bucket_create("o")
         self.restart()
         for _ in range(2):
@@ -428,7 +426,7 @@ class Restarts(DaemonTest):
         self.assertIn("build/python/nothing", str(raised.exception))
 
     def test_a_function_is_called_after_a_reconnect(self):
-        with kvstored.Client(self.path, timeout=PATIENCE_S) as client:
+        with self.new_client() as client:
             client.bucket_create("e")
             client.put("e", "me", "1", ephemeral=True)
             again = threading.Event()
@@ -448,7 +446,7 @@ class Watches(DaemonTest):
     """Watches."""
 
     def test_a_snapshot_is_of_one_revision(self):
-        with kvstored.Client(self.path, timeout=PATIENCE_S) as client:
+        with self.new_client() as client:
             client.bucket_create("s")
             results = client.bulk_put("s", {"a": "1", "b": "2"})
             with client.watch("s", snapshot=True) as watch:
@@ -458,7 +456,7 @@ class Watches(DaemonTest):
 
     def test_a_slow_consumer_misses_nothing(self):
         """It is stopped at 8 MB, and resumed when its consumer has caught up."""
-        with kvstored.Client(self.path, timeout=PATIENCE_S) as client:
+        with self.new_client() as client:
             client.bucket_create("slow", history=1)
             with client.watch("slow", updates_only=True) as watch:
                 for i in range(200):
@@ -466,12 +464,12 @@ class Watches(DaemonTest):
                 self.assertEqual([entry.key for _, entry in zip(range(200), watch)], [f"k{i}" for i in range(200)])
 
     def test_a_watch_of_no_bucket_is_an_error(self):
-        with kvstored.Client(self.path, timeout=PATIENCE_S) as client:
+        with self.new_client() as client:
             with self.assertRaises(kvstored.BucketNotFound):
                 next(client.watch("missing"))
 
     def test_a_watch_ends_with_its_bucket(self):
-        with kvstored.Client(self.path, timeout=PATIENCE_S) as client:
+        with self.new_client() as client:
             client.bucket_create("gone")
             with client.watch("gone") as watch:
                 self.assertEqual(list(watch.initial()), [])
@@ -484,8 +482,8 @@ class Locks(DaemonTest):
     """Locks."""
 
     def setUp(self):
-        self.client = kvstored.Client(self.path, timeout=PATIENCE_S)
-        self.other = kvstored.Client(self.path, timeout=PATIENCE_S)
+        self.client = self.new_client()
+        self.other = self.new_client()
         self.addCleanup(self.client.close)
         self.addCleanup(self.other.close)
         self.client.bucket_create("l")
