@@ -167,8 +167,7 @@ static void session_holdings_reload_session(struct dispatcher *dispatcher, struc
             continue;
         error_set(&error, ERROR_PERMISSION_DENIED,
                   "the access rules have changed and no longer allow to write to this bucket");
-        session_holding_on_lost(held, &error);
-        holding_end(holding);
+        holding_take_away(holding, &error);
     }
 }
 

@@ -51,6 +51,8 @@ static const char *lease_subject(void)
     return format_text("%s", json_object_iter_key(json_object_iter(subjects)));
 }
 
+static uint64_t held_token;
+
 /* Acquire the lock, and return when the time is over for which the daemon vouches. */
 static uint64_t hold(struct client *client)
 {
@@ -58,7 +60,26 @@ static uint64_t hold(struct client *client)
     const struct answer *answer = client_call(client, "lock.acquire", "['b', 'lock', {'wait': 10}]");
 
     assert_ok(answer);
+    held_token = number_at(&answer->result, "token");
     return sent_ns + (uint64_t)(double_at(&answer->result, "valid_for") * 1e9);
+}
+
+/* The same, of the lock that the client holds. */
+static uint64_t check(struct client *client)
+{
+    uint64_t sent_ns = lock_client_now_ns();
+    const struct answer *answer =
+        client_call(client, "lock.check", "['b', 'lock', %llu]", (unsigned long long)held_token);
+
+    assert_ok(answer);
+    return sent_ns + (uint64_t)(double_at(&answer->result, "valid_for") * 1e9);
+}
+
+static void expect_not_before(uint64_t vouched_ns)
+{
+    uint64_t now_ns = lock_client_now_ns();
+
+    ck_assert_msg(now_ns >= vouched_ns, "%.0f ms too early", (double)(vouched_ns - now_ns) / 1e6);
 }
 
 /* --- Removed leases -------------------------------------------------------------------------------- */
@@ -72,9 +93,8 @@ static void expect_patience(void (*remove)(const char *subject))
     pid_suspend(one.daemon.process.pid);
     remove(subject);
     const struct answer *answer = client_call(two.client, "lock.acquire", "['b', 'lock', {'wait': 60}]");
-    uint64_t received_ns = lock_client_now_ns();
     assert_ok(answer);
-    ck_assert_msg(received_ns >= vouched_ns, "%.0f ms too early", (double)(vouched_ns - received_ns) / 1e6);
+    expect_not_before(vouched_ns);
     pid_resume(one.daemon.process.pid);
     struct notification *lost = client_wait_notification(one.client, 0);
     ck_assert_str_eq(lost->method, "lock.lost");
@@ -100,6 +120,21 @@ END_TEST
 START_TEST(a_lease_that_the_server_has_expired_is_vouched_for_until_its_ttl_is_over)
 {
     expect_patience(leave_marker);
+}
+END_TEST
+
+/* The daemon gives the lock up some time before its lease is over. Its client may read that later, or not at all. */
+START_TEST(a_lost_lock_is_nobody_elses_before_its_time_is_over)
+{
+    hold(one.client);
+    proxy_arm(one.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = lease_subject(), .count = 1000});
+    wait_until(proxy_strikes(one.proxy) > 0, "a renewal that is not answered");
+    uint64_t vouched_ns = check(one.client);
+    assert_ok(client_call(two.client, "lock.acquire", "['b', 'lock', {'wait': 60}]"));
+    expect_not_before(vouched_ns);
+    struct notification *lost = client_wait_notification(one.client, 0);
+    ck_assert_str_eq(lost->method, "lock.lost");
+    ck_assert_str_eq(text_at(&lost->params, "3.code"), "unavailable");
 }
 END_TEST
 
@@ -315,6 +350,7 @@ Suite *lease_suite(void)
     tcase_add_checked_fixture(leases, begin, end);
     tcase_add_test(leases, a_lease_that_is_gone_is_vouched_for_until_its_ttl_is_over);
     tcase_add_test(leases, a_lease_that_the_server_has_expired_is_vouched_for_until_its_ttl_is_over);
+    tcase_add_test(leases, a_lost_lock_is_nobody_elses_before_its_time_is_over);
     tcase_add_test(leases, the_clocks_of_two_daemons_need_not_agree);
     tcase_add_test(leases, the_keys_of_a_host_that_died_long_ago_are_deleted_by_the_next_daemon_with_a_lease);
     tcase_add_test(leases, a_release_beside_a_look_at_the_lock_is_not_missed);

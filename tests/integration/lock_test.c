@@ -600,6 +600,37 @@ START_TEST(a_stopped_daemon_loses_its_locks_to_another_one)
 }
 END_TEST
 
+/* The session is told that it may no longer write, and may still work with the lock when another host wants it. */
+START_TEST(a_lock_that_new_rules_take_away_is_free_when_its_time_is_over)
+{
+    start_two_daemons();
+    struct client *here = client_open(&daemon_of_test), *there = client_open(&other_daemon);
+    const char *bucket = client_new_bucket(here, NULL);
+    uint64_t token = acquire(here, bucket, "job");
+
+    assert_ok(client_call(here, "kv.put", "['%s', 'host', 'x', {'ephemeral': true}]", bucket));
+    daemon_configure(&daemon_of_test, nats_server_section(&server),
+                     LEASE_SECTION "access:\n  - {buckets: [\"*\"], allow: read}\n");
+    uint64_t checked_ms = now_ms();
+    const struct answer *answer =
+        client_call(here, "lock.check", "['%s', 'job', %llu]", bucket, (unsigned long long)token);
+    assert_ok(answer);
+    uint64_t vouched_ms = checked_ms + (uint64_t)(double_at(&answer->result, "valid_for") * 1e3);
+    process_signal(&daemon_of_test.process, SIGHUP);
+    for (unsigned i = 0; i < 2; i++) {
+        struct notification *lost = client_wait_notification(here, 0);
+        ck_assert_str_eq(lost->method, "lock.lost");
+        ck_assert_str_eq(text_at(&lost->params, "3.code"), "permission_denied");
+    }
+    wait_until_absent(there, bucket, "host");
+    assert_ok(client_call(there, "lock.acquire", "['%s', 'job', {'wait': 1000}]", bucket));
+    ck_assert_uint_ge(now_ms(), vouched_ms);
+    daemon_stop(&daemon_of_test);
+    daemon_stop(&other_daemon);
+    nats_server_stop(&server);
+}
+END_TEST
+
 /* --- Limits ---------------------------------------------------------------------------------------- */
 
 START_TEST(wrong_arguments_are_refused)
@@ -690,6 +721,7 @@ Suite *lock_suite(void)
     tcase_add_test(own, the_locks_and_keys_of_a_dead_daemon_pass_to_others);
     tcase_add_test(own, the_keys_of_a_dead_daemon_are_deleted_though_nobody_waits);
     tcase_add_test(own, a_stopped_daemon_loses_its_locks_to_another_one);
+    tcase_add_test(own, a_lock_that_new_rules_take_away_is_free_when_its_time_is_over);
     tcase_add_test(own, locks_and_waits_are_limited);
     suite_add_tcase(suite, own);
     return suite;

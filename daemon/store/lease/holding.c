@@ -1,5 +1,6 @@
 #include "daemon/store/lease/holding.h"
 
+#include "daemon/base/clock.h"
 #include "daemon/store/lease/held_write.h"
 #include "daemon/store/lease/leases.h"
 #include "daemon/store/lease/lock.h"
@@ -56,9 +57,14 @@ static void holding_free(struct holding *holding)
     free(holding);
 }
 
-static void holding_count(struct holding *holding, int more)
+static void holding_enter(struct holding *holding, enum holding_state state)
 {
-    holding_room(holding)->counts.held += (unsigned)more;
+    struct leases *room = holding_room(holding);
+    struct lease_bucket *in = holding->lease->in;
+
+    room->counts.held += (unsigned)(state == HOLDING_HELD) - (unsigned)(holding->state == HOLDING_HELD);
+    in->lost += (unsigned)(state == HOLDING_LOST) - (unsigned)(holding->state == HOLDING_LOST);
+    holding->state = state;
 }
 
 static void holding_tell_lost(struct holding *holding, const struct error *error)
@@ -68,6 +74,7 @@ static void holding_tell_lost(struct holding *holding, const struct error *error
     holding->lost = NULL;
     if (lost == NULL)
         return;
+    holding_room(holding)->counts.lost += holding->kind == HOLDING_LOCK;
     lost(holding->arg, error);
 }
 
@@ -83,11 +90,7 @@ static void holding_give_up(struct holding *holding, uint64_t revision, bool is_
     error.has_revision = true;
     error.revision = revision;
     holding->is_overwritten = is_overwritten;
-    if (holding->kind == HOLDING_LOCK && holding->lost != NULL)
-        holding_room(holding)->counts.lost++;
-    if (holding->state == HOLDING_HELD)
-        holding_count(holding, -1);
-    holding->state = HOLDING_ENDING;
+    holding_enter(holding, HOLDING_ENDING);
     holding_tell_lost(holding, &error);
     holding_finish(holding, 0);
 }
@@ -139,7 +142,7 @@ static void holding_finish(struct holding *holding, uint64_t marker_revision)
     char key[KV_KEY_LENGTH_MAX + 1];
 
     snprintf(key, sizeof(key), "%s", holding->key);
-    timer_stop(holding_timers(holding), &holding->orphan_timer);
+    timer_stop(holding_timers(holding), &holding->timer);
     holding_leave_table(holding);
     if (holding->previous_in_line != NULL)
         DL_DELETE2(in->deletions, holding, previous_in_line, next_in_line);
@@ -272,9 +275,9 @@ static void holding_start_some(struct lease_bucket *in)
 
 static void holding_get_in_line(struct holding *holding)
 {
-    holding->state = HOLDING_ENDING;
+    holding_enter(holding, HOLDING_ENDING);
     holding->lost = NULL;
-    timer_stop(holding_timers(holding), &holding->orphan_timer);
+    timer_stop(holding_timers(holding), &holding->timer);
     if (holding->lease->is_given_up)
         holding_finish(holding, 0);
     else
@@ -287,8 +290,6 @@ void holding_end(struct holding *holding)
 
     if (holding->state == HOLDING_ENDING)
         return;
-    if (holding->state == HOLDING_HELD)
-        holding_count(holding, -1);
     holding_get_in_line(holding);
     holding_start_some(in);
 }
@@ -300,7 +301,7 @@ void holding_tick(struct lease_bucket *in)
 
 bool holding_is_idle(const struct lease_bucket *in)
 {
-    return in->deletions == NULL && in->deleting == 0;
+    return in->deletions == NULL && in->deleting == 0 && in->lost == 0;
 }
 
 /* --- Making one ------------------------------------------------------------------------------------ */
@@ -312,8 +313,7 @@ struct holding *holding_add(struct lease *lease, enum holding_kind kind, const c
 
     if (holding == NULL)
         return NULL;
-    holding->state = HOLDING_HELD;
-    holding_count(holding, 1);
+    holding_enter(holding, HOLDING_HELD);
     return holding;
 }
 
@@ -326,18 +326,23 @@ void holding_note_value(struct holding *holding, const char *value, size_t bytes
         memcpy(holding->value, value, bytes);
 }
 
+static struct holding *holding_of_timer(struct timer *timer)
+{
+    return (struct holding *)((char *)timer - offsetof(struct holding, timer));
+}
+
 static void on_holding_orphaned_too_long(struct timer *timer)
 {
-    holding_end((struct holding *)((char *)timer - offsetof(struct holding, orphan_timer)));
+    holding_end(holding_of_timer(timer));
 }
 
 static void holding_orphan(struct holding *holding)
 {
     struct store *store = holding->lease->in->store;
 
-    holding->state = HOLDING_ORPHANED;
+    holding_enter(holding, HOLDING_ORPHANED);
     holding->lost = NULL;
-    timer_start(store->timers, &holding->orphan_timer, uv_now(store->loop) + holding->lease->ttl_ms,
+    timer_start(store->timers, &holding->timer, uv_now(store->loop) + holding->lease->ttl_ms,
                 on_holding_orphaned_too_long);
 }
 
@@ -363,16 +368,19 @@ void holding_add_doubtful(struct lease *lease, const char *key)
         lease->needs_scan = true;
 }
 
+bool holding_can_be_attached(const struct holding *holding)
+{
+    return holding->state == HOLDING_HELD || holding->state == HOLDING_ORPHANED;
+}
+
 void holding_attach(struct holding *holding, holding_lost_fn *lost, void *arg)
 {
     holding_lost_fn *former = holding->lost;
     void *former_arg = holding->arg;
     struct error error;
 
-    timer_stop(holding_timers(holding), &holding->orphan_timer);
-    if (holding->state != HOLDING_HELD)
-        holding_count(holding, 1);
-    holding->state = HOLDING_HELD;
+    timer_stop(holding_timers(holding), &holding->timer);
+    holding_enter(holding, HOLDING_HELD);
     holding->lost = lost;
     holding->arg = arg;
     if (former == NULL)
@@ -385,12 +393,10 @@ void holding_leave(struct holding *holding)
 {
     if (holding->state == HOLDING_ORPHANED)
         return; /* its owner came back, and has left again before it got the holding */
-    if (holding->owner[0] != '\0' && holding->lease->state == LEASE_ALIVE) {
-        holding_count(holding, -1);
+    if (holding->owner[0] != '\0' && holding->lease->state == LEASE_ALIVE)
         holding_orphan(holding);
-    } else {
+    else
         holding_end(holding);
-    }
 }
 
 void holding_release(struct holding *holding, struct holding_release *release, void (*done)(void *arg), void *arg)
@@ -412,22 +418,58 @@ void holding_note_entry(struct lease_bucket *in, const struct kv_entry *entry)
         holding_give_up(holding, entry->revision, entry->operation == KV_PUT);
 }
 
-bool holding_lose_some(struct lease *lease, const struct error *error)
+static void on_holding_vouched_until(struct timer *timer);
+
+/* Return whether the session of a lost lock may still rely on it. A timer that fires early starts again. */
+static bool holding_wait_vouched(struct holding *holding)
+{
+    struct store *store = holding->lease->in->store;
+    uint64_t now_ms = clock_boot_ms();
+
+    if (now_ms >= holding->vouched_until_ms)
+        return false;
+    timer_start(store->timers, &holding->timer, uv_now(store->loop) + holding->vouched_until_ms - now_ms,
+                on_holding_vouched_until);
+    return true;
+}
+
+static void on_holding_vouched_until(struct timer *timer)
+{
+    struct holding *holding = holding_of_timer(timer);
+
+    if (!holding_wait_vouched(holding))
+        holding_end(holding);
+}
+
+/* The deletion of its key does not begin within the call. The holding may be gone after it. */
+static void holding_lose(struct holding *holding, const struct error *error)
+{
+    holding_tell_lost(holding, error);
+    timer_stop(holding_timers(holding), &holding->timer);
+    holding_enter(holding, HOLDING_LOST);
+    holding->vouched_until_ms = holding->kind == HOLDING_LOCK ? holding->lease->valid_until_ms : 0;
+    if (!holding_wait_vouched(holding))
+        holding_get_in_line(holding);
+}
+
+void holding_take_away(struct holding *holding, const struct error *error)
+{
+    struct lease_bucket *in = holding->lease->in;
+
+    holding_lose(holding, error);
+    holding_start_some(in);
+}
+
+bool holding_take_some_away(struct lease *lease, const struct error *error)
 {
     struct lease_bucket *in = lease->in;
     struct holding *holding, *next;
 
     HASH_ITER(hh, in->holdings, holding, next)
     {
-        if (holding->lease != lease || holding->state == HOLDING_ENDING)
+        if (holding->lease != lease || !holding_can_be_attached(holding))
             continue;
-        if (holding->state == HOLDING_HELD)
-            holding_count(holding, -1);
-        if (holding->lost != NULL)
-            holding_room(holding)->counts.lost++;
-        holding->state = HOLDING_ENDING;
-        holding_tell_lost(holding, error);
-        holding_get_in_line(holding);
+        holding_lose(holding, error);
         if (jobs_slice_is_over(in->store->jobs))
             return true;
     }
@@ -447,7 +489,7 @@ void holding_free_all(struct lease_bucket *in)
     in->deletions = NULL;
     HASH_ITER(hh, in->holdings, holding, next)
     {
-        timer_stop(in->store->timers, &holding->orphan_timer);
+        timer_stop(in->store->timers, &holding->timer);
         HASH_DEL(in->holdings, holding);
         holding_free(holding);
     }

@@ -18,8 +18,10 @@
 enum holding_kind { HOLDING_LOCK, HOLDING_EPHEMERAL };
 
 enum holding_state {
+    HOLDING_NEW,
     HOLDING_HELD,
     HOLDING_ORPHANED, /* its session has ended, and its owner may come back */
+    HOLDING_LOST,     /* a lock whose session is notified of the loss, and which nobody else may have yet */
     HOLDING_ENDING    /* its key is being deleted */
 };
 
@@ -41,7 +43,8 @@ struct holding {
     size_t value_bytes;
     holding_lost_fn *lost; /* of HOLDING_HELD */
     void *arg;
-    struct timer orphan_timer;
+    struct timer timer;                              /* of HOLDING_ORPHANED and HOLDING_LOST */
+    uint64_t vouched_until_ms;                       /* of HOLDING_LOST: by clock_boot_ms */
     struct holding_release *releases;                /* those who wait for the deletion */
     struct holding *next_in_line, *previous_in_line; /* of deletions; previous_in_line is NULL: it is not in it */
     struct arena arena;                              /* of the deletion that is in progress */
@@ -77,12 +80,21 @@ void holding_add_found(struct lease *lease, const struct kv_entry *entry, bool a
 /* A write of the key has ended, and it is not known whether the key names the lease: find out, and delete it then. */
 void holding_add_doubtful(struct lease *lease, const char *key);
 
+/* Return whether its owner may have it in another session. */
+bool holding_can_be_attached(const struct holding *holding);
+
 /* A session has the holding from now on. If the owner has come back in it, the former session is notified of the loss.
  */
 void holding_attach(struct holding *holding, holding_lost_fn *lost, void *arg);
 
 /* The session has ended: the key is deleted, or waits for its owner. lost is no longer called. */
 void holding_leave(struct holding *holding);
+
+/*
+ * Notify the session that the holding is lost, and delete the key. That of a lock is not deleted before the time is
+ * over for which the lease is vouched for: the session may not have read the notification yet.
+ */
+void holding_take_away(struct holding *holding, const struct error *error);
 
 /* Delete the key, whoever owns it. lost is no longer called. */
 void holding_end(struct holding *holding);
@@ -94,14 +106,13 @@ void holding_cancel_release(struct holding_release *release);
 /* A change of the bucket was delivered. */
 void holding_note_entry(struct lease_bucket *in, const struct kv_entry *entry);
 
-/* Tell the sessions of a lease's holdings that they are lost, until the slice is over. Return whether there are more.
- */
-bool holding_lose_some(struct lease *lease, const struct error *error);
+/* Take a lease's holdings away, until the slice is over. Return whether there are more. */
+bool holding_take_some_away(struct lease *lease, const struct error *error);
 
 /* Begin or continue deletions. */
 void holding_tick(struct lease_bucket *in);
 
-/* Return whether all deletions are done. */
+/* Return whether all deletions are done, and no more are to come but for those who still hold. */
 bool holding_is_idle(const struct lease_bucket *in);
 
 /* Free all, when the daemon ends. */

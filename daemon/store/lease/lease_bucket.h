@@ -37,6 +37,7 @@ struct lease_bucket {
     struct holding *holdings;     /* by key */
     struct holding *deletions;    /* holdings whose keys are to be deleted, in line */
     unsigned deleting;            /* of them, in progress */
+    unsigned lost;                /* holdings that are lost and not yet in line */
     struct held_write *writes;    /* in progress, by key */
     struct lock *locks;           /* by name: those for which somebody waits */
     struct foreign_lease *others; /* by id */

@@ -11,7 +11,7 @@ static bool run_losing(struct job *job)
 {
     struct lease *lease = (struct lease *)((char *)job - offsetof(struct lease, losing));
 
-    return holding_lose_some(lease, &lease->lost);
+    return holding_take_some_away(lease, &lease->lost);
 }
 
 void lease_end_begin(struct lease *lease)

@@ -253,7 +253,7 @@ static bool lock_know_holder(struct lock_wait *wait, const struct holding *holdi
 /* Return whether the holding is that of the wait's owner. */
 static bool lock_is_owners(const struct lock_wait *wait, const struct holding *holding)
 {
-    return holding->state != HOLDING_ENDING && wait->owner != NULL && holding->owner[0] != '\0' &&
+    return holding_can_be_attached(holding) && wait->owner != NULL && holding->owner[0] != '\0' &&
            strcmp(holding->owner, wait->owner) == 0 && lease_valid_for_ms(holding->lease) > 0;
 }
 
@@ -294,6 +294,14 @@ static bool lock_is_held_here(struct lock_wait *wait)
         lock_listen(wait, UINT64_MAX);
     }
     return true;
+}
+
+/* Return whether only the key can tell: it may be gone, with the lease that was lost, or with the bucket. */
+static bool lock_is_lost_here(const struct lock_wait *wait)
+{
+    const struct holding *holding = holding_find(wait->lock->in, wait->name);
+
+    return holding != NULL && holding->state == HOLDING_LOST;
 }
 
 /* The key names a lease of this daemon, which has no holding of it. */
@@ -433,7 +441,7 @@ static void lock_try(struct lock_wait *wait)
         lock_fail(wait, ERROR_RESOURCE_EXHAUSTED, "out of memory");
         return;
     }
-    if (lock_is_held_here(wait))
+    if (!lock_is_lost_here(wait) && lock_is_held_here(wait))
         return;
     memset(held, 0, sizeof(*held));
     held->in = wait->lock->in;
