@@ -1,5 +1,6 @@
 #include "tests/sim/client.h"
 
+#include "tests/sim/caller.h"
 #include "tests/sim/memory.h"
 #include "tests/sim/world.h"
 
@@ -12,15 +13,12 @@
 struct client {
     struct client *next;
     unsigned number;
-    struct host *host;
+    char name[16];
     const struct load *load;
-    struct pipe *pipe; /* NULL: not connected */
-    msgpack_sbuffer received;
-    uint32_t msgids;
+    struct caller caller;
     unsigned in_flight;
     uint64_t until_ns;
     bool is_thinking;
-    bool is_stalled; /* it does not read */
     bool is_set_up;
     bool wants_watch;
     uint32_t watch_msgid; /* of watch.start; 0: none is under way */
@@ -57,11 +55,6 @@ uint64_t client_values(void)
 
 /* --- Requests -------------------------------------------------------------------------------------- */
 
-static void pack_text(msgpack_packer *packer, const char *text)
-{
-    msgpack_pack_str_with_body(packer, text, strlen(text));
-}
-
 static void pack_key(msgpack_packer *packer, unsigned key)
 {
     char text[16];
@@ -73,16 +66,15 @@ static void pack_key(msgpack_packer *packer, unsigned key)
 static void pack_value(msgpack_packer *packer, uint64_t value)
 {
     char text[24];
-    int length = snprintf(text, sizeof(text), "%" PRIu64, value);
 
-    msgpack_pack_bin_with_body(packer, text, (size_t)length);
+    snprintf(text, sizeof(text), "%" PRIu64, value);
+    pack_binary(packer, text);
 }
 
 static void pack_options(msgpack_packer *packer, const struct call_record *record)
 {
     msgpack_pack_map(packer, 1u + record->is_cached + (record->ttl_s > 0));
-    pack_text(packer, "timeout");
-    msgpack_pack_double(packer, (double)record->timeout_ns / 1e9);
+    pack_seconds(packer, "timeout", record->timeout_ns);
     if (record->is_cached) {
         pack_text(packer, "consistency");
         pack_text(packer, "cached");
@@ -117,14 +109,16 @@ static void pack_commit(msgpack_packer *packer, const struct call_record *record
     }
 }
 
-static void pack_arguments(msgpack_packer *packer, const struct client *client, const struct call_record *record)
+static void pack_arguments(msgpack_sbuffer *arguments, const struct client *client, const struct call_record *record)
 {
     const struct call_part *part = &record->parts[0];
     bool has_two = record->kind == CALL_GET || record->kind == CALL_DELETE || record->kind == CALL_PURGE ||
                    record->kind == CALL_BULK_PUT || record->kind == CALL_BULK_GET;
     bool has_one = record->kind == CALL_KEYS || record->kind == CALL_ENTRIES || record->kind == CALL_SETUP;
 
-    msgpack_pack_array(packer, record->kind == CALL_UPDATE ? 5 : has_one ? 2 : has_two ? 3 : 4);
+    msgpack_packer packer_of_call =
+        caller_begin(arguments, record->kind == CALL_UPDATE ? 5 : has_one ? 2 : has_two ? 3 : 4);
+    msgpack_packer *packer = &packer_of_call;
     pack_text(packer, client->load->bucket);
     switch (record->kind) {
     case CALL_PUT:
@@ -167,8 +161,7 @@ static void pack_arguments(msgpack_packer *packer, const struct client *client, 
         msgpack_pack_map(packer, 2);
         pack_text(packer, "history");
         msgpack_pack_uint64(packer, client->load->history);
-        pack_text(packer, "timeout");
-        msgpack_pack_double(packer, (double)record->timeout_ns / 1e9);
+        pack_seconds(packer, "timeout", record->timeout_ns);
         return;
     }
     pack_options(packer, record);
@@ -189,21 +182,12 @@ static void client_note_msgid(struct client *client, struct call_record *record)
 
 static void client_send(struct client *client, struct call_record *record)
 {
-    msgpack_sbuffer buffer;
-    msgpack_packer packer;
+    msgpack_sbuffer arguments;
 
-    msgpack_sbuffer_init(&buffer);
-    msgpack_packer_init(&packer, &buffer, msgpack_sbuffer_write);
-    record->msgid = ++client->msgids;
+    pack_arguments(&arguments, client, record);
     record->begin_ns = world_now_ns();
+    record->msgid = caller_send(&client->caller, call_kind_name(record->kind), &arguments);
     client_note_msgid(client, record);
-    msgpack_pack_array(&packer, 4);
-    msgpack_pack_uint8(&packer, 0);
-    msgpack_pack_uint32(&packer, record->msgid);
-    pack_text(&packer, call_kind_name(record->kind));
-    pack_arguments(&packer, client, record);
-    pipe_write(client->pipe, buffer.data, buffer.size);
-    msgpack_sbuffer_destroy(&buffer);
     client->in_flight++;
     trace("client %u: %u %s of k%u, value %" PRIu64 ", timeout %.3f s", client->number, record->msgid,
           call_kind_name(record->kind), record->parts[0].key, record->parts[0].value, (double)record->timeout_ns / 1e9);
@@ -294,31 +278,6 @@ static void client_call(struct client *client)
 }
 
 /* --- Answers --------------------------------------------------------------------------------------- */
-
-static const msgpack_object *map_at(const msgpack_object *map, const char *name)
-{
-    if (map->type != MSGPACK_OBJECT_MAP)
-        return NULL;
-    for (uint32_t i = 0; i < map->via.map.size; i++) {
-        const msgpack_object *key = &map->via.map.ptr[i].key;
-        if (key->type == MSGPACK_OBJECT_STR && key->via.str.size == strlen(name) &&
-            memcmp(key->via.str.ptr, name, key->via.str.size) == 0)
-            return &map->via.map.ptr[i].val;
-    }
-    return NULL;
-}
-
-static void copy_text(char *to, size_t size, const msgpack_object *from)
-{
-    to[0] = '\0';
-    if (from != NULL && from->type == MSGPACK_OBJECT_STR)
-        snprintf(to, size, "%.*s", (int)from->via.str.size, from->via.str.ptr);
-}
-
-static uint64_t number_of(const msgpack_object *object)
-{
-    return object != NULL && object->type == MSGPACK_OBJECT_POSITIVE_INTEGER ? object->via.u64 : 0;
-}
 
 static uint64_t value_of(const msgpack_object *object)
 {
@@ -490,23 +449,14 @@ static void client_read_answer(struct client *client, const msgpack_object *answ
 
 static void client_start_watch(struct client *client)
 {
-    msgpack_sbuffer buffer;
-    msgpack_packer packer;
+    msgpack_sbuffer arguments;
 
     client->watch = memory_new(sizeof(*client->watch));
     *client->watches_end = client->watch;
     client->watches_end = &client->watch->next;
-    msgpack_sbuffer_init(&buffer);
-    msgpack_packer_init(&packer, &buffer, msgpack_sbuffer_write);
-    client->watch_msgid = ++client->msgids;
-    msgpack_pack_array(&packer, 4);
-    msgpack_pack_uint8(&packer, 0);
-    msgpack_pack_uint32(&packer, client->watch_msgid);
-    pack_text(&packer, "watch.start");
-    msgpack_pack_array(&packer, 1);
+    msgpack_packer packer = caller_begin(&arguments, 1);
     pack_text(&packer, client->load->bucket);
-    pipe_write(client->pipe, buffer.data, buffer.size);
-    msgpack_sbuffer_destroy(&buffer);
+    client->watch_msgid = caller_send(&client->caller, "watch.start", &arguments);
 }
 
 static void watch_add(struct watch_record *watch, const msgpack_object *entry)
@@ -561,51 +511,20 @@ static void client_think_later(struct client *client, uint64_t ns)
     world_after(ns, client_think, client);
 }
 
-static void client_read_message(struct client *client, const msgpack_object *message)
+static void client_on_message(void *arg, const msgpack_object *message)
 {
-    if (message->type != MSGPACK_OBJECT_ARRAY || message->via.array.size < 3)
-        world_fail("client %u: a message that is neither response nor notification", client->number);
+    struct client *client = arg;
+
     if (message->via.array.ptr[0].via.u64 == 1)
         client_read_answer(client, message);
     else
         client_read_notification(client, message);
-}
-
-static void client_read(struct client *client)
-{
-    char bytes[16384];
-    size_t length, offset = 0, begin = 0;
-    msgpack_unpacked unpacked;
-
-    if (client->is_stalled)
-        return;
-    while ((length = pipe_read(client->pipe, bytes, sizeof(bytes))) > 0)
-        msgpack_sbuffer_write(&client->received, bytes, length);
-    msgpack_unpacked_init(&unpacked);
-    while (client->received.size > offset &&
-           msgpack_unpack_next(&unpacked, client->received.data, client->received.size, &offset) ==
-               MSGPACK_UNPACK_SUCCESS) {
-        begin = offset;
-        client_read_message(client, &unpacked.data);
-    }
-    msgpack_unpacked_destroy(&unpacked);
-    if (begin > 0)
-        memmove(client->received.data, client->received.data + begin, client->received.size - begin);
-    client->received.size -= begin;
     client_think_later(client, world_below(client->load->pause_ns + 1));
-}
-
-static void client_on_bytes(void *arg)
-{
-    client_read(arg);
 }
 
 static void client_lose_session(struct client *client, bool is_impatient)
 {
-    client->pipe = NULL;
-    client->received.size = 0;
     client->in_flight = 0;
-    client->is_stalled = false;
     client->watch = NULL;
     client->watch_msgid = 0;
     for (struct call_record *record = client->records; record != NULL; record = record->next) {
@@ -620,42 +539,19 @@ static void client_lose_session(struct client *client, bool is_impatient)
     client_think_later(client, world_between(1, 50) * WORLD_MS);
 }
 
-static void client_on_end(void *arg)
+static void client_on_end(void *arg, uint64_t ended_ns)
 {
-    struct client *client = arg;
-
-    trace("client %u: its session has ended", client->number);
-    client_lose_session(client, false);
-}
-
-static void client_connect(struct client *client)
-{
-    const struct pipe_client callbacks = {client_on_bytes, client_on_end, client};
-
-    client->pipe = pipe_new(&callbacks);
-    host_connect(client->host, client->pipe);
-}
-
-static void client_stop_stalling(void *arg)
-{
-    struct client *client = arg;
-
-    if (!client->is_stalled)
-        return;
-    client->is_stalled = false;
-    client_read(client);
+    (void)ended_ns;
+    client_lose_session(arg, false);
 }
 
 static void client_misbehave(struct client *client)
 {
     if (world_chance(client->load->leave_per_mille)) {
-        trace("client %u leaves", client->number);
-        pipe_leave(client->pipe);
+        caller_leave(&client->caller);
         client_lose_session(client, true);
     } else if (world_chance(client->load->stall_per_mille)) {
-        trace("client %u stops reading", client->number);
-        client->is_stalled = true;
-        world_after(world_between(1, 3000) * WORLD_MS, client_stop_stalling, client);
+        caller_stall(&client->caller, world_between(1, 3000) * WORLD_MS);
     }
 }
 
@@ -664,13 +560,13 @@ static void client_think(void *arg)
     struct client *client = arg;
 
     client->is_thinking = false;
-    if (client->pipe == NULL && (world_now_ns() < client->until_ns || !client->is_set_up)) {
-        if (host_is_running(client->host))
-            client_connect(client);
+    bool is_connected = caller_is_connected(&client->caller);
+    if (!is_connected && (world_now_ns() < client->until_ns || !client->is_set_up)) {
+        caller_connect(&client->caller);
         client_think_later(client, 10 * WORLD_MS);
         return;
     }
-    if (world_now_ns() >= client->until_ns || client->pipe == NULL)
+    if (world_now_ns() >= client->until_ns || !is_connected)
         return;
     if (client->wants_watch && client->watch == NULL && client->watch_msgid == 0)
         client_start_watch(client);
@@ -687,14 +583,10 @@ static void client_try_set_up(void *arg)
 {
     struct client *client = arg;
 
-    if (client->pipe == NULL) {
-        if (host_is_running(client->host))
-            client_connect(client);
-        else
-            world_after(100 * WORLD_MS, client_try_set_up, client);
-    }
-    if (client->pipe != NULL)
+    if (caller_connect(&client->caller))
         client_send(client, client_new_record(client, CALL_SETUP));
+    else
+        world_after(100 * WORLD_MS, client_try_set_up, client);
 }
 
 void client_set_up(struct client *client, void (*done)(void *arg), void *arg)
@@ -719,8 +611,7 @@ bool client_is_idle(const struct client *client)
 
 void client_read_all(struct client *client)
 {
-    if (client->pipe == NULL)
-        client_connect(client);
+    caller_connect(&client->caller);
     client->until_ns = world_now_ns(); /* no more calls of chance */
     for (unsigned key = 0; key < client->load->keys; key++) {
         struct call_record *record = client_new_record(client, CALL_GET);
@@ -746,11 +637,15 @@ struct client *client_new(unsigned number, struct host *host, const struct load 
     struct client *client = memory_new(sizeof(*client));
 
     client->number = number;
-    client->host = host;
+    snprintf(client->name, sizeof(client->name), "client %u", number);
+    client->caller = (struct caller){.name = client->name,
+                                     .host = host,
+                                     .on_message = client_on_message,
+                                     .on_end = client_on_end,
+                                     .arg = client};
     client->load = load;
     client->records_end = &client->records;
     client->watches_end = &client->watches;
-    msgpack_sbuffer_init(&client->received);
     client->next = all;
     all = client;
     return client;
@@ -772,7 +667,7 @@ void client_forget_all(void)
             free(watch->entries);
             free(watch);
         }
-        msgpack_sbuffer_destroy(&client->received);
+        caller_free(&client->caller);
         free(client->by_msgid);
         free(client);
     }

@@ -29,8 +29,9 @@ struct way {
     struct queue bytes;
     size_t arrived;
     bool is_moving;
-    bool is_ended;  /* nothing more is sent */
-    bool has_ended; /* and the reader can know it */
+    bool is_ended;     /* nothing more is sent */
+    uint64_t ended_ns; /* since when */
+    bool has_ended;    /* and the reader can know it */
     void (*on_arrival)(struct pipe *pipe);
     struct pipe *pipe;
 };
@@ -117,6 +118,7 @@ static void way_end(struct way *way)
     if (way->is_ended)
         return;
     way->is_ended = true;
+    way->ended_ns = world_now_ns();
     way_set_out(way);
 }
 
@@ -404,6 +406,11 @@ size_t pipe_read(struct pipe *pipe, void *bytes, size_t size)
         way_set_out(&pipe->to_client); /* the end is seen after the last byte */
     pipe_write_on(pipe);
     return taken;
+}
+
+uint64_t pipe_ended_ns(const struct pipe *pipe)
+{
+    return pipe->to_client.ended_ns;
 }
 
 void pipe_leave(struct pipe *pipe)

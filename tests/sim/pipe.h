@@ -31,6 +31,9 @@ void pipe_write(struct pipe *pipe, const void *bytes, size_t size);
 /* Read up to size bytes of what has come. Return their number. */
 size_t pipe_read(struct pipe *pipe, void *bytes, size_t size);
 
+/* Return when the daemon has closed its end; 0: it has not. */
+uint64_t pipe_ended_ns(const struct pipe *pipe);
+
 /* The client has gone. */
 void pipe_leave(struct pipe *pipe);
 
