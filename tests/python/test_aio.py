@@ -411,6 +411,14 @@ class Locks(AioTest):
             self.assertGreater(await lock.check(), 0)
             self.assertEqual(lock.token, token)
 
+    async def test_tasks_that_find_a_new_session_acquire_it_once(self):
+        async with self.client.lock(self.bucket, "l") as lock:
+            token = lock.token
+            for kill in (False, True):
+                await self.restart_meanwhile(kill)
+                await asyncio.gather(*(lock.check() for _ in range(20)))
+                self.assertEqual(lock.token, token)
+
     async def test_a_held_lock_is_refused_to_others(self):
         other = self.new_client()
         async with self.client.lock(self.bucket, "l", value="me"):

@@ -1,4 +1,5 @@
 """The blocking client."""
+import concurrent.futures
 import datetime
 import os
 import signal
@@ -529,3 +530,12 @@ class Locks(DaemonTest):
             self.assertGreater(lock.check(), 0)
             self.assertEqual(lock.token, token)
         self.assertIsNone(self.client.get("l", "four"))
+
+    def test_threads_that_find_a_new_session_acquire_it_once(self):
+        with self.client.lock("l", "five") as lock:
+            token = lock.token
+            self.restart()
+            with concurrent.futures.ThreadPoolExecutor(10) as pool:
+                for check in [pool.submit(lock.check) for _ in range(20)]:
+                    check.result()
+            self.assertEqual(lock.token, token)

@@ -94,6 +94,10 @@ class Channel(asyncio.Protocol):
         assert self.loop is not None
         return self.loop.create_task(work)
 
+    def new_mutex(self) -> asyncio.Lock:
+        """Return a lock between tasks."""
+        return asyncio.Lock()
+
     async def pause(self, seconds: float) -> None:
         """Sleep."""
         await asyncio.sleep(seconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from typing import Optional
+from typing import Any, Optional
 
 from ._aio_channel import Channel
 from ._core import Request
@@ -41,6 +41,8 @@ class HeldLock:
         self._pid = 0
         self._valid_until = 0.0
         self._loss: Optional[KvstoredError] = None
+        self._renewing: Any = None  # guards _acquire_again
+        self._acquisitions = 0  # of this lock so far
 
     def valid_for(self) -> float:
         """Return for how many seconds the daemon vouches for the lock, as far as the last check tells; 0: not held."""
@@ -55,6 +57,7 @@ class HeldLock:
         if self.token and self._loss is None:
             raise RuntimeError("the lock is acquired already")
         self.token, self._loss, self._pid = 0, None, os.getpid()
+        self._renewing = self._channel.new_mutex()
         end = None if self._wait_s is None else now_s() + self._wait_s
         while True:
             left_s = WAIT_STEP_S if end is None else max(end - now_s(), 0.0)
@@ -81,13 +84,13 @@ class HeldLock:
     async def check(self) -> float:
         """Ask the daemon whether the lock is held, and return for how many seconds from now. Raises LockLost."""
         self._raise_if_lost()
-        sent = now_s()
+        sent, acquisitions = now_s(), self._acquisitions
         try:
             result = await self._channel.call(
                 Request("lock.check", [self.bucket, self.name, self.token], {}, lambda result: result),
                 self._timeout_s)
         except NotHeld as error:
-            await self._acquire_again(error)
+            await self._acquire_again(error, acquisitions)
         else:
             self._valid_until = sent + result["valid_for"]
         self._raise_if_lost()
@@ -97,13 +100,14 @@ class HeldLock:
         """Release the lock. Raises LockLost if it is no longer held. After another error it can be released again."""
         self._raise_if_lost()
         while True:
+            acquisitions = self._acquisitions
             try:
                 await self._channel.call(
                     Request("lock.release", [self.bucket, self.name, self.token], {}, lambda result: result),
                     self._timeout_s)
                 break
             except NotHeld as error:
-                await self._acquire_again(error)
+                await self._acquire_again(error, acquisitions)
                 self._raise_if_lost()
                 if self.valid_for() == 0:
                     raise
@@ -129,9 +133,18 @@ class HeldLock:
             self._timeout_s, wait_s)
         self.token = result["token"]
         self._valid_until = sent + result["valid_for"]
+        self._acquisitions += 1
 
-    async def _acquire_again(self, reason: KvstoredError) -> None:
-        """The session is a new one. The daemon keeps the lock for its owner for some time."""
+    async def _acquire_again(self, reason: KvstoredError, acquisitions: int) -> None:
+        """The session is a new one. The daemon keeps the lock for its owner for some time.
+
+        Several may find out at once: then the first acquires it. `acquisitions` is their number before that.
+        """
+        async with self._renewing:
+            if self._loss is None and self._acquisitions == acquisitions:
+                await self._acquire_for_session(reason)
+
+    async def _acquire_for_session(self, reason: KvstoredError) -> None:
         before, until = self.token, self._valid_until
         if self._owner is None:
             self._on_lost(reason)

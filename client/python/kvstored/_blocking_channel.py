@@ -128,6 +128,10 @@ class Channel:
                 waiter.wake()
             self._interrupt_reader()
 
+    def new_mutex(self) -> threading.Lock:
+        """Return a lock between threads."""
+        return threading.Lock()
+
     def pause(self, seconds: float) -> None:
         """Sleep."""
         time.sleep(seconds)
