@@ -135,6 +135,16 @@ static enum connection_publish_result create_reader(struct consumer_reading *rea
     return result;
 }
 
+/*
+ * Return whether the next lap may read by sequence. Among the messages up to the target there are those that were
+ * overwritten before the reading began: a list must leave them out. Of the later ones, each was a last message while it
+ * goes on.
+ */
+static bool lap_may_read_sequence(const struct consumer_reading *reading)
+{
+    return !reading->scope.last_per_subject || reading->keeps_one || reading->position >= reading->target;
+}
+
 /* Begin the reading, continue it after a failure, or begin its next lap. */
 static enum connection_publish_result send_reading(struct request *request, unsigned attempt)
 {
@@ -144,7 +154,7 @@ static enum connection_publish_result send_reading(struct request *request, unsi
     reading->name[0] = '\0';
     consumer_begin_attempt(reading, attempt);
     if (reading->phase == CONSUMER_NEXT_LAP) {
-        reading->reads_sequence = true;
+        reading->reads_sequence = lap_may_read_sequence(reading);
         return create_reader(reading);
     }
     reading->phase = CONSUMER_ASKING;
@@ -452,6 +462,16 @@ static enum request_verdict on_pull_status(struct consumer_reading *reading, str
     return start_over(reading);
 }
 
+/* Pass a message on to the reader, unless an earlier list has delivered it. */
+static enum consumer_verdict pass_on(struct consumer_reading *reading, struct message *message,
+                                     const struct kv_delivery *delivery)
+{
+    if (delivery->stream_sequence <= reading->position)
+        return CONSUMER_MORE;
+    reading->position = delivery->stream_sequence;
+    return reading->ops->message(reading->arg, message, delivery);
+}
+
 static enum request_verdict on_reading_reply(struct request *request, unsigned attempt, struct message *message)
 {
     struct consumer_reading *reading = reading_of(request);
@@ -473,11 +493,10 @@ static enum request_verdict on_reading_reply(struct request *request, unsigned a
     reading->delivered++;
     reading->read++;
     reading->pending = delivery.pending;
-    reading->position = delivery.stream_sequence;
     request_note_heard(request, uv_now(request->requests->loop));
     if (!reading->scope.headers_only)
         requests_note_reply(request->requests, message->payload_bytes);
-    switch (reading->ops->message(reading->arg, message, &delivery)) {
+    switch (pass_on(reading, message, &delivery)) {
     case CONSUMER_ENOUGH:
         return finish_reading(reading, NULL);
     case CONSUMER_PAUSE:

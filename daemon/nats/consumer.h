@@ -14,10 +14,11 @@
  * No reading ends on an estimate. The server only estimates how many messages are pending. It also ends a no_wait pull
  * early if the next entry of a last_per_subject consumer's list was replaced (nats-server 2.15, loopAndGatherMsgs). So
  * at a supposed end the reading asks the stream's leader for the next message after its position. If there is none,
- * everything was read. Otherwise it continues by sequence, in laps. It is done when a lap has ended at the end of the
- * store and has reached the last sequence that the leader had when the reading began. Then every key that existed
- * throughout was delivered at least once: a message replaced before its turn is replaced by one with a higher sequence,
- * which follows. A key that is written meanwhile may be delivered several times.
+ * everything was read. Otherwise it continues after its position, in laps: by another list, up to the last sequence
+ * that the leader had when the reading began, and from there by sequence. It is done when a lap has ended at the end of
+ * the store and has reached that sequence. Then every key that existed throughout was delivered at least once: a
+ * message replaced before its turn is replaced by one with a higher sequence, which follows. A key that is written
+ * meanwhile may be delivered several times.
  */
 #ifndef DAEMON_NATS_CONSUMER_H
 #define DAEMON_NATS_CONSUMER_H
@@ -41,7 +42,7 @@ struct consumer_scope {
     const char *stream;
     const char *const *filters; /* of subjects; no two may match the same subject (the server refuses that) */
     size_t filter_count;
-    bool last_per_subject;   /* the last message of each subject, once or more often; otherwise all messages */
+    bool last_per_subject;   /* the last message of each subject, and later ones; otherwise all messages */
     bool headers_only;       /* without their payload */
     bool leaves_place;       /* release its place in the request's limit after the creation: it may read for long */
     uint64_t start_sequence; /* not last_per_subject: from here on; 0: from the beginning */
