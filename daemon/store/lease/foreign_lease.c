@@ -1,6 +1,7 @@
 #include "daemon/store/lease/foreign_lease.h"
 
 #include "daemon/base/clock.h"
+#include "daemon/base/hash.h"
 #include "daemon/base/log.h"
 #include "daemon/store/lease/lease.h"
 #include "daemon/store/write/write.h"
@@ -134,6 +135,14 @@ void foreign_lease_note_entry(struct lease_bucket *in, const char *id, const str
         foreign_lease_answer(lease, NULL);
 }
 
+void foreign_lease_note_key(struct lease_bucket *in, const char *id)
+{
+    struct foreign_lease *lease = foreign_lease_obtain(in, id);
+
+    if (lease != NULL && (lease->state != FOREIGN_LEASE_ALIVE || lease->is_removed))
+        lease->is_named = true;
+}
+
 /* --- Asking ---------------------------------------------------------------------------------------- */
 
 static void foreign_lease_declare_dead(struct foreign_lease *lease);
@@ -207,6 +216,7 @@ static void on_foreign_lease_declared(void *arg, uint64_t revision, const struct
     lease->state = FOREIGN_LEASE_DEAD;
     lease->is_removed = false;
     lease->revision = revision;
+    lease->is_named = false;
     lease->in->store->leases->counts.declared_dead++;
     lease_end_foreign(lease->in, lease->id);
     foreign_lease_answer(lease, NULL);
@@ -271,9 +281,9 @@ void foreign_lease_ask(struct lease_bucket *in, const char *id, bool is_heard, s
 /* Which differs between daemons. */
 static uint64_t foreign_lease_jitter_ms(const struct foreign_lease *lease)
 {
-    uint64_t mixed = lease->revision * UINT64_C(0x9e3779b97f4a7c15) ^ (uint64_t)(uintptr_t)lease->in->store;
+    const char *daemon = connection_unique_id(lease->in->store->connection);
 
-    return (mixed >> 32) % (lease->ttl_ms / ABANDONED_SPREAD + 1);
+    return (hash_bytes(daemon, strlen(daemon)) ^ lease->revision) % (lease->ttl_ms / ABANDONED_SPREAD + 1);
 }
 
 static void foreign_lease_tick_one(struct foreign_lease *lease)
@@ -283,17 +293,22 @@ static void foreign_lease_tick_one(struct foreign_lease *lease)
 
     if (lease->is_asking)
         return;
-    if (lease->waits == NULL && unused_ms > FORGOTTEN_AFTER * lease->ttl_ms &&
+    if (lease->waits == NULL && !lease->is_named && unused_ms > FORGOTTEN_AFTER * lease->ttl_ms &&
         (lease->state != FOREIGN_LEASE_ALIVE || lease->is_removed || lease->in->listener.copy == NULL)) {
         foreign_lease_free(lease);
         return;
     }
-    if (age_ms < lease->ttl_ms + foreign_lease_jitter_ms(lease))
+    if (lease->state == FOREIGN_LEASE_UNKNOWN && lease->is_named) {
+        foreign_lease_read(lease);
         return;
-    if (lease->state == FOREIGN_LEASE_ALIVE && !lease->is_removed) {
-        foreign_lease_declare_dead(lease); /* one whose key is gone has been ended, or nobody asks for it */
-    } else if (lease->state == FOREIGN_LEASE_DEAD && !lease->is_removed) {
+    }
+    if (age_ms < lease->ttl_ms + foreign_lease_jitter_ms(lease) || (lease->is_removed && !lease->is_named))
+        return; /* a lease whose key is gone, and which no key names, has ended in an orderly way */
+    if (lease->state == FOREIGN_LEASE_ALIVE) {
+        foreign_lease_declare_dead(lease);
+    } else if (lease->state == FOREIGN_LEASE_DEAD) {
         lease->seen_ms = now_ms; /* the daemon that declared it dead has not removed it: it may be dead, too */
+        lease->is_named = false;
         lease_end_foreign(lease->in, lease->id);
     }
 }

@@ -27,6 +27,7 @@ struct foreign_lease {
     enum foreign_lease_state state;
     bool is_asking;    /* its key is being read or written */
     bool is_removed;   /* its key is gone */
+    bool is_named;     /* a key that names it was written after that, or while it was not known */
     uint64_t revision; /* of its key */
     uint64_t seen_ms;  /* clock_boot_ms when this revision was seen first */
     uint64_t ttl_ms;
@@ -58,6 +59,12 @@ void foreign_lease_cancel_wait(struct foreign_lease_wait *wait);
 
 /* A message of a lease's key was delivered. */
 void foreign_lease_note_entry(struct lease_bucket *in, const char *id, const struct kv_entry *entry);
+
+/*
+ * A key that names the lease was delivered. A write may come late, after the lease has ended and its keys were deleted:
+ * then somebody must delete the key.
+ */
+void foreign_lease_note_key(struct lease_bucket *in, const char *id);
 
 /* Declare leases dead that nobody has renewed for long, and delete their keys. */
 void foreign_lease_tick(struct lease_bucket *in);

@@ -144,17 +144,21 @@ static void lease_answer_waits(struct lease *lease, const struct error *error)
 
 /* --- Its keys -------------------------------------------------------------------------------------- */
 
-/* Each key becomes a holding: it waits for its owner, who may come back, or is deleted. */
+void lease_note_key(struct lease *lease, const struct kv_entry *entry)
+{
+    const struct holding *known = holding_find(lease->in, entry->key);
+
+    if (known == NULL || known->revision < entry->revision)
+        holding_add_found(lease, entry, lease->state == LEASE_ALIVE && lease_text_owner_of(entry) != NULL);
+}
+
 static void on_lease_key_found(void *arg, const struct kv_entry *entry)
 {
     struct lease *lease = arg;
     const char *id = lease_text_lease_of(entry);
 
-    if (id == NULL || strcmp(id, lease->id) != 0)
-        return;
-    const struct holding *known = holding_find(lease->in, entry->key);
-    if (known == NULL || known->revision < entry->revision)
-        holding_add_found(lease, entry, lease->state == LEASE_ALIVE && lease_text_owner_of(entry) != NULL);
+    if (id != NULL && strcmp(id, lease->id) == 0)
+        lease_note_key(lease, entry);
 }
 
 static void on_lease_keys_found(void *arg, const struct error *error)

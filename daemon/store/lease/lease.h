@@ -96,6 +96,12 @@ struct lease *lease_find(const struct lease_bucket *in, const char *id);
 /* A message of the lease's key was delivered: if this daemon has not written it, look at the key at once. */
 void lease_note_entry(struct lease *lease, const struct kv_entry *entry);
 
+/*
+ * A key names the lease. If no holding is of that write, the key becomes one: it waits for its owner, who may come
+ * back, or is deleted. It was found by a scan, or its write has come late, after all looks for it.
+ */
+void lease_note_key(struct lease *lease, const struct kv_entry *entry);
+
 /* The bucket may have lost the lease without a message: look at its key at once. */
 void lease_doubt(struct lease *lease);
 

@@ -1,6 +1,7 @@
 #include "daemon/store/lease/lease_bucket.h"
 
 #include "daemon/store/lease/foreign_lease.h"
+#include "daemon/store/lease/held_write.h"
 #include "daemon/store/lease/holding.h"
 #include "daemon/store/lease/lease.h"
 #include "daemon/store/lease/lease_scan.h"
@@ -23,15 +24,32 @@ static struct lease_bucket *lease_bucket_of(struct local_copy_listener *listener
     return (struct lease_bucket *)((char *)listener - offsetof(struct lease_bucket, listener));
 }
 
+/* A key was written that lives with a lease. Writes in progress here, and scans that are to come, see to it themselves.
+ */
+static void lease_bucket_note_key(struct lease_bucket *in, const char *id, const struct kv_entry *entry)
+{
+    struct lease *own = lease_find(in, id);
+
+    if (held_write_is_in_progress(in, entry->key))
+        return;
+    if (own == NULL)
+        foreign_lease_note_key(in, id);
+    else if (own->state != LEASE_OPENING && !own->needs_scan && !own->is_given_up)
+        lease_note_key(own, entry);
+}
+
 static void lease_bucket_on_entry(struct local_copy_listener *listener, const struct kv_entry *entry)
 {
     struct lease_bucket *in = lease_bucket_of(listener);
     const char *id = lease_text_id(entry->key);
 
     if (id == NULL) {
+        const char *named = lease_text_lease_of(entry);
         holding_note_entry(in, entry);
         if (entry->operation != KV_PUT)
             lock_wake(in, entry->key, entry->revision);
+        if (named != NULL)
+            lease_bucket_note_key(in, named, entry);
         return;
     }
     struct lease *own = lease_find(in, id);
