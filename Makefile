@@ -88,7 +88,7 @@ SCALE := $(wildcard tests/scale/*.c) $(addprefix tests/bench/,process.c servers.
 
 # The simulation has the daemon's rooms from transport to nats, and its own libuv, connection, clock, chance, log and
 # socket.
-SIM := $(wildcard tests/sim/*.c)
+SIM := $(wildcard tests/sim/*.c) tests/support/lock_check.c
 SIMULATED := $(filter-out daemon/main.c $(addprefix daemon/base/,clock.c chance.c log.c) daemon/transport/socket.c \
     $(addprefix daemon/nats/,connection.c connection_state.c wire.c dialer.c ping.c former.c libnats.c tls.c \
     credentials.c secrets.c nkey.c),$(DAEMON))

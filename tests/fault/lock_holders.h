@@ -7,7 +7,7 @@
 #define FAULT_LOCK_HOLDERS_H
 
 #include "tests/fault/deployment.h"
-#include "tests/fault/lock_check.h"
+#include "tests/support/lock_check.h"
 
 #define LOCK_HOLDERS_DAEMONS 3u
 #define LOCK_HOLDERS_LOCKS   2u

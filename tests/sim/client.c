@@ -116,8 +116,10 @@ static void pack_arguments(msgpack_sbuffer *arguments, const struct client *clie
                    record->kind == CALL_BULK_PUT || record->kind == CALL_BULK_GET;
     bool has_one = record->kind == CALL_KEYS || record->kind == CALL_ENTRIES || record->kind == CALL_SETUP;
 
-    msgpack_packer packer_of_call =
-        caller_begin(arguments, record->kind == CALL_UPDATE ? 5 : has_one ? 2 : has_two ? 3 : 4);
+    msgpack_packer packer_of_call = caller_begin(arguments, record->kind == CALL_UPDATE ? 5
+                                                            : has_one                   ? 2
+                                                            : has_two                   ? 3
+                                                                                        : 4);
     msgpack_packer *packer = &packer_of_call;
     pack_text(packer, client->load->bucket);
     switch (record->kind) {
@@ -638,11 +640,8 @@ struct client *client_new(unsigned number, struct host *host, const struct load 
 
     client->number = number;
     snprintf(client->name, sizeof(client->name), "client %u", number);
-    client->caller = (struct caller){.name = client->name,
-                                     .host = host,
-                                     .on_message = client_on_message,
-                                     .on_end = client_on_end,
-                                     .arg = client};
+    client->caller = (struct caller){
+        .name = client->name, .host = host, .on_message = client_on_message, .on_end = client_on_end, .arg = client};
     client->load = load;
     client->records_end = &client->records;
     client->watches_end = &client->watches;

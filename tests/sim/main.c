@@ -203,8 +203,8 @@ int main(int argc, char **argv)
     double took = seconds() - began;
     if (status != 2)
         printf("%" PRIu64 " runs in %.0f s (%.1f each second): %.1f simulated hours, %" PRIu64 " events, %" PRIu64
-               " calls, %" PRIu64 " of unknown outcome\n",
+               " calls, %" PRIu64 " of unknown outcome, locks acquired %" PRIu64 " times\n",
                counts->seeds, took, (double)counts->seeds / took, (double)counts->simulated_ns / 3.6e12, counts->events,
-               counts->calls, counts->unknown);
+               counts->calls, counts->unknown, counts->locks);
     return status;
 }

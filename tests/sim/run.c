@@ -3,6 +3,7 @@
 #include "tests/sim/client.h"
 #include "tests/sim/judge.h"
 #include "tests/sim/link.h"
+#include "tests/sim/locker.h"
 #include "tests/sim/loop.h"
 #include "tests/sim/pipe.h"
 #include "tests/sim/server.h"
@@ -15,6 +16,7 @@
 #define HOSTS_MAX   3u
 #define STOPS_MAX   64u
 #define BUCKET      "b"
+#define LOCK_BUCKET "locks"
 
 /* After the faults, everything must be well within this time. */
 #define RECOVERY_NS (120 * WORLD_SECOND)
@@ -43,13 +45,18 @@ struct run {
     char settings[512];
     struct client *clients[CLIENTS_MAX];
     size_t client_count;
+    struct load lock_bucket; /* as far as its bucket is created */
+    struct lock_load lock_load;
+    struct locker *lockers[LOCKERS_MAX];
+    size_t locker_count;
     unsigned weights[FAULTS];     /* of the faults that this seed has */
     uint64_t fault_pause_ns;      /* between them, about */
     uint64_t ends_ns;             /* of the faults and the load */
     struct stop stops[STOPS_MAX]; /* of the daemon */
     size_t stop_count;
     bool was_set_back;
-    bool is_set_up, is_over;
+    unsigned set_ups; /* buckets that exist */
+    bool is_over;
 };
 
 static struct run run;
@@ -90,6 +97,20 @@ static void choose_load(void)
     load->stall_per_mille = world_chance(100) ? 20 : 0;
 }
 
+static void choose_lock_load(unsigned lease_ttl_s)
+{
+    run.locker_count = world_chance(500) ? world_between(1, LOCKERS_MAX) : 0;
+    run.lock_load = (struct lock_load){.bucket = LOCK_BUCKET,
+                                       .locks = (unsigned)world_between(1, 3),
+                                       .pause_ns = world_between(5, 500) * WORLD_MS,
+                                       .most_hold_ns = world_between(100, 2000 * lease_ttl_s) * WORLD_MS,
+                                       .stall_per_mille = world_chance(500) ? 50 : 0,
+                                       .leave_per_mille = world_chance(500) ? 400 : 0};
+    run.lock_bucket = run.load;
+    run.lock_bucket.bucket = LOCK_BUCKET;
+    run.lock_bucket.history = 1;
+}
+
 static void choose_faults(void)
 {
     static const unsigned usual[FAULTS] = {
@@ -104,14 +125,15 @@ static void choose_faults(void)
 
 static void choose_settings(void)
 {
-    unsigned max_timeout_s = (unsigned)world_between(8, 20);
+    unsigned max_timeout_s = (unsigned)world_between(8, 20), lease_ttl_s = (unsigned)world_between(1, 10);
 
     run.is_embedded = world_chance(500);
     snprintf(run.settings, sizeof(run.settings),
              "calls:\n  max_timeout: %us\n  attempt_timeout: %ums\n"
-             "watches:\n  reconcile_interval: %us\nlog:\n  level: debug\n%s",
-             max_timeout_s, (unsigned)world_between(200, 3000), (unsigned)world_between(5, 60),
+             "watches:\n  reconcile_interval: %us\nlog:\n  level: debug\nlocks:\n  lease_ttl: %us\n%s",
+             max_timeout_s, (unsigned)world_between(200, 3000), (unsigned)world_between(5, 60), lease_ttl_s,
              world_chance(500) ? "buckets:\n  group_commit: on\n" : "");
+    choose_lock_load(lease_ttl_s);
 }
 
 /* --- Faults ---------------------------------------------------------------------------------------- */
@@ -197,7 +219,7 @@ static void cause(enum fault fault)
         world_after(world_between(1, 3000) * WORLD_MS, make_room, NULL);
         break;
     case FAULT_SET_BACK:
-        run.was_set_back = true;
+        run.was_set_back = run.lock_load.was_set_back = true;
         server_back_up(run.server);
         server_set_back(run.server);
         break;
@@ -228,7 +250,7 @@ static void on_fault_due(void *arg)
 static void on_set_up(void *arg)
 {
     (void)arg;
-    run.is_set_up = true;
+    run.set_ups++;
 }
 
 static void fail_if(bool is_wrong, const char *what)
@@ -250,7 +272,7 @@ static void go_on_until(bool (*is_reached)(void), const char *what)
 
 static bool is_set_up(void)
 {
-    return run.is_set_up;
+    return run.set_ups == (run.locker_count > 0 ? 2 : 1);
 }
 
 static bool are_clients_idle(void)
@@ -262,14 +284,33 @@ static bool are_clients_idle(void)
     return true;
 }
 
-static struct judgement make_judgement(void)
+static bool are_lockers_finished(void)
+{
+    for (size_t i = 0; i < run.locker_count; i++) {
+        if (!locker_is_finished(run.lockers[i]))
+            return false;
+    }
+    return true;
+}
+
+static const struct stream *stream_of(const char *bucket)
 {
     const struct stream *stream = server_streams(run.server);
 
-    while (stream != NULL && stream->is_gone)
+    while (stream != NULL && (stream->is_gone || strcmp(stream->name + strlen("KV_"), bucket) != 0))
         stream = stream->next;
     fail_if(stream == NULL, "the bucket is gone");
-    return (struct judgement){.stream = stream,
+    return stream;
+}
+
+static bool is_lock_bucket_clean(void)
+{
+    return lockers_have_left_nothing(stream_of(LOCK_BUCKET));
+}
+
+static struct judgement make_judgement(void)
+{
+    return (struct judgement){.stream = stream_of(BUCKET),
                               .load = &run.load,
                               .clients = run.clients,
                               .client_count = run.client_count,
@@ -319,8 +360,12 @@ static void begin(void)
     run.client_count = world_between(1, CLIENTS_MAX);
     for (size_t i = 0; i < run.client_count; i++)
         run.clients[i] = client_new((unsigned)i, run.hosts[i % run.host_count], &run.load);
+    for (size_t i = 0; i < run.locker_count; i++)
+        run.lockers[i] = locker_new((unsigned)i, run.hosts[i % run.host_count], &run.lock_load);
     client_set_up(run.clients[0], on_set_up, NULL);
-    go_on_until(is_set_up, "the bucket cannot be created");
+    if (run.locker_count > 0)
+        client_set_up(client_new(CLIENTS_MAX, run.hosts[0], &run.lock_bucket), on_set_up, NULL);
+    go_on_until(is_set_up, "the buckets cannot be created");
 }
 
 static void work(void)
@@ -328,6 +373,8 @@ static void work(void)
     run.ends_ns = world_now_ns() + world_between(2, 30) * WORLD_SECOND;
     for (size_t i = 0; i < run.client_count; i++)
         client_run_until(run.clients[i], run.ends_ns);
+    for (size_t i = 0; i < run.locker_count; i++)
+        locker_run(run.lockers[i]);
     world_after(world_below(run.fault_pause_ns), on_fault_due, NULL);
     while (world_go_on(run.ends_ns))
         ;
@@ -347,9 +394,14 @@ static void recover(void)
     uint64_t until_ns = world_now_ns() + 20 * WORLD_SECOND;
     while (world_go_on(until_ns))
         ;
+    for (size_t i = 0; i < run.locker_count; i++)
+        locker_finish(run.lockers[i]);
     client_read_all(run.clients[0]);
     go_on_until(are_clients_idle, "the last reads have no answers");
     go_on_until(are_watches_done, "a watch was not delivered everything");
+    go_on_until(are_lockers_finished, "a lock cannot be acquired");
+    if (run.locker_count > 0)
+        go_on_until(is_lock_bucket_clean, "locks or ephemeral keys of sessions that have ended are left");
 }
 
 static void judge_all(struct run_counts *counts)
@@ -368,6 +420,8 @@ static void judge_all(struct run_counts *counts)
         }
     }
     judge_counter(&judgement);
+    lockers_judge();
+    counts->locks += lockers_acquired();
     judge_finish(&judgement);
     fail_if(last == NULL || last->result != CALL_OK, "after the faults, a read fails");
 }
@@ -375,6 +429,8 @@ static void judge_all(struct run_counts *counts)
 static void end(void)
 {
     run.is_over = true;
+    for (size_t i = 0; i < run.locker_count; i++)
+        locker_leave(run.lockers[i]);
     for (size_t i = 0; i < run.host_count; i++)
         host_stop(run.hosts[i]);
     go_on_until(have_daemons_ended, "a daemon does not end");
@@ -393,6 +449,7 @@ uint64_t run_seed(uint64_t seed, bool is_printed, struct run_counts *counts)
     counts->events += world_events();
     counts->simulated_ns += world_now_ns();
     client_forget_all();
+    locker_forget_all();
     host_forget_all();
     connection_forget_all();
     link_forget_all();

@@ -9,7 +9,7 @@
 
 /* What runs had, in sum. */
 struct run_counts {
-    uint64_t seeds, calls, unknown, events;
+    uint64_t seeds, calls, unknown, locks, events;
     uint64_t simulated_ns;
 };
 

@@ -154,6 +154,12 @@ struct stored *stream_at(const struct stream *stream, uint64_t sequence)
     return stream->present.items[place];
 }
 
+bool stored_is_put(const struct stored *stored)
+{
+    return stored != NULL && packet_header(stored->packet, KV_HEADER_OPERATION) == NULL &&
+           packet_header(stored->packet, KV_HEADER_MARKER_REASON) == NULL;
+}
+
 struct stored *stream_next(const struct stream *stream, uint64_t sequence, const char *filter)
 {
     for (size_t i = stream_place(stream, sequence); i < stream->present.count; i++) {

@@ -99,6 +99,9 @@ struct stored *stream_store(struct stream *stream, struct packet *packet);
 struct stored *stream_last(const struct stream *stream, const char *subject);
 struct stored *stream_at(const struct stream *stream, uint64_t sequence);
 
+/* Return whether a message is a value, and no marker. NULL: it is not. */
+bool stored_is_put(const struct stored *stored);
+
 /* Return the first message with at least this sequence that the filter matches, or NULL. */
 struct stored *stream_next(const struct stream *stream, uint64_t sequence, const char *filter);
 

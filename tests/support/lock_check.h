@@ -6,8 +6,8 @@
  * lock.lost, the daemon was killed, and the time is over for which the daemon has vouched. Each client notes less than
  * the truth, so that two holdings that overlap prove that two clients were sure at one moment.
  */
-#ifndef FAULT_LOCK_CHECK_H
-#define FAULT_LOCK_CHECK_H
+#ifndef SUPPORT_LOCK_CHECK_H
+#define SUPPORT_LOCK_CHECK_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -28,9 +28,9 @@ struct lock_fenced {
 };
 
 /*
- * Return what is wrong, as a text that is kept, or NULL. Two holdings of a lock overlap; a later one has no higher
- * token; two have the same one; or something was written with a token after the lock had a new one. Both arrays are
- * sorted.
+ * Return what is wrong, as a text that is valid until the next call, or NULL. Two holdings of a lock overlap; a later
+ * one has no higher token; two have the same one; or something was written with a token after the lock had a new one.
+ * Both arrays are sorted.
  */
 const char *lock_check(struct lock_held *held, size_t held_count, struct lock_fenced *fenced, size_t fenced_count);
 

@@ -1,10 +1,23 @@
-#include "tests/fault/lock_check.h"
+#include "tests/support/lock_check.h"
 
-#include "tests/support/text.h"
-
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 typedef unsigned long long ull;
+
+static const char *say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static const char *say(const char *format, ...)
+{
+    static char text[300];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    return text;
+}
 
 static int compare(uint64_t one, uint64_t other)
 {
@@ -34,10 +47,10 @@ static int compare_fenced(const void *one, const void *other)
 
 static const char *describe(const char *what, const struct lock_held *a, const struct lock_held *b)
 {
-    return format_text("lock %u: %s: client %u with token %llu from %llu to %llu, client %u with token %llu from %llu "
-                       "to %llu (ns)",
-                       a->lock, what, a->client, (ull)a->token, (ull)a->begin_ns, (ull)a->end_ns, b->client,
-                       (ull)b->token, (ull)b->begin_ns, (ull)b->end_ns);
+    return say("lock %u: %s: client %u with token %llu from %llu to %llu, client %u with token %llu from %llu "
+               "to %llu (ns)",
+               a->lock, what, a->client, (ull)a->token, (ull)a->begin_ns, (ull)a->end_ns, b->client, (ull)b->token,
+               (ull)b->begin_ns, (ull)b->end_ns);
 }
 
 /* One after the other, each with a higher token. last: the one of the same lock that ends last so far. */
@@ -74,13 +87,13 @@ static const char *check_fences(const struct lock_held *held, size_t held_count,
                (held[at].lock < write->lock || (held[at].lock == write->lock && held[at].token <= write->token)))
             at++;
         if (write->revision <= write->token)
-            return format_text("lock %u: revision %llu was written with token %llu", write->lock, (ull)write->revision,
-                               (ull)write->token);
+            return say("lock %u: revision %llu was written with token %llu", write->lock, (ull)write->revision,
+                       (ull)write->token);
         if (at < held_count && held[at].lock == write->lock && held[at].token < write->revision)
-            return format_text("lock %u: client %u has written revision %llu with token %llu, after client %u had got "
-                               "token %llu",
-                               write->lock, write->client, (ull)write->revision, (ull)write->token, held[at].client,
-                               (ull)held[at].token);
+            return say("lock %u: client %u has written revision %llu with token %llu, after client %u had got "
+                       "token %llu",
+                       write->lock, write->client, (ull)write->revision, (ull)write->token, held[at].client,
+                       (ull)held[at].token);
     }
     return NULL;
 }

@@ -1,0 +1,525 @@
+#include "tests/sim/locker.h"
+
+#include "tests/sim/caller.h"
+#include "tests/sim/memory.h"
+#include "tests/sim/world.h"
+#include "tests/support/lock_check.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum locker_step {
+    LOCKER_AT_REST, /* no call is in flight */
+    LOCKER_REGISTERING,
+    LOCKER_ACQUIRING,
+    LOCKER_CHECKING,
+    LOCKER_WRITING,
+    LOCKER_RELEASING
+};
+
+struct locker {
+    struct locker *next;
+    unsigned number;
+    char name[16], owner[24]; /* owner "": none */
+    const struct lock_load *load;
+    struct caller caller;
+    unsigned sessions;
+    bool is_registered; /* the session's ephemeral key is written */
+    enum locker_step step;
+    uint32_t msgid; /* of the call in flight */
+    uint64_t sent_ns;
+    unsigned lock; /* that it wants */
+    bool is_holding;
+    bool has_given_up;   /* a holding, of whose loss it was not notified yet */
+    uint64_t leaves_ns;  /* when the holding is to end */
+    uint64_t lost_token; /* of the last lock.lost of the session */
+    bool is_thinking;
+    bool is_finishing, is_finished;
+    unsigned finished_locks;
+    struct lock_held *held;
+    size_t held_count;
+    size_t present; /* the place of the present or last one */
+    struct lock_fenced *fenced;
+    size_t fenced_count;
+};
+
+static struct locker *all;
+
+static void locker_think_later(struct locker *locker, uint64_t ns);
+
+static void lock_name(char name[16], unsigned lock)
+{
+    snprintf(name, 16, "lock.%u", lock);
+}
+
+static void locker_key(const struct locker *locker, char key[32])
+{
+    snprintf(key, 32, "here.%u-%u", locker->number, locker->sessions);
+}
+
+static struct lock_held *locker_held(struct locker *locker)
+{
+    return &locker->held[locker->present];
+}
+
+/* --- Holdings -------------------------------------------------------------------------------------- */
+
+static void locker_end_holding(struct locker *locker, uint64_t at_ns)
+{
+    if (!locker->is_holding)
+        return;
+    locker->is_holding = false;
+    if (locker_held(locker)->end_ns > at_ns)
+        locker_held(locker)->end_ns = at_ns;
+}
+
+static uint64_t valid_ns(const msgpack_object *result)
+{
+    const msgpack_object *valid_for = map_at(result, "valid_for");
+
+    if (valid_for == NULL)
+        world_fail("an answer about a lock without valid_for");
+    return (uint64_t)(valid_for->via.f64 * 1e9);
+}
+
+static bool locker_is_sure(struct locker *locker)
+{
+    return locker->is_holding && world_now_ns() < locker_held(locker)->end_ns;
+}
+
+/* Make the holding with this token the present one, if there is one. Return whether there is. */
+static bool locker_come_back(struct locker *locker, uint64_t token)
+{
+    for (size_t i = locker->held_count; i > 0; i--) {
+        if (locker->held[i - 1].token == token) {
+            locker->present = i - 1;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* With the same token, the owner has come back: nobody else has had the lock since. */
+static void locker_begin_holding(struct locker *locker, const msgpack_object *result)
+{
+    uint64_t token = number_of(map_at(result, "token")), end_ns = locker->sent_ns + valid_ns(result);
+    bool is_same = locker_come_back(locker, token);
+
+    if (is_same && locker->owner[0] == '\0')
+        world_fail("%s got token %" PRIu64 " twice, without an owner", locker->name, token);
+    if (!is_same) {
+        locker->held = memory_grow(locker->held, locker->held_count, sizeof(*locker->held));
+        locker->present = locker->held_count;
+        locker->held[locker->held_count++] = (struct lock_held){
+            .lock = locker->lock, .client = locker->number, .token = token, .begin_ns = world_now_ns()};
+    }
+    locker_held(locker)->end_ns = end_ns;
+    locker->is_holding = true;
+    locker->leaves_ns = world_now_ns() + world_below(locker->load->most_hold_ns);
+    trace("%s: holds lock.%u with token %" PRIu64 " for %.3f s", locker->name, locker->lock, token,
+          ((double)end_ns - (double)world_now_ns()) / 1e9);
+}
+
+static void locker_note_fenced(struct locker *locker, uint64_t revision)
+{
+    locker->fenced = memory_grow(locker->fenced, locker->fenced_count, sizeof(*locker->fenced));
+    locker->fenced[locker->fenced_count++] = (struct lock_fenced){.lock = locker_held(locker)->lock,
+                                                                  .client = locker->number,
+                                                                  .token = locker_held(locker)->token,
+                                                                  .revision = revision};
+}
+
+/* --- Calls ----------------------------------------------------------------------------------------- */
+
+static void locker_send(struct locker *locker, enum locker_step step, const char *method, msgpack_sbuffer *arguments)
+{
+    locker->step = step;
+    locker->sent_ns = world_now_ns();
+    locker->msgid = caller_send(&locker->caller, method, arguments);
+    trace("%s: %s", locker->name, method);
+}
+
+static void locker_register(struct locker *locker)
+{
+    msgpack_sbuffer arguments;
+    msgpack_packer packer = caller_begin(&arguments, 4);
+    char key[32];
+
+    locker_key(locker, key);
+    pack_text(&packer, locker->load->bucket);
+    pack_text(&packer, key);
+    pack_binary(&packer, locker->name);
+    msgpack_pack_map(&packer, 1);
+    pack_text(&packer, "ephemeral");
+    msgpack_pack_true(&packer);
+    locker_send(locker, LOCKER_REGISTERING, "kv.put", &arguments);
+}
+
+static void locker_acquire(struct locker *locker, unsigned lock, uint64_t wait_ns)
+{
+    msgpack_sbuffer arguments;
+    msgpack_packer packer = caller_begin(&arguments, 3);
+    char name[16];
+
+    locker->lock = lock;
+    lock_name(name, lock);
+    pack_text(&packer, locker->load->bucket);
+    pack_text(&packer, name);
+    msgpack_pack_map(&packer, 2u + (locker->owner[0] != '\0'));
+    pack_seconds(&packer, "wait", wait_ns);
+    pack_seconds(&packer, "timeout", world_between(500, 6000) * WORLD_MS);
+    if (locker->owner[0] != '\0') {
+        pack_text(&packer, "owner");
+        pack_text(&packer, locker->owner);
+    }
+    locker_send(locker, LOCKER_ACQUIRING, "lock.acquire", &arguments);
+    trace("%s: %s, wait %.3f s", locker->name, name, (double)wait_ns / 1e9);
+}
+
+/* lock.check and lock.release. */
+static void locker_ask(struct locker *locker, enum locker_step step, const char *method)
+{
+    msgpack_sbuffer arguments;
+    msgpack_packer packer = caller_begin(&arguments, 3);
+    char name[16];
+
+    lock_name(name, locker_held(locker)->lock);
+    pack_text(&packer, locker->load->bucket);
+    pack_text(&packer, name);
+    msgpack_pack_uint64(&packer, locker_held(locker)->token);
+    locker_send(locker, step, method, &arguments);
+}
+
+/* A transaction that depends on the lock. */
+static void locker_write(struct locker *locker)
+{
+    msgpack_sbuffer arguments;
+    msgpack_packer packer = caller_begin(&arguments, 3);
+    char name[16], key[16];
+
+    lock_name(name, locker_held(locker)->lock);
+    snprintf(key, sizeof(key), "data.%u", locker_held(locker)->lock);
+    pack_text(&packer, locker->load->bucket);
+    msgpack_pack_array(&packer, 1);
+    msgpack_pack_array(&packer, 2);
+    pack_text(&packer, name);
+    msgpack_pack_uint64(&packer, locker_held(locker)->token);
+    msgpack_pack_array(&packer, 1);
+    msgpack_pack_array(&packer, 3);
+    pack_text(&packer, "put");
+    pack_text(&packer, key);
+    pack_binary(&packer, locker->name);
+    locker_send(locker, LOCKER_WRITING, "txn.commit", &arguments);
+}
+
+static void locker_release(struct locker *locker)
+{
+    locker_end_holding(locker, world_now_ns());
+    locker_ask(locker, LOCKER_RELEASING, "lock.release");
+}
+
+/* --- Answers --------------------------------------------------------------------------------------- */
+
+static void locker_on_result(struct locker *locker, enum locker_step step, const msgpack_object *result)
+{
+    switch (step) {
+    case LOCKER_REGISTERING:
+        locker->is_registered = true;
+        break;
+    case LOCKER_ACQUIRING:
+        locker_begin_holding(locker, result);
+        break;
+    case LOCKER_CHECKING:
+        if (locker->is_holding)
+            locker_held(locker)->end_ns = locker->sent_ns + valid_ns(result);
+        break;
+    case LOCKER_WRITING:
+        locker_note_fenced(locker, number_of(&result->via.array.ptr[0]));
+        break;
+    case LOCKER_RELEASING:
+    case LOCKER_AT_REST:
+        break;
+    }
+}
+
+/* The errors that the faults of this world can cause. */
+static bool is_possible(const struct locker *locker, enum locker_step step, const char *code)
+{
+    return strcmp(code, "unavailable") == 0 || strcmp(code, "deadline_exceeded") == 0 ||
+           strcmp(code, "resource_exhausted") == 0 || (step == LOCKER_ACQUIRING && strcmp(code, "locked") == 0) ||
+           ((step == LOCKER_WRITING || locker->has_given_up) && strcmp(code, "conflict") == 0) ||
+           ((step == LOCKER_CHECKING || step == LOCKER_RELEASING) && strcmp(code, "not_held") == 0);
+}
+
+static void locker_on_error(struct locker *locker, enum locker_step step, const char *code)
+{
+    uint64_t token = locker->held_count > 0 ? locker_held(locker)->token : 0;
+
+    if (!is_possible(locker, step, code))
+        world_fail("%s: the error %s is not one that its call can cause", locker->name, code);
+    if (strcmp(code, "not_held") == 0 && locker->lost_token != token)
+        world_fail("%s: it does not hold token %" PRIu64 ", and was not notified of its loss", locker->name, token);
+    if (strcmp(code, "conflict") == 0 && locker_is_sure(locker) && !locker->load->was_set_back)
+        world_fail("%s: a write with token %" PRIu64 " is refused, while it is vouched for", locker->name, token);
+    if (strcmp(code, "conflict") == 0) {
+        locker->has_given_up |= locker->is_holding;
+        locker_end_holding(locker, world_now_ns());
+    }
+}
+
+static void locker_on_answer(struct locker *locker, const msgpack_object *answer)
+{
+    const msgpack_object *error = &answer->via.array.ptr[2];
+    enum locker_step step = locker->step;
+    char code[32];
+
+    if (answer->via.array.ptr[1].type == MSGPACK_OBJECT_NIL)
+        return; /* the daemon shuts down */
+    if (step == LOCKER_AT_REST || number_of(&answer->via.array.ptr[1]) != locker->msgid)
+        world_fail("%s: a second answer, or one to no call", locker->name);
+    locker->step = LOCKER_AT_REST;
+    copy_text(code, sizeof(code), map_at(error, "code"));
+    trace("%s: %s", locker->name, error->type == MSGPACK_OBJECT_NIL ? "ok" : code);
+    if (error->type == MSGPACK_OBJECT_NIL)
+        locker_on_result(locker, step, &answer->via.array.ptr[3]);
+    else
+        locker_on_error(locker, step, code);
+    if (step == LOCKER_RELEASING && locker->is_finishing && error->type == MSGPACK_OBJECT_NIL)
+        locker->finished_locks++;
+    locker_think_later(locker, world_below(locker->load->pause_ns));
+}
+
+static void locker_on_lost(struct locker *locker, const msgpack_object *params)
+{
+    locker->lost_token = number_of(&params->via.array.ptr[2]);
+    trace("%s: token %" PRIu64 " is lost", locker->name, locker->lost_token);
+    locker->has_given_up = false;
+    if (locker->is_holding && locker_held(locker)->token == locker->lost_token)
+        locker_end_holding(locker, world_now_ns());
+}
+
+static void locker_on_message(void *arg, const msgpack_object *message)
+{
+    char method[32];
+
+    if (message->via.array.ptr[0].via.u64 == 1) {
+        locker_on_answer(arg, message);
+        return;
+    }
+    copy_text(method, sizeof(method), &message->via.array.ptr[1]);
+    if (strcmp(method, "lock.lost") == 0)
+        locker_on_lost(arg, &message->via.array.ptr[2]);
+}
+
+/* --- Sessions -------------------------------------------------------------------------------------- */
+
+static void locker_forget_session(struct locker *locker, uint64_t ended_ns)
+{
+    locker_end_holding(locker, ended_ns);
+    locker->step = LOCKER_AT_REST;
+    locker->is_registered = locker->has_given_up = false;
+    locker_think_later(locker, world_between(1, 300) * WORLD_MS);
+}
+
+static void locker_on_end(void *arg, uint64_t ended_ns)
+{
+    locker_forget_session(arg, ended_ns);
+}
+
+void locker_leave(struct locker *locker)
+{
+    caller_leave(&locker->caller);
+    locker_forget_session(locker, world_now_ns());
+}
+
+static bool locker_connect(struct locker *locker)
+{
+    if (caller_is_connected(&locker->caller))
+        return true;
+    if (!caller_connect(&locker->caller))
+        return false;
+    locker->sessions++;
+    locker->lost_token = 0;
+    return true;
+}
+
+/* --- What it does ---------------------------------------------------------------------------------- */
+
+static void locker_go_on_holding(struct locker *locker)
+{
+    const struct lock_load *load = locker->load;
+    bool is_time = world_now_ns() >= locker->leaves_ns;
+
+    if (is_time && world_chance(load->leave_per_mille))
+        locker_leave(locker);
+    else if (is_time)
+        locker_release(locker);
+    else if (world_chance(500))
+        locker_ask(locker, LOCKER_CHECKING, "lock.check");
+    else
+        locker_write(locker);
+}
+
+/* After a loss it writes with the old token sometimes: that must be refused. */
+static void locker_begin(struct locker *locker)
+{
+    bool has_owner = locker->owner[0] != '\0';
+    unsigned lock = (unsigned)world_below(locker->load->locks);
+
+    if (locker->held_count > 0 && world_chance(100)) {
+        locker_write(locker);
+        return;
+    }
+    if (has_owner && locker->held_count > 0 && world_chance(700))
+        lock = locker_held(locker)->lock;
+    locker_acquire(locker, lock, world_chance(300) ? 0 : world_between(1, 20000) * WORLD_MS);
+}
+
+static void locker_go_on_finishing(struct locker *locker)
+{
+    if (!locker->is_registered)
+        locker_register(locker);
+    else if (locker->is_holding)
+        locker_release(locker);
+    else if (locker->finished_locks < locker->load->locks)
+        locker_acquire(locker, locker->finished_locks, 60 * WORLD_SECOND);
+    else
+        locker->is_finished = true;
+}
+
+static void locker_think(void *arg)
+{
+    struct locker *locker = arg;
+
+    locker->is_thinking = false;
+    if (!locker_connect(locker)) {
+        locker_think_later(locker, world_between(1, 100) * WORLD_MS);
+        return;
+    }
+    if (locker->step != LOCKER_AT_REST)
+        return; /* the answer wakes it */
+    if (locker->is_finishing)
+        locker_go_on_finishing(locker);
+    else if (locker->is_holding)
+        locker_go_on_holding(locker);
+    else if (!locker->is_registered && world_chance(300))
+        locker_register(locker);
+    else
+        locker_begin(locker);
+    if (!locker->is_finishing && caller_is_connected(&locker->caller) && world_chance(locker->load->stall_per_mille))
+        caller_stall(&locker->caller, world_between(1, 20000) * WORLD_MS);
+}
+
+static void locker_think_later(struct locker *locker, uint64_t ns)
+{
+    if (locker->is_thinking)
+        return;
+    locker->is_thinking = true;
+    world_after(ns, locker_think, locker);
+}
+
+void locker_run(struct locker *locker)
+{
+    locker_think_later(locker, world_below(locker->load->pause_ns));
+}
+
+void locker_finish(struct locker *locker)
+{
+    locker->is_finishing = true;
+    locker_leave(locker);
+}
+
+bool locker_is_finished(const struct locker *locker)
+{
+    return locker->is_finished;
+}
+
+/* --- Judging --------------------------------------------------------------------------------------- */
+
+static bool is_of_a_session(const char *key)
+{
+    char own[32];
+
+    for (const struct locker *locker = all; locker != NULL; locker = locker->next) {
+        locker_key(locker, own);
+        if (caller_is_connected(&locker->caller) && strcmp(key, own) == 0)
+            return true;
+    }
+    return false;
+}
+
+bool lockers_have_left_nothing(const struct stream *stream)
+{
+    for (size_t i = 0; i < stream->present.count; i++) {
+        const char *key = strstr(stream->present.items[i]->packet->subject, "here.");
+        bool is_lock = strstr(stream->present.items[i]->packet->subject, ".lock.") != NULL;
+        if ((is_lock || key != NULL) && stored_is_put(stream->present.items[i]) && (is_lock || !is_of_a_session(key)))
+            return false;
+    }
+    return true;
+}
+
+uint64_t lockers_acquired(void)
+{
+    uint64_t count = 0;
+
+    for (const struct locker *locker = all; locker != NULL; locker = locker->next)
+        count += locker->held_count;
+    return count;
+}
+
+void lockers_judge(void)
+{
+    struct lock_held *held = NULL;
+    struct lock_fenced *fenced = NULL;
+    size_t held_count = 0, fenced_count = 0;
+
+    for (const struct locker *locker = all; locker != NULL; locker = locker->next) {
+        for (size_t i = 0; i < locker->held_count; i++) {
+            held = memory_grow(held, held_count, sizeof(*held));
+            held[held_count++] = locker->held[i];
+        }
+        for (size_t i = 0; i < locker->fenced_count; i++) {
+            fenced = memory_grow(fenced, fenced_count, sizeof(*fenced));
+            fenced[fenced_count++] = locker->fenced[i];
+        }
+    }
+    const char *wrong =
+        held_count > 0 && !all->load->was_set_back ? lock_check(held, held_count, fenced, fenced_count) : NULL;
+    if (wrong != NULL)
+        world_fail("%s", wrong);
+    free(held);
+    free(fenced);
+}
+
+/* --- Life ------------------------------------------------------------------------------------------ */
+
+struct locker *locker_new(unsigned number, struct host *host, const struct lock_load *load)
+{
+    struct locker *locker = memory_new(sizeof(*locker));
+
+    locker->number = number;
+    locker->load = load;
+    snprintf(locker->name, sizeof(locker->name), "locker %u", number);
+    if (world_chance(400))
+        snprintf(locker->owner, sizeof(locker->owner), "owner-of-%u", number);
+    locker->caller = (struct caller){
+        .name = locker->name, .host = host, .on_message = locker_on_message, .on_end = locker_on_end, .arg = locker};
+    locker->next = all;
+    all = locker;
+    return locker;
+}
+
+void locker_forget_all(void)
+{
+    while (all != NULL) {
+        struct locker *locker = all;
+        all = locker->next;
+        caller_free(&locker->caller);
+        free(locker->held);
+        free(locker->fenced);
+        free(locker);
+    }
+}
