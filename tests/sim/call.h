@@ -43,7 +43,7 @@ enum call_result {
 struct call_part {
     unsigned key;
     bool is_delete;     /* of a commit */
-    bool has_condition; /* of an update, a delete or a commit: the key must be at this revision */
+    bool has_condition; /* of an update or a commit: the key must be at the revision expected */
     uint64_t expected;
     uint64_t value;          /* written, each only once; 0: none */
     bool is_there;           /* read: the key exists */
@@ -60,7 +60,7 @@ struct call_record {
     enum call_result result;
     bool is_cached;    /* a read with consistency cached */
     bool is_refused;   /* conflict or already_exists */
-    bool is_impatient; /* the client leaves it out: its session was closed by the client */
+    bool is_impatient; /* the client closed its session without waiting for the answer: it is not judged */
     char code[32];     /* of the error; "": none */
     char text[200];
     uint64_t begin_ns, end_ns, timeout_ns;
@@ -68,7 +68,7 @@ struct call_record {
     unsigned ttl_s; /* of a put; 0: none */
     struct call_part parts[CALL_PARTS_MAX];
     size_t count;
-    uint64_t keys_found; /* of kv.keys, a bit for each key */
+    uint64_t keys_found; /* of kv.keys and kv.entries, a bit for each key */
 };
 
 const char *call_kind_name(enum call_kind kind);

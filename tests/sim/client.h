@@ -1,5 +1,5 @@
 /*
- * client: a program on a simulated host, which makes calls of chance and keeps what it is answered.
+ * client: a program on a simulated host, which makes random calls and keeps their answers.
  */
 #ifndef SIM_CLIENT_H
 #define SIM_CLIENT_H
@@ -19,8 +19,8 @@ struct load {
     unsigned ttl_per_mille;    /* of puts */
     uint64_t least_timeout_ms, most_timeout_ms;
     bool watches;
-    unsigned leave_per_mille; /* of calls after which the client closes its session */
-    unsigned stall_per_mille; /* of calls after which it reads nothing for a while */
+    unsigned leave_per_mille; /* of calls: after them the client closes its session */
+    unsigned stall_per_mille; /* of calls: after them it reads nothing for a while */
 };
 
 /* What a watch was delivered. */
@@ -42,16 +42,16 @@ struct client;
 struct client *client_new(unsigned number, struct host *host, const struct load *load);
 void client_forget_all(void);
 
-/* Make calls until then. */
+/* Make calls until until_ns. */
 void client_run_until(struct client *client, uint64_t until_ns);
 
 /* Create the bucket; done is called when it exists. Retries without end. */
 void client_set_up(struct client *client, void (*done)(void *arg), void *arg);
 
-/* Whether no call is without an answer. */
+/* Return whether all calls are answered. */
 bool client_is_idle(const struct client *client);
 
-/* Read each key, with a call for each; done is called when all are answered. */
+/* Make no more random calls, and read each key, with a call for each. */
 void client_read_all(struct client *client);
 
 const struct call_record *client_records(const struct client *client);

@@ -1,7 +1,7 @@
 /*
  * connection: the simulated side of daemon/nats/connection.h.
  *
- * Names, states and promises are those of the real one. The addresses of servers are their numbers.
+ * Names, states and promises are those of the real one. The address of a server is its name.
  */
 #include "daemon/nats/connection.h"
 
@@ -34,13 +34,13 @@ struct connection {
     struct connection_events events;
     struct connection_status status;
     enum state state;
-    unsigned attempt; /* counts attempts and losses: what was set out for an earlier one is ignored */
+    unsigned attempt; /* counts attempts and losses: a step that was planned for an earlier one is ignored */
     unsigned failures;
     struct server *server;
     struct link *link;
     struct link *former[LINKS_MAX];
     unsigned former_count;
-    uint64_t newest_unknown;
+    uint64_t newest_unknown; /* number of the newest link that is no longer remembered; 0: all are */
     uint64_t number;
     char server_id[32];
     char inbox[64];
@@ -55,7 +55,7 @@ struct connection {
     size_t published_count;
 };
 
-/* A step that chance sets out, for the present attempt only. */
+/* Something that the connection does later, unless its present attempt is over by then. */
 struct step {
     struct step *next; /* they stay until the world ends */
     struct connection *connection;
@@ -85,7 +85,7 @@ static void step_is_due(void *arg)
         loop_post(step->connection->loop, step_run, step);
 }
 
-static void set_out(struct connection *connection, uint64_t ns, void (*act)(struct connection *connection))
+static void step_plan(struct connection *connection, uint64_t ns, void (*act)(struct connection *connection))
 {
     struct step *step = memory_new(sizeof(*step));
 
@@ -105,7 +105,7 @@ static void back_off(struct connection *connection)
     uint64_t wait_ms = backoff_ms(connection->failures, conf->nats.reconnect_min_ms, conf->nats.reconnect_max_ms);
 
     connection->state = CONNECTING;
-    set_out(connection, wait_ms * WORLD_MS, connect_now);
+    step_plan(connection, wait_ms * WORLD_MS, connect_now);
 }
 
 static void fail_to_connect(struct connection *connection, const char *why)
@@ -139,14 +139,14 @@ static void be_connected(struct connection *connection)
     status->max_payload_bytes = MAX_PAYLOAD_BYTES;
     snprintf(status->url, sizeof(status->url), "%s", connection->server_id);
     trace("connection %llu to %s is up", (unsigned long long)connection->number, connection->server_id);
-    set_out(connection, WORLD_MS, ping);
+    step_plan(connection, WORLD_MS, ping);
     connection->events.up(connection->events.arg);
 }
 
 static void connect_now(struct connection *connection)
 {
     connection->state = CONNECTING;
-    set_out(connection, world_between(network.least_ns, network.most_ns) * 3, be_connected);
+    step_plan(connection, world_between(network.least_ns, network.most_ns) * 3, be_connected);
 }
 
 /* --- Loss ------------------------------------------------------------------------------------------ */
@@ -200,7 +200,7 @@ void connection_on_end(struct connection *connection, struct link *link, const c
     if (connection->link != link || connection->end_reason != NULL)
         return;
     connection->end_reason = why;
-    set_out(connection, 0, lose_for_its_reason);
+    step_plan(connection, 0, lose_for_its_reason);
 }
 
 static void ping(struct connection *connection)
@@ -211,7 +211,7 @@ static void ping(struct connection *connection)
     }
     connection->pings = true;
     link_send_to_server(connection->link, packet_new(SERVER_PING, connection->inbox, "", 0));
-    set_out(connection, connection->conf->nats.ping_interval_ms * WORLD_MS, ping);
+    step_plan(connection, connection->conf->nats.ping_interval_ms * WORLD_MS, ping);
 }
 
 /* --- Messages -------------------------------------------------------------------------------------- */

@@ -10,7 +10,7 @@
 
 struct host;
 
-/* How a daemon is configured: YAML, beside what every host has. */
+/* settings: YAML, added to the configuration that every host has. */
 struct host *host_new(const char *name, bool is_embedded, const char *settings);
 void host_forget_all(void);
 
@@ -24,13 +24,13 @@ void host_stop(struct host *host);
 /* End its process at once. Its memory stays until the end of the simulation's process. */
 void host_kill(struct host *host);
 
-/* Its process is stopped for a while. */
+/* Its process is stopped until until_ns. */
 void host_suspend(struct host *host, uint64_t until_ns);
 
-/* The embedded server has started again: as the process room tells main. */
+/* The embedded server has started again; main learns that from embedded/process. */
 void host_note_server_started(struct host *host);
 
-/* A client connects. The pipe is its end; if no daemon runs, it has ended. */
+/* A client connects with this pipe. If no daemon runs, the pipe is closed at once. */
 void host_connect(struct host *host, struct pipe *pipe);
 
 #endif

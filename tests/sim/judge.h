@@ -47,9 +47,9 @@ struct judgement {
     struct client *const *clients;
     size_t client_count;
     bool reads_memory;        /* the server is embedded */
-    uint64_t staleness_ns;    /* that cached reads may have */
-    uint64_t slack_ns;        /* by which an answer may come after its deadline */
-    const struct stop *stops; /* while which the daemon was stopped: an answer may come so much later */
+    uint64_t staleness_ns;    /* the maximum of cached reads */
+    uint64_t slack_ns;        /* an answer may come this long after its deadline */
+    const struct stop *stops; /* times at which a daemon was stopped: an answer may come later by their length */
     size_t stop_count;
     struct key_changes changes[CALL_KEYS_MAX + 1];  /* see judge_prepare */
     struct knowledge_list known[CALL_KEYS_MAX + 2]; /* of each key, and of the bucket */

@@ -55,7 +55,7 @@ static void lane_drop(struct lane *lane, const struct parcel *from)
     lane->end = place;
 }
 
-/* Lose a part of what is under way: everything behind a packet that chance names. */
+/* Lose a part of what is in flight: everything after a random packet. */
 static void lane_cut(struct lane *lane)
 {
     size_t count = 0;

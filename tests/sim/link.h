@@ -2,8 +2,8 @@
  * link: one connection between a daemon and a NATS server, as the network and the kernels of both sides have it.
  *
  * Packets come in order, each after a time. What was sent is not lost while the connection is well. When it is cut, a
- * part of what was sent still comes: what the server's kernel had received is read by the server, however late it gets
- * to it, and only then does it see the end. While the way between the two is blocked, nothing comes, nor an end.
+ * part of what was sent still comes: the server reads what its kernel had received, however late, and sees the end only
+ * after that. While the way between the two is blocked, neither packets nor an end arrive.
  */
 #ifndef SIM_LINK_H
 #define SIM_LINK_H
@@ -59,12 +59,18 @@ void link_end_all(struct server *server);
 /* The daemon's process has ended. */
 void link_abandon(struct connection *connection);
 
-/* For host: the daemon's process has ended. For the world's end: free all connections. */
+/* --- Implemented by connection --------------------------------------------------------------------- */
+
+/* For host: the daemon's process has ended. */
 void connection_die(struct connection *connection);
+
+/* At the world's end: free all connections. */
 void connection_forget_all(void);
 
-/* For connection: the next packets that have come, or the end. */
+/* Packets have come: link_take returns them. */
 void connection_on_arrival(struct connection *connection, struct link *link);
+
+/* The link has ended, or was cut. */
 void connection_on_end(struct connection *connection, struct link *link, const char *why);
 
 #endif

@@ -1,9 +1,9 @@
 /*
  * loop: libuv in simulated time.
  *
- * The daemon is linked with these functions in the place of libuv's, as far as it uses them outside of what is not
- * simulated: the loop's time, timers, handles, work for threads, and the streams of sessions (see pipe). A loop has
- * turns, as libuv's: timers, then what has come from outside, then the end of the turn, then closed handles.
+ * The daemon is linked with these functions instead of libuv's. There are those that its simulated rooms use: the
+ * loop's time, timers, handles, work for threads, and the streams of sessions (see pipe). A turn has the order of
+ * libuv's: timers, then what has come from outside, then the end of the turn, then closed handles.
  */
 #ifndef SIM_LOOP_H
 #define SIM_LOOP_H
@@ -17,7 +17,7 @@ struct loop;
 /* Make uv a loop. on_turn_end is called at the end of each turn: return whether another one must follow at once. */
 struct loop *loop_new(uv_loop_t *uv, bool (*on_turn_end)(void *arg), void *arg);
 
-/* No turn follows. The memory of the handles is their owners'. */
+/* Take no further turn. Handles are not closed: their owners free them. */
 void loop_free(struct loop *loop);
 
 struct loop *loop_of(const uv_loop_t *uv);
@@ -25,16 +25,16 @@ struct loop *loop_of(const uv_loop_t *uv);
 /* Call act in the loop's next turn, unless the loop is freed before. */
 void loop_post(struct loop *loop, void (*act)(void *arg), void *arg);
 
-/* The process of the loop is stopped until then: it has no turn. */
+/* The loop's process is stopped until until_ns: it takes no turn before. */
 void loop_suspend(struct loop *loop, uint64_t until_ns);
 
-/* How long each reading of the precise clock takes: so slices end, and turns last. */
+/* Set how long each call of uv_hrtime takes. Without that, simulated work takes no time, and no slice ends. */
 void loop_set_pace(uint64_t ns);
 
 /* At the world's end: free the loops that are over. */
 void loop_forget_all(void);
 
-/* Whether a handle is open or waits for the call of its close callback. */
+/* Return whether a handle is open, or waits for its close callback. */
 bool loop_has_handles(const struct loop *loop);
 
 /* For pipe: count a handle, and close one. */

@@ -4,7 +4,7 @@
  *   sim COUNT [FIRST]     COUNT seeds from FIRST on; without FIRST, from one that the clock chooses
  *   sim --seconds N       seeds from one that the clock chooses, for N seconds
  *   sim --trace SEED      one seed, and print what happens
- *   sim --twice SEED      the same, two times: if the second run differs, there the first difference can be found
+ *   sim --twice SEED      the same, twice: compare the two outputs if the second run of a seed differs
  *   sim --kept FILE       the seeds of a file, one on each line; what follows a # is a comment
  *
  * Each tenth seed is run a second time: its trace must be the same. Seeds run in child processes, because the memory of

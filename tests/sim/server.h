@@ -1,9 +1,9 @@
 /*
  * server: a simulated nats-server with JetStream.
  *
- * Its process can be killed and started, stopped for a while, and cut off. What it stores survives the process; the
- * table of ids is made anew from what is stored, and consumers are gone. The API is served in line, each request after
- * a while, and the rest at once.
+ * Its process can be killed and started, stopped for a while, and cut off. What it stores survives the process. A start
+ * rebuilds the table of ids from that; consumers are gone. Requests to the API wait in a queue, and each takes some
+ * time; the rest is served at once.
  */
 #ifndef SIM_SERVER_H
 #define SIM_SERVER_H
@@ -14,7 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* A ping; the answer goes to its reply subject. */
+/* The subject of a ping; the answer goes to its reply subject. */
 #define SERVER_PING "$SIM.PING"
 
 struct server *server_new(const char *name);
@@ -30,7 +30,7 @@ bool server_is_up(const struct server *server);
 /* Return whether a connection can be made. */
 bool server_accepts(const struct server *server);
 
-/* Return the time from which on the server hears, and from which on it can be heard. */
+/* Return the time from which on packets reach the server, and from which on its packets reach the daemon. */
 uint64_t server_hears_from_ns(const struct server *server);
 uint64_t server_reaches_from_ns(const struct server *server);
 
@@ -45,18 +45,20 @@ struct stream *server_streams(const struct server *server);
 void server_kill(struct server *server);
 void server_start(struct server *server);
 
-/* The process is stopped; nothing reaches it; until then. */
+/* Stop the process until until_ns: it reads nothing, but what it has sent arrives. */
 void server_stop_until(struct server *server, uint64_t until_ns);
+
+/* Let nothing pass between the server and any daemon until until_ns. */
 void server_block_until(struct server *server, uint64_t until_ns);
 
 void server_set_full(struct server *server, bool is_full);
 bool server_store_is_full(const struct server *server);
 
-/* How often, of 1,000 times, what a consumer says of pending messages is wrong. */
+/* Of 1,000 numbers of pending messages that consumers report, this many are wrong. */
 void server_set_wrong_estimates(struct server *server, unsigned per_mille);
 unsigned server_wrong_estimates(const struct server *server);
 
-/* The store is copied; at the next start, the server has the copy. */
+/* Copy the store. After server_set_back, the server has that copy at its next start. */
 void server_back_up(struct server *server);
 void server_set_back(struct server *server);
 
