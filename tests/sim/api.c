@@ -26,7 +26,7 @@ struct call {
     const struct packet *request;
     json_t *body; /* NULL: none */
     struct stream *stream;
-    const char *rest; /* of the subject, behind the stream's name; "": nothing */
+    const char *rest; /* of the subject, after the stream's name; "": nothing */
 };
 
 const char *api_time(int64_t time_ns, char text[API_TIME_BYTES])
@@ -231,7 +231,7 @@ static struct packet *direct_pack(const struct call *call, const struct stored *
 
     /* The subject of a reply is that of the request. */
     free(packet->subject);
-    packet->subject = strdup(call->request->reply);
+    packet->subject = memory_need(strdup(call->request->reply));
     packet_add_header(packet, KV_HEADER_STREAM, "%s", call->stream->name);
     packet_add_header(packet, KV_HEADER_SUBJECT, "%s", stored->packet->subject);
     packet_add_header(packet, KV_HEADER_SEQUENCE, "%" PRIu64, stored->sequence);
@@ -336,7 +336,7 @@ static void direct_get(const struct call *call)
 /* The name is the first token of the rest: a filter may follow. */
 static char *consumer_name(const struct call *call)
 {
-    return strndup(call->rest, strcspn(call->rest, "."));
+    return memory_need(strndup(call->rest, strcspn(call->rest, ".")));
 }
 
 static void consumer_create(const struct call *call)
@@ -397,7 +397,7 @@ static char *split_subject(const char *subject, const char *verb, const char **r
     const char *name = subject + length + 1;
     size_t name_length = strcspn(name, ".");
     *rest = name[name_length] == '.' ? name + name_length + 1 : name + name_length;
-    return strndup(name, name_length);
+    return memory_need(strndup(name, name_length));
 }
 
 enum verb { CREATE, UPDATE, INFO, DELETE, PURGE, MSG_GET, DIRECT, CONSUMER_CREATE, CONSUMER_DELETE, CONSUMER_NEXT };

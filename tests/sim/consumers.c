@@ -1,10 +1,9 @@
 #include "tests/sim/consumers.h"
 
+#include "daemon/nats/kv.h"
 #include "tests/sim/memory.h"
 #include "tests/sim/server.h"
 #include "tests/sim/world.h"
-
-#include "daemon/nats/kv.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -231,14 +230,15 @@ static struct consumer *consumers_find(const struct stream *stream, const char *
 bool consumers_pull(struct stream *stream, const char *name, struct link *link, const char *reply, json_t *request)
 {
     struct consumer *consumer = consumers_find(stream, name);
-    struct pull *pull = consumer != NULL ? calloc(1, sizeof(*pull)) : NULL, **end;
+    struct pull **end;
 
-    if (pull == NULL)
+    if (consumer == NULL)
         return false;
+    struct pull *pull = memory_new(sizeof(*pull));
     consumer->touched_ns = world_now_ns();
     *pull = (struct pull){.consumer = consumer,
                           .link = link,
-                          .reply = strdup(reply),
+                          .reply = memory_need(strdup(reply)),
                           .left = request_number(request, "batch"),
                           .no_wait = json_is_true(json_object_get(request, "no_wait")),
                           .heartbeat_ns = request_number(request, "idle_heartbeat"),
@@ -309,7 +309,7 @@ json_t *consumers_create(struct stream *stream, const char *name, json_t *reques
     consumer = memory_new(sizeof(*consumer));
     *consumer = (struct consumer){.next = all,
                                   .stream = stream,
-                                  .name = strdup(name),
+                                  .name = memory_need(strdup(name)),
                                   .headers_only = json_is_true(json_object_get(config, "headers_only")),
                                   .inactive_ns = request_number(config, "inactive_threshold"),
                                   .touched_ns = world_now_ns()};

@@ -9,6 +9,7 @@
 #include "tests/sim/differential/requests.h"
 
 #include "tests/sim/link.h"
+#include "tests/sim/memory.h"
 #include "tests/sim/server.h"
 #include "tests/sim/world.h"
 
@@ -115,7 +116,7 @@ static void ask_server(const struct packet *request, const struct answers *expec
     while (answers->count < expected->count) {
         natsStatus status = natsSubscription_NextMsg(&message, inbox, WAIT_MS);
         if (status == NATS_NO_RESPONDERS) {
-            answers_add(answers, strdup("status 503"));
+            answers_add(answers, memory_need(strdup("status 503")));
             continue;
         }
         if (status == NATS_TIMEOUT)

@@ -1,6 +1,7 @@
 #include "tests/sim/differential/requests.h"
 
 #include "daemon/nats/kv.h"
+#include "tests/sim/memory.h"
 #include "tests/sim/world.h"
 
 #include <inttypes.h>
@@ -270,7 +271,7 @@ static void sort_headers(json_t *message)
 
     if (encoded == NULL)
         return;
-    char *text = calloc(1, strlen(encoded) + 1);
+    char *text = memory_new(strlen(encoded) + 1);
     EVP_DecodeBlock((unsigned char *)text, (const unsigned char *)encoded, (int)strlen(encoded));
     for (char *line = strtok_r(text, "\r\n", &rest); line != NULL && count < LINES_MAX;
          line = strtok_r(NULL, "\r\n", &rest))
