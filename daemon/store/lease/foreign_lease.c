@@ -1,7 +1,7 @@
 #include "daemon/store/lease/foreign_lease.h"
 
+#include "daemon/base/chance.h"
 #include "daemon/base/clock.h"
-#include "daemon/base/hash.h"
 #include "daemon/base/log.h"
 #include "daemon/store/lease/lease.h"
 #include "daemon/store/write/write.h"
@@ -45,6 +45,7 @@ static struct foreign_lease *foreign_lease_obtain(struct lease_bucket *in, const
     lease->in = in;
     lease->ttl_ms = in->store->conf->locks.lease_ttl_ms;
     lease->used_ms = uv_now(in->store->loop);
+    lease->chance = chance_number();
     snprintf(lease->id, sizeof(lease->id), "%s", id);
     snprintf(lease->key, sizeof(lease->key), "%s%s", KV_LEASE_PREFIX, id);
     HASH_ADD_STR(in->others, id, lease);
@@ -144,8 +145,6 @@ void foreign_lease_note_key(struct lease_bucket *in, const char *id)
 }
 
 /* --- Asking ---------------------------------------------------------------------------------------- */
-
-static void foreign_lease_declare_dead(struct foreign_lease *lease);
 
 static void on_foreign_lease_read(void *arg, const struct kv_entry *entry, const struct error *error)
 {
@@ -278,12 +277,9 @@ void foreign_lease_ask(struct lease_bucket *in, const char *id, bool is_heard, s
 
 /* --- The tick -------------------------------------------------------------------------------------- */
 
-/* Which differs between daemons. */
 static uint64_t foreign_lease_jitter_ms(const struct foreign_lease *lease)
 {
-    const char *daemon = connection_unique_id(lease->in->store->connection);
-
-    return (hash_bytes(daemon, strlen(daemon)) ^ lease->revision) % (lease->ttl_ms / ABANDONED_SPREAD + 1);
+    return lease->chance % (lease->ttl_ms / ABANDONED_SPREAD + 1);
 }
 
 static void foreign_lease_tick_one(struct foreign_lease *lease)

@@ -32,6 +32,7 @@ struct foreign_lease {
     uint64_t seen_ms;  /* clock_boot_ms when this revision was seen first */
     uint64_t ttl_ms;
     uint64_t used_ms; /* loop time of the last question */
+    uint64_t chance;  /* a random number: daemons declare an abandoned lease dead at different times */
     struct foreign_lease_wait *waits;
     struct arena arena;
     char id[LEASE_ID_BYTES];
