@@ -14,12 +14,12 @@
 
 #define ARENA_BYTES 2048u
 
-/* For which reads and writes of a lease's key may take. Waiters have their own deadlines. */
+/* The time that a read or write of a lease's key may take. Waiters have their own deadlines. */
 #define ASKING_MS 5000u
 
 /*
- * A lease for which nobody waits is declared dead a random part of this fraction of its TTL later, so that not all
- * daemons do it together. Its keys are to be gone within two TTLs.
+ * A lease for which nobody waits is declared dead later, by a random time of up to its TTL divided by this, so that not
+ * all daemons do it at once. Its keys are to be gone within two TTLs.
  */
 #define ABANDONED_SPREAD 2u
 
@@ -81,7 +81,7 @@ static void foreign_lease_answer(struct foreign_lease *lease, const struct error
     uint64_t now_ms = clock_boot_ms(), expires_ms = foreign_lease_expires_ms(lease);
     uint64_t left_ms = expires_ms > now_ms ? expires_ms - now_ms : lease->ttl_ms / RETRY_AFTER;
 
-    /* Those who ask again from within wait behind the others, for another answer. Any may also leave meanwhile. */
+    /* A callback may ask again, which appends a wait for the next answer, and may cancel other waits. */
     DL_COUNT2(lease->waits, each, count, next);
     for (; count > 0 && lease->waits != NULL; count--) {
         struct foreign_lease_wait *wait = lease->waits;

@@ -1,10 +1,10 @@
 /*
  * foreign_lease: the leases of other daemons in a bucket, and which of them are dead.
  *
- * Used by lock, which waits for them, and by lease_bucket. A lease is dead if its key says so. A lease whose key this
- * daemon has seen unchanged for the lease's TTL, also as absent, is declared dead by a conditional update of that key:
- * from then on its daemon cannot renew it. That is safe because the daemon vouches for the lease for a shorter time: it
- * counts the TTL from before it sent the renewal that is seen here.
+ * Used by lock, which waits for their end, and by lease_bucket. A lease is dead if its key says so. If the key has not
+ * changed for the lease's TTL, or has been absent for that long, this daemon declares the lease dead by a conditional
+ * update of the key: after that, the lease's daemon cannot renew it. This is safe because that daemon vouches for the
+ * lease for a shorter time: it counts the TTL from before it sent the renewal that is seen here.
  */
 #ifndef DAEMON_STORE_FOREIGN_LEASE_H
 #define DAEMON_STORE_FOREIGN_LEASE_H

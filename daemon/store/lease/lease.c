@@ -15,10 +15,10 @@
 
 #define ARENA_BYTES 2048u
 
-/* The clocks of two hosts may go at rates that differ by this part. */
+/* The clock rates of two hosts may differ by one part in this many. */
 #define CLOCK_DRIFT 50u
 
-/* A lease is lost this part of its TTL before its time is up, so that the sessions are notified in time. */
+/* A lease counts as lost this part of its TTL before its time is over, so that the sessions are notified in time. */
 #define LOST_BEFORE 8u
 
 /* The pause between two attempts, as a part of the TTL. */
@@ -195,8 +195,8 @@ static void lease_lose(struct lease *lease, const struct error *error)
 }
 
 /*
- * A lease that was not opened fails; nothing refers to it. The adoption of one is tried again, as long as there is the
- * bucket.
+ * The lease could not be opened; nothing refers to it. If it was to be adopted, try that again, unless the bucket is
+ * gone.
  */
 static void lease_fail(struct lease *lease, const struct error *error)
 {
@@ -249,7 +249,7 @@ static void lease_lose_to(struct lease *lease, const struct kv_entry *entry)
     lease_lose(lease, &error);
 }
 
-/* A renewal was refused, or its outcome is not known: the key tells. */
+/* A renewal was refused, or its outcome is not known: the key shows what is stored. */
 static void on_lease_read(void *arg, const struct kv_entry *entry, const struct error *error)
 {
     struct lease *lease = arg;
@@ -294,7 +294,7 @@ void lease_doubt(struct lease *lease)
     if (lease->work == LEASE_IDLE)
         lease_look(lease);
     else
-        lease->renew_ms = lease_now(lease); /* a renewal tells, too */
+        lease->renew_ms = lease_now(lease); /* a renewal finds out as well */
 }
 
 /* --- Renewing -------------------------------------------------------------------------------------- */
@@ -325,7 +325,7 @@ static void lease_renew(struct lease *lease)
         lease_retry_later(lease);
 }
 
-/* Return whether the sessions must be told now that the lease is lost. */
+/* Return whether the lease must be lost now, so that the sessions are notified in time. */
 static bool lease_is_overdue(const struct lease *lease)
 {
     return lease_valid_for_ms(lease) <= lease->ttl_ms / LOST_BEFORE;
@@ -399,7 +399,7 @@ static void on_lease_noted(void *arg)
 
 static void lease_open(struct lease *lease);
 
-/* Those who wait for a lease that cannot be adopted wait for a new one. */
+/* Let the waits for a lease that cannot be adopted wait for a new one. */
 static void lease_replace(struct lease *lease)
 {
     struct lease_wait *wait;

@@ -1,5 +1,5 @@
 /*
- * lease: with which the keys of this daemon's sessions live, as in etcd and Consul.
+ * lease: keeps the keys of this daemon's sessions alive while the daemon renews it, as in etcd and Consul.
  *
  * Used by held_write and holding. The daemon has one lease in each bucket in which a session holds a lock or an
  * ephemeral key. It is a key of the bucket with an id that is used once. The keys of the sessions name it in a header.
@@ -11,8 +11,8 @@
  * (foreign_lease). Both count by CLOCK_BOOTTIME, which goes on while the machine is suspended. A lease that could not
  * be renewed is lost before that time: the sessions are notified, and its keys are deleted.
  *
- * A daemon that restarts adopts the leases of its last run (lease_file), and deletes their keys, save those that have
- * an owner, who may come back.
+ * A daemon that restarts adopts the leases of its last run (lease_file), and deletes their keys. Those that have an
+ * owner, who may come back, are kept for a TTL.
  */
 #ifndef DAEMON_STORE_LEASE_H
 #define DAEMON_STORE_LEASE_H
@@ -55,9 +55,9 @@ struct lease {
     uint64_t unused_ms;      /* loop time since which no key refers to it; 0: one does */
     unsigned references;     /* holdings, and writes that may become some */
     bool is_adopted;         /* of the last run */
-    bool is_foreign;         /* another daemon's, which is dead */
+    bool is_foreign;         /* the dead lease of another daemon */
     bool is_given_up;        /* another process of this daemon has adopted it: its keys are not touched */
-    bool needs_scan;         /* keys may name it that are not among the holdings */
+    bool needs_scan;         /* there may be keys that name it and have no holding */
     bool allows_ttl;         /* the bucket does */
     struct bucket_wait wait;
     struct lease_scan scan;
@@ -83,14 +83,14 @@ void lease_obtain(struct lease_bucket *in, struct lease_wait *wait, uint64_t dea
 /* Does nothing if ready was called. */
 void lease_cancel_wait(struct lease_wait *wait);
 
-/* Something refers to the lease, or no longer does. */
+/* Count one reference to the lease more, or less. A lease without references ends after a TTL. */
 void lease_retain(struct lease *lease);
 void lease_release(struct lease *lease);
 
 /* Return for how long the lease is still vouched for, in ms; 0: it is not. */
 uint64_t lease_valid_for_ms(const struct lease *lease);
 
-/* Return whether an id is that of one of this daemon's leases in the bucket, and which; NULL: it is not. */
+/* Return the lease with this id, if this daemon has it in the bucket, or is ending it; NULL: neither. */
 struct lease *lease_find(const struct lease_bucket *in, const char *id);
 
 /* A message of the lease's key was delivered: if this daemon has not written it, look at the key at once. */
@@ -114,13 +114,13 @@ void lease_end_foreign(struct lease_bucket *in, const char *id);
 /* Do the periodic work of the bucket's leases. */
 void lease_tick(struct lease_bucket *in);
 
-/* Return whether the bucket has leases that are still to be looked after. */
+/* Return whether the bucket has a lease of this daemon, or one that ends. */
 static inline bool lease_any(const struct lease_bucket *in)
 {
     return in->lease != NULL || in->ending != NULL;
 }
 
-/* Find the keys that name the lease and are not among the holdings, if that is needed. Does nothing meanwhile. */
+/* If lease->needs_scan, make holdings of the keys that name the lease. Does nothing while that is in progress. */
 void lease_find_keys(struct lease *lease);
 
 /* --- For lease_key and lease_end ------------------------------------------------------------------- */

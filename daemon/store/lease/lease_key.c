@@ -6,8 +6,8 @@
 #include <string.h>
 
 /*
- * The marker of a lease that has ended goes after this time. The lease itself does not expire: whoever finds it later
- * learns that there may be keys to delete.
+ * The marker of a lease that has ended expires after this time. The lease itself does not expire: a daemon that finds
+ * it later learns that there may be keys to delete.
  */
 #define MARKER_TTL_S 60
 

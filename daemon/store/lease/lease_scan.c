@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A bucket of many keys takes long to read. */
+/* Reading a bucket with many keys takes long. */
 #define SCAN_DEADLINE_MS 300000u
 
 static void lease_scan_close(struct lease_scan *scan)

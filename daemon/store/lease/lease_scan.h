@@ -33,7 +33,7 @@ struct lease_scan {
 /* Start a scan, whose first members are set. done is not called from within. */
 void lease_scan_start(struct lease_scan *scan);
 
-/* done is not called. Does nothing if it is not running. */
+/* Stop a scan, whose done is not called. Does nothing if it is not running. */
 void lease_scan_stop(struct lease_scan *scan);
 
 #endif

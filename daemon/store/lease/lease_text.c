@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A longer TTL is none that a daemon has written. */
+/* No daemon writes a longer TTL. */
 #define LEASE_TTL_MAX_MS (24u * 3600u * 1000u)
 
 const char *lease_text_write(struct arena *arena, const struct store *store, const struct lease_text *text)

@@ -7,7 +7,7 @@
  *     state    "alive", or "dead": then its keys are being deleted, and it is never renewed again
  *     daemon   the name of the daemon whose lease it is
  *     run      the id of the daemon's process: another process of the same daemon has another one
- *     renewal  grows with each renewal
+ *     renewal  a number that grows with each renewal
  *     ttl      milliseconds: a lease that was not renewed for this long may be declared dead
  */
 #ifndef DAEMON_STORE_LEASE_TEXT_H
@@ -36,7 +36,7 @@ struct lease_text {
 /* Write the value for a lease of this daemon into the arena. NULL: out of memory. */
 const char *lease_text_write(struct arena *arena, const struct store *store, const struct lease_text *text);
 
-/* Read a value. False: it is none, and the lease counts as dead. */
+/* Read the value of a lease's key. False: it is not the value of a lease, and *text is zeroed. */
 bool lease_text_read(const struct kv_entry *entry, struct lease_text *text);
 
 /* Return the id of the lease whose key this is; NULL: it is the key of none. */
