@@ -468,7 +468,6 @@ static bool run_trying(struct job *job)
 {
     struct lock *lock = (struct lock *)((char *)job - offsetof(struct lock, trying));
     struct lock_wait *wait = lock->line;
-    bool is_last = wait->next == NULL;
 
     if (!lock_may_try(wait))
         return false;
@@ -476,8 +475,8 @@ static bool run_trying(struct job *job)
     wait->marker_revision = lock->marker_revision;
     lock->marker_revision = 0;
     lock->has_changed = false;
-    lock_try(wait); /* the lock may be gone */
-    return !is_last && lock->in->store->leases->is_draining;
+    lock_try(wait); /* the lock may be gone; if the wait has left the line, the next one is scheduled */
+    return false;
 }
 
 void lock_wake(struct lease_bucket *in, const char *name, uint64_t marker_revision)
