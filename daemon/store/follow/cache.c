@@ -298,8 +298,10 @@ static bool cache_evict_from_chain(struct cache *cache)
     return false;
 }
 
-/* Move the hand to the next value that was not used since it passed, and evict it. False: *chains were visited, and no
- * value was evicted. */
+/*
+ * Move the hand to the next value that was not used since it passed, and evict it. *chains counts down the chains that
+ * may be visited. False: it has reached 0, and no value was evicted.
+ */
 static bool cache_evict_one(struct cache *cache, unsigned *chains)
 {
     for (; *chains > 0; --*chains) {
@@ -395,8 +397,7 @@ static void cache_remove_from_order(struct cache *cache, struct cache_key *key)
     cache->value_count--;
 }
 
-/* Return the key with this name, out of the list and without a value; create it if there is none. NULL: out of memory.
- */
+/* Return the key with this name, created if need be, out of the list and without a value. NULL: out of memory. */
 static struct cache_key *cache_obtain_key(struct cache *cache, const char *name)
 {
     size_t length = strlen(name);
@@ -425,7 +426,7 @@ struct cache_key *cache_set(struct cache *cache, const struct kv_entry *entry, i
         return NULL;
     cache_link_key(cache, key, entry->revision);
     cache_set_entry(cache, key, entry, expires_us);
-    /* Deleted keys are not in byte order, so that a listing does not pass them. */
+    /* Deleted keys are not in the byte order, so that a listing does not have to skip them. */
     if (entry->operation != KV_PUT) {
         cache_remove_from_order(cache, key);
     } else if (!cache_add_to_order(cache, key)) {

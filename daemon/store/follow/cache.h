@@ -132,8 +132,8 @@ void cache_read(struct cache_key *key, struct cache_view *view);
 
 /* --- Marks: which keys a reading of the whole bucket has met --- */
 
-/* Remove the marks of all keys. Keys that are set from now on are marked. (The mark of a key that 255 readings in a row
- * did not meet returns.) */
+/* Remove the marks of all keys. Keys that are set from now on are marked. Marks have 8 bits: a key that 255 readings in
+ * a row neither met nor removed counts as marked again. */
 void cache_unmark_all(struct cache *cache);
 void cache_mark(struct cache *cache, struct cache_key *key);
 bool cache_is_marked(const struct cache *cache, const struct cache_key *key);

@@ -69,8 +69,7 @@ static inline bool reconcile_is_loading(const struct reconcile *reconcile)
     return reconcile->phase == RECONCILE_LOADING || reconcile->phase == RECONCILE_REMOVING_AFTER_LOAD;
 }
 
-/* Return whether keys that were not met are being removed. Watches that begin wait: what they are delivered may vanish.
- */
+/* Return whether keys that were not met are being removed. Watches do not begin meanwhile: their keys may vanish. */
 static inline bool reconcile_is_removing(const struct reconcile *reconcile)
 {
     return reconcile->phase >= RECONCILE_REMOVING_AFTER_CHECK;

@@ -83,8 +83,7 @@ void holding_add_doubtful(struct lease *lease, const char *key);
 /* Return whether its owner may have it in another session. */
 bool holding_can_be_attached(const struct holding *holding);
 
-/* A session has the holding from now on. If the owner has come back in it, the former session is notified of the loss.
- */
+/* Give the holding to a session. If another session had it, for the same owner, that one is notified of the loss. */
 void holding_attach(struct holding *holding, holding_lost_fn *lost, void *arg);
 
 /* The session has ended: the key is deleted, or waits for its owner. lost is no longer called. */
@@ -99,7 +98,7 @@ void holding_take_away(struct holding *holding, const struct error *error);
 /* Delete the key, whoever owns it. lost is no longer called. */
 void holding_end(struct holding *holding);
 
-/* The same, and call done when the key is gone. */
+/* The same as holding_end, and call done when the key is gone. */
 void holding_release(struct holding *holding, struct holding_release *release, void (*done)(void *arg), void *arg);
 void holding_cancel_release(struct holding_release *release);
 
@@ -112,7 +111,7 @@ bool holding_take_some_away(struct lease *lease, const struct error *error);
 /* Begin or continue deletions. */
 void holding_tick(struct lease_bucket *in);
 
-/* Return whether all deletions are done, and no more are to come but for those who still hold. */
+/* Return whether all deletions are done, and more come only when sessions end that still have holdings. */
 bool holding_is_idle(const struct lease_bucket *in);
 
 /* Free all, when the daemon ends. */

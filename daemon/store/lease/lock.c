@@ -23,7 +23,7 @@ struct lock {
     char name[];
 };
 
-/* Keys that others hold, of which the daemon hears nothing, are looked at this often nevertheless. */
+/* The key of a lock that others hold is read this often, even if no change of it is delivered. */
 #define POLL_MS 30000u
 
 /* Attempts at once after the holder has left between a write and a read. */
@@ -59,7 +59,7 @@ static struct lock *lock_obtain(struct lease_bucket *in, const char *name)
     return lock;
 }
 
-/* The first in line tries in a turn of its own: a thousand may leave one after the other. */
+/* The first in line tries in a job: a thousand waits may leave one after the other. */
 static void lock_schedule(struct lock *lock)
 {
     jobs_add_shared(lock->in->store->jobs, &lock->trying, run_trying);
@@ -121,7 +121,7 @@ static void lock_fail_locked(struct lock_wait *wait)
 
 static void lock_ask(struct lock_wait *wait);
 
-/* Return whether a change of the key is heard of at once. */
+/* Return whether a change of the key is delivered at once. */
 static bool lock_is_heard(const struct lock_wait *wait)
 {
     const struct local_copy *copy = wait->lock->in->listener.copy;
@@ -229,8 +229,7 @@ static void lock_note_holder(struct lock_wait *wait, const struct kv_entry *entr
 
 static void lock_read(struct lock_wait *wait);
 
-/* The lock is being released here: whoever does not want to wait waits for that nevertheless, for the time of a call.
- */
+/* This daemon is releasing the lock. A wait of 0 waits for that too, for the time of a call. */
 static void lock_await_deletion(struct lock_wait *wait)
 {
     if (!wait->is_prolonged && wait->until_ms < wait->deadline_ms)
@@ -239,7 +238,7 @@ static void lock_await_deletion(struct lock_wait *wait)
     lock_listen(wait, UINT64_MAX);
 }
 
-/* Return whether it is known what the holder says of itself: it is from memory, or was read. */
+/* Return whether the lock's value, with which the holder describes itself, is known: from memory, or from a read. */
 static bool lock_know_holder(struct lock_wait *wait, const struct holding *holding)
 {
     if (holding->value == NULL || holding->value_bytes > sizeof(wait->holder))
@@ -250,7 +249,7 @@ static bool lock_know_holder(struct lock_wait *wait, const struct holding *holdi
     return true;
 }
 
-/* Return whether the holding is that of the wait's owner. */
+/* Return whether the holding belongs to the wait's owner. */
 static bool lock_is_owners(const struct lock_wait *wait, const struct holding *holding)
 {
     return holding_can_be_attached(holding) && wait->owner != NULL && holding->owner[0] != '\0' &&
