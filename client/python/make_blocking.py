@@ -27,7 +27,6 @@ REPLACEMENTS = (
     (r"_aio_lock", "_blocking_lock"),
     (r"_aio_held", "_blocking_held"),
     (r"class Bucket\(Generic\[V\]\)", "class Bucket(MappingView[V])"),
-    (r"from \._blocking_channel import Channel\n", "from ._blocking_channel import Channel\n"),
     (r"(from \._core import Watch as CoreWatch\n)", r"\1from ._mapping import MappingView\n"),
     (r", Generic, Iterable, List", ", Iterable, Iterator, List"),
     (r"import \(Any, Iterator, ", "import (Any, "),
