@@ -1,5 +1,6 @@
 """The asyncio client."""
 import asyncio
+import os
 import unittest
 
 import kvstored
@@ -85,6 +86,21 @@ class Calls(AioTest):
                 asyncio.run(self.client.get(self.bucket, "k"))
 
         await asyncio.get_running_loop().run_in_executor(None, elsewhere)
+
+    async def test_a_forked_process_does_not_use_the_connection_of_its_parent(self):
+        await self.client.put(self.bucket, "k", "parent")
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                with self.assertRaises(RuntimeError):
+                    asyncio.run(asyncio.wait_for(self.client.put(self.bucket, "k", "child"), PATIENCE_S))
+                asyncio.run(self.client.close())
+                status = 0
+            finally:
+                os._exit(status)
+        self.assertEqual(os.waitpid(pid, 0)[1], 0)
+        self.assertEqual((await self.client.get(self.bucket, "k")).text, "parent")
 
     async def test_closing_ends_calls_and_watches(self):
         watch = self.client.watch(self.bucket)

@@ -28,7 +28,7 @@ class Channel(asyncio.Protocol):
         self.on_ephemeral_lost: Optional[Callable[[str, str, KvstoredError], None]] = None
         self.core.on_ephemeral_lost = self._on_ephemeral_lost
         self.loop: Optional[asyncio.AbstractEventLoop] = None
-        self._pid = 0
+        self._pid = 0  # of the process that the loop runs in
         self._transport: Optional[asyncio.Transport] = None
         self._connecting: Optional[asyncio.Task[None]] = None
         self._was_connected = False
@@ -44,7 +44,7 @@ class Channel(asyncio.Protocol):
 
     async def call(self, request: Request[T], timeout_s: Optional[float] = None, wait_s: float = 0.0) -> T:
         """Make a call and return its decoded result. If the task is cancelled meanwhile, the answer is dropped."""
-        if self._transport is None or asyncio.get_running_loop() is not self.loop:
+        if not self._is_connected_here():
             await self._ensure_connection()
         assert self.loop is not None
         future = self.loop.create_future()
@@ -74,11 +74,13 @@ class Channel(asyncio.Protocol):
 
     async def connect(self) -> None:
         """Connect, if there is no connection."""
-        if self._transport is None:
+        if not self._is_connected_here():
             await self._ensure_connection()
 
     async def close(self) -> None:
         """Close the connection. Calls in flight fail."""
+        if self.loop is not None and self._pid != os.getpid():
+            return  # the connection is the parent's
         self.core.close(Unavailable("the client is closed"))
         if self._connecting is not None:
             self._connecting.cancel()
@@ -162,12 +164,18 @@ class Channel(asyncio.Protocol):
 
     # --- The connection ----------------------------------------------------------------------------
 
+    def _is_connected_here(self) -> bool:
+        """Return whether there is a connection, and it belongs to the running loop and to this process."""
+        return self._transport is not None and asyncio.get_running_loop() is self.loop and self._pid == os.getpid()
+
     async def _ensure_connection(self) -> None:
         """Connect for the first time. Later the channel connects by itself, and calls wait for that until their
         timeouts."""
         loop = asyncio.get_running_loop()
-        if self.loop is None or self._pid != os.getpid():
+        if self.loop is None:
             self.loop, self._pid = loop, os.getpid()
+        elif self._pid != os.getpid():
+            raise RuntimeError("the client belongs to the parent process: make one for each")
         elif self.loop is not loop:
             raise RuntimeError("the client belongs to another event loop: make one for each")
         self.core.check_open()

@@ -7,7 +7,8 @@
         entry = await client.get("settings", "color")
         print(entry.text)
 
-One client has one connection, which any number of tasks can use at the same time. It belongs to one event loop.
+One client has one connection, which any number of tasks can use at the same time. It belongs to one event loop. A
+forked process needs a client of its own.
 """
 from __future__ import annotations
 
