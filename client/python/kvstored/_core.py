@@ -79,7 +79,7 @@ class Call:
         self.is_given_up = False  # nobody waits for the answer
 
     def end(self, result: Any, error: Optional[KvstoredError]) -> None:
-        """Note the result and wake who waits for it."""
+        """Note the result, and wake the caller."""
         self.result, self.error, self.is_done = result, error, True
         if not self.is_given_up:
             self.wake(self)
@@ -191,7 +191,7 @@ class Core:
             raise fresh(self.closed_because, outcome="none")
 
     def give_up(self, call: Call) -> None:
-        """Nobody waits for the call any more. If it was sent, its answer is dropped, and what it has begun ended."""
+        """Forget a call for which nobody waits. If it was sent, its answer is dropped, and its lock or watch ends."""
         call.is_given_up = True
         if call in self._held:
             self._held.remove(call)
@@ -373,7 +373,7 @@ class Core:
     # --- Watches -----------------------------------------------------------------------------------
 
     def start_watch(self, watch: Watch) -> None:
-        """Begin a watch, if it is not begun yet. Its entries, or its error, come as events."""
+        """Begin a watch, if it is not begun yet. Its entries come as events; its error is set when it ends."""
         self.check_open()
         if watch.is_begun:
             return
@@ -547,14 +547,14 @@ class Core:
         self._losses.pop((bucket, name, token), None)
 
     def release_lock(self, bucket: str, name: str, token: int) -> None:
-        """Release a lock for which nobody waits any more."""
+        """Release a lock that nobody wants now."""
         self.forget_lock(bucket, name, token)
         if self.closed_because is None:
             self._submit_internal(Request("lock.release", [bucket, name, token], {}, lambda result: result),
                                   lambda call: None)
 
     def lets_go(self, bucket: str, name: str) -> bool:
-        """Return whether this session is about to release the lock, because who has asked for it has given up."""
+        """Return whether this session is about to release the lock, because its caller has given up."""
         return any(call.request.arguments[:2] == [bucket, name] and (
             call.request.method == "lock.release" or call.request.method == "lock.acquire" and call.is_given_up)
             for call in itertools.chain(self._pending.values(), self._held))

@@ -109,7 +109,7 @@ class Client:
         """Return the entry of a key; None if the key does not exist.
 
         revision     the entry at this revision, if the bucket's history still has it
-        wait_above   wait until the key has a higher revision, or until the timeout. A deletion is an entry then
+        wait_above   wait until the key has a higher revision, or until the timeout. A deletion is returned as an entry
         consistency  "direct" (the default), "leader" or "cached"
         """
         return self._call(Request("kv.get", [bucket, key], {
@@ -162,7 +162,7 @@ class Client:
         """Write a value, and return its revision.
 
         ttl        the value expires after this time, in whole seconds
-        keep_ttl   the TTL that the key has goes on
+        keep_ttl   keep the expiry that the key has
         headers    texts that are stored with the value
         ephemeral  the daemon deletes the key when the connection ends: see on_reconnected
         """
@@ -196,13 +196,13 @@ class Client:
 
     def purge(self, bucket: str, key: str, *, revision: Optional[int] = None, ttl: Optional[Duration] = None,
                     timeout: Optional[Duration] = None) -> int:
-        """Delete a key and its history, and return the revision of the marker. ttl: when the marker goes, too."""
+        """Delete a key and its history, and return the revision of the marker. ttl: the marker expires after it."""
         return self._call(Request("kv.purge", [bucket, key], {
             "revision": revision, "ttl": ttl_of(ttl)}, _integer), timeout)
 
     def touch(self, bucket: str, key: str, ttl: Duration, *, revision: Optional[int] = None,
                     timeout: Optional[Duration] = None) -> Optional[int]:
-        """Let the value of a key expire this time from now; 0: never. Return its new revision; None: there is none."""
+        """Let the value of a key expire after ttl; 0: never. Return its new revision; None: the key does not exist."""
         return self._call(Request("kv.touch", [bucket, key, ttl_of(ttl)], {
             "revision": revision}, _integer_or_none), timeout)
 
@@ -534,10 +534,11 @@ class Transaction:
 
     def get(self, key: str) -> Optional[Entry]:
         """Return the entry of a key, which must not change until the commit."""
-        return (self.get_many([key]))[key]
+        entries = self.get_many([key])
+        return entries[key]
 
     def get_many(self, keys: Iterable[str]) -> Dict[str, Optional[Entry]]:
-        """The same for several keys, at one point in time."""
+        """Return the entries of several keys, which must not change until the commit, at one point in time."""
         entries = self._client.bulk_get(self._bucket, keys, timeout=self._timeout)
         for key, entry in entries.items():
             self.check(key, 0 if entry is None else entry.revision)

@@ -123,12 +123,12 @@ def entry_of(fields: Dict[str, Any]) -> Entry:
 
 
 def entry_or_none(fields: Optional[Dict[str, Any]]) -> Optional[Entry]:
-    """The same for an answer that is nil if the key does not exist."""
+    """Return the entry that a map describes; None for nil, which says that the key does not exist."""
     return None if fields is None else entry_of(fields)
 
 
 def entries_of(maps: List[Dict[str, Any]]) -> List[Entry]:
-    """The same for an array of entries."""
+    """Return the entries that an array of maps describes."""
     return [entry_of(fields) for fields in maps]
 
 
