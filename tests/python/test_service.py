@@ -2,6 +2,7 @@
 import asyncio
 import json
 import unittest
+import unittest.mock
 
 from kvstored.service import KVStoreService, ServiceError, ServiceManager
 from own_daemon import DaemonTest
@@ -61,7 +62,17 @@ class UsageExample(DaemonTest, unittest.IsolatedAsyncioTestCase):
             await store.get("jobs", "job.2")
         self.assertEqual(raised.exception.code, "bucket_not_found")
 
-    async def test_a_retry_outlasts_a_restart(self):
+    async def test_a_put_is_retried_only_after_errors_that_may_heal_and_not_without_end(self):
+        passing, lasting = ServiceError("x", retryable=True), ServiceError("x")
+        for outcomes, wanted in (([passing, passing, 7], 3), ([passing] * 4, 3), ([lasting, 7], 1)):
+            with unittest.mock.patch.object(self.store, "put", side_effect=outcomes) as put:
+                try:
+                    self.assertEqual(await self.store.put_with_retry("b", "k", "v", max_retries=2), 7)
+                except ServiceError as error:
+                    self.assertIs(error, outcomes[wanted - 1])
+                self.assertEqual(put.call_count, wanted)
+
+    async def test_a_put_outlasts_a_restart(self):
         store = self.store
         await store.create_bucket("r")
         self.stop_daemon()
