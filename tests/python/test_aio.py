@@ -277,8 +277,8 @@ class Watches(AioTest):
                     self.assertEqual((entry.size, entry.value), (3, b""))
                     break
 
-    async def test_after_revision_gone_a_new_watch_begins(self):
-        with self.assertRaises(kvstored.KvstoredError):
+    async def test_beginnings_that_exclude_each_other_are_refused(self):
+        with self.assertRaises(kvstored.InvalidArgument):
             await self.client.watch(self.bucket, include_history=True, updates_only=True).__anext__()
 
 

@@ -124,7 +124,7 @@ class Calls(DaemonTest):
         self.assertTrue(self.client.health().healthy)
         self.assertEqual(self.client.health(self.bucket).details["history"], 5)
         self.assertIn("kv.get", self.client.info()["methods"])
-        self.assertGreater(self.client.stats()["uptime"], -1)
+        self.assertIn("uptime", self.client.stats())
         self.assertEqual(self.client.call("kv.keys", self.bucket, filter="x.>"), [])
 
     def test_wrong_calls_are_errors_and_the_connection_stays(self):
@@ -257,20 +257,20 @@ class Threads(DaemonTest):
     def test_a_thread_waits_for_a_watch_while_others_make_calls(self):
         with self.new_client() as client:
             client.bucket_create("w", history=64)
-            watch = client.watch("w", updates_only=True)
             seen = []
-            watch.__enter__()
 
-            def follow():
+            def follow(watch):
                 for entry in watch:
                     seen.append(entry.text)
                     if len(seen) == 50:
                         return
 
-            thread = threading.Thread(target=follow)
-            thread.start()
-            list(map(lambda i: client.put("w", "k", str(i)), range(50)))
-            thread.join(PATIENCE_S)
+            with client.watch("w", updates_only=True) as watch:
+                thread = threading.Thread(target=follow, args=(watch,))
+                thread.start()
+                for i in range(50):
+                    client.put("w", "k", str(i))
+                thread.join(PATIENCE_S)
             self.assertEqual(seen, [str(i) for i in range(50)])
 
     def test_closing_a_watch_ends_iteration_in_another_thread(self):
@@ -320,7 +320,6 @@ class Threads(DaemonTest):
             self.assertEqual(client.get("f", "k").text, "parent")
             self.assertEqual(os.waitpid(pid, 0)[1], 0)
             self.assertEqual(client.get("f", "child").text, "1")
-
 
     def test_a_forked_process_does_not_touch_what_its_parent_has(self):
         with self.new_client() as client:
@@ -398,18 +397,12 @@ class Restarts(DaemonTest):
     def test_a_watch_continues_after_its_last_entry(self):
         with self.new_client() as client:
             client.bucket_create("w", history=64)
-            watch = client.watch("w", updates_only=True)
-            watch.__enter__()
-            seen = []
-            for i in range(40):
-                if i in (10, 20, 30):
-                    self.restart(kill=i == 20)
-                client.put("w", "k", str(i), timeout=PATIENCE_S)
-            for entry in watch:
-                seen.append(entry.text)
-                if len(seen) == 40:
-                    break
-            self.assertEqual(seen, [str(i) for i in range(40)])
+            with client.watch("w", updates_only=True) as watch:
+                for i in range(40):
+                    if i in (10, 20, 30):
+                        self.restart(kill=i == 20)
+                    client.put("w", "k", str(i), timeout=PATIENCE_S)
+                self.assertEqual([entry.text for _, entry in zip(range(40), watch)], [str(i) for i in range(40)])
 
     def test_without_reconnect_every_call_fails_then(self):
         client = self.new_client(reconnect=False)

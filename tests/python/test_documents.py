@@ -2,10 +2,10 @@
 import contextlib
 import io
 import os
-import pathlib
 import re
 import unittest
 
+import kvstored
 from own_daemon import ROOT, DaemonTest
 
 
@@ -29,7 +29,6 @@ class Names(unittest.TestCase):
     """The package and the library have one version."""
 
     def test_the_version_is_that_of_the_library(self):
-        import kvstored  # pylint: disable=import-outside-toplevel
-        header = pathlib.Path(ROOT / "client/lib/kvstore.h").read_text()
+        header = (ROOT / "client/lib/kvstore.h").read_text()
         version = ".".join(re.search(rf"KVS_VERSION_{part} (\d+)", header)[1] for part in ("MAJOR", "MINOR", "PATCH"))
         self.assertEqual(kvstored.__version__, version)
