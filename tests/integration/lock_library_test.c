@@ -9,12 +9,14 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Of the shared daemon: tests wait for several of them. */
-#define LEASE_TTL_S 2
+/* Tests wait for several of them. A process that asks all the time must not lose its lock because it has to wait for a
+ * processor. */
+#define LEASE_TTL_S   6
+#define LEASE_SECTION "locks:\n  lease_ttl: 6\n"
 
 static void short_lease_setup(void)
 {
-    daemon_start(&shared_daemon, NULL, "locks:\n  lease_ttl: 2\n");
+    daemon_start(&shared_daemon, NULL, LEASE_SECTION);
 }
 
 static const struct kvs_options reconnecting = KVS_OPTIONS(.reconnect = true);
@@ -325,7 +327,7 @@ static struct daemon daemon_of_test;
 
 START_TEST(a_lock_is_lost_in_time_when_the_daemon_does_not_answer)
 {
-    daemon_start(&daemon_of_test, NULL, "locks:\n  lease_ttl: 2\n");
+    daemon_start(&daemon_of_test, NULL, LEASE_SECTION);
     struct kvs *kvs = library_connect(&daemon_of_test, NULL);
     const char *bucket = library_new_bucket(kvs, 1);
     struct kvs_lock *lock = acquire(kvs, bucket, "blocking", NULL);
