@@ -23,6 +23,7 @@ struct waiting_get {
     struct timer timer;
     struct job stopping;
     uint64_t above;
+    bool was_there; /* a value was delivered that the caller knows: its revision is not above */
     void (*give_up)(struct call *call);
     const char *filter; /* the key, after the struct */
 };
@@ -64,12 +65,24 @@ static void waiting_get_cancel(struct arena_task *task)
     waiting_get_end(ARENA_TASK_OWNER(task, struct waiting_get, task));
 }
 
+/* The rules may have changed since the call began. Return whether the call was answered because of that. */
+static bool waiting_get_refuse(struct call *call)
+{
+    if (dispatcher_session_access(call->dispatcher, call->session, call->bucket) >= CONF_ACCESS_READ)
+        return false;
+    call_fail_with(call, ERROR_PERMISSION_DENIED,
+                   "the access rules have changed and no longer allow to read this bucket");
+    return true;
+}
+
 static void on_waiting_get_timer(struct timer *timer)
 {
     struct waiting_get *waiting = (struct waiting_get *)((char *)timer - offsetof(struct waiting_get, timer));
     void (*give_up)(struct call * call) = waiting->give_up;
+    struct call *call = waiting_get_end(waiting);
 
-    give_up(waiting_get_end(waiting));
+    if (!waiting_get_refuse(call))
+        give_up(call);
 }
 
 void waiting_get_drop_all(struct service *service)
@@ -80,25 +93,28 @@ void waiting_get_drop_all(struct service *service)
 
 /* --- What the watch delivers ----------------------------------------------------------------------- */
 
-/* The rules may have changed since the call began. */
-static bool waiting_get_is_allowed(const struct call *call)
-{
-    return dispatcher_session_access(call->dispatcher, call->session, call->bucket) >= CONF_ACCESS_READ;
-}
-
 /* Answer the call with the bytes of a packed entry. */
 static void waiting_get_answer(struct waiting_get *waiting, const char *packed, size_t size)
 {
     struct call *call = waiting_get_end(waiting);
 
-    if (!waiting_get_is_allowed(call)) {
-        call_fail_with(call, ERROR_PERMISSION_DENIED,
-                       "the access rules have changed and no longer allow to read this bucket");
+    if (waiting_get_refuse(call))
         return;
-    }
     call_begin_result(call);
     msgpack_sbuffer_write(call->out, packed, size);
     call_end_result(call);
+}
+
+/*
+ * Return whether a delivered entry is what the call waits for: a later revision, or the end of the value without a
+ * marker, which is delivered with a revision that the daemon has looked up to.
+ */
+static bool waiting_get_is_change(struct waiting_get *waiting, uint64_t revision, bool is_put)
+{
+    bool has_vanished = waiting->was_there && !is_put;
+
+    waiting->was_there |= is_put && revision <= waiting->above;
+    return revision > waiting->above || has_vanished;
 }
 
 static bool waiting_get_on_started(void *arg)
@@ -112,7 +128,7 @@ static bool waiting_get_on_entry(void *arg, const struct kv_entry *entry, uint64
     struct waiting_get *waiting = arg;
 
     (void)must_fit;
-    if (waiting->call != NULL && entry->revision > waiting->above) {
+    if (waiting->call != NULL && waiting_get_is_change(waiting, entry->revision, entry->operation == KV_PUT)) {
         const msgpack_sbuffer *packed = watches_pack_entry(waiting->service, entry, serial, WATCH_WHOLE);
         waiting_get_answer(waiting, packed->data, packed->size);
     }
@@ -127,19 +143,22 @@ static void waiting_get_on_pack(void *arg, const struct kv_entry *entry, uint64_
     watches_pack_forms(waiting->service, entry, serial, packed);
 }
 
-/* Return the revision of a packed entry; 0: out of memory. */
-static uint64_t waiting_get_read_revision(const struct watch_packed *packed)
+/* The same for a packed one. */
+static bool waiting_get_is_packed_change(struct waiting_get *waiting, const struct watch_packed *packed)
 {
     msgpack_unpacked unpacked;
-    uint64_t revision = 0;
+    bool is_change = false;
 
     msgpack_unpacked_init(&unpacked);
     if (msgpack_unpack_next(&unpacked, packed->bytes, packed->size, NULL) == MSGPACK_UNPACK_SUCCESS) {
-        const msgpack_object *found = option_find_member(&unpacked.data.via.map, "revision");
-        revision = found != NULL ? found->via.u64 : 0;
+        const msgpack_object *revision = option_find_member(&unpacked.data.via.map, "revision");
+        const msgpack_object *operation = option_find_member(&unpacked.data.via.map, "operation");
+        bool is_put =
+            operation != NULL && operation->via.str.size == 3 && memcmp(operation->via.str.ptr, "put", 3) == 0;
+        is_change = revision != NULL && waiting_get_is_change(waiting, revision->via.u64, is_put);
     }
-    msgpack_unpacked_destroy(&unpacked);
-    return revision;
+    msgpack_unpacked_destroy(&unpacked); /* out of memory: a later entry, or the timeout, ends the wait */
+    return is_change;
 }
 
 static void waiting_get_on_packed(void *arg, const struct watch_packed packed[WATCH_FORMS])
@@ -147,7 +166,7 @@ static void waiting_get_on_packed(void *arg, const struct watch_packed packed[WA
     struct waiting_get *waiting = arg;
     const struct watch_packed *whole = &packed[WATCH_WHOLE];
 
-    if (waiting->call != NULL && waiting_get_read_revision(whole) > waiting->above)
+    if (waiting->call != NULL && waiting_get_is_packed_change(waiting, whole))
         waiting_get_answer(waiting, whole->bytes, whole->size);
 }
 

@@ -63,6 +63,31 @@ START_TEST(each_change_of_the_key_ends_a_wait)
 }
 END_TEST
 
+/*
+ * A purge leaves no markers: what waits is told that the key is deleted, with the revision up to which the daemon has
+ * looked. Once in a while the purge comes before the wait has begun; then there is nothing to tell.
+ */
+START_TEST(a_key_that_vanishes_ends_a_wait)
+{
+    struct client *client = client_open_shared(), *other = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    uint64_t end_ms = now_ms() + PATIENCE_MS;
+    const struct answer *answer = NULL;
+
+    while (answer == NULL || answer->result.type == MSGPACK_OBJECT_NIL) {
+        ck_assert_uint_lt(now_ms(), end_ms);
+        uint64_t revision = put_text(client, bucket, "k", "v");
+        uint32_t sent = client_send(other, "kv.get", "['%s', 'k', {'wait_above': %llu, 'timeout': 2}]", bucket,
+                                    (unsigned long long)revision);
+        wait_for_stat(client, "watches.open", 1);
+        assert_ok(client_call(client, "bucket.purge", "['%s']", bucket));
+        answer = client_wait(other, sent);
+        assert_ok(answer);
+    }
+    ck_assert_str_eq(text_at(&answer->result, "operation"), "delete");
+}
+END_TEST
+
 START_TEST(after_the_timeout_the_present_entry_is_answered)
 {
     struct client *client = client_open_shared();
@@ -200,6 +225,7 @@ Suite *waiting_get_suite(void)
 
     tcase_add_test(shared, a_higher_revision_is_answered_at_once);
     tcase_add_test(shared, each_change_of_the_key_ends_a_wait);
+    tcase_add_test(shared, a_key_that_vanishes_ends_a_wait);
     tcase_add_test(shared, after_the_timeout_the_present_entry_is_answered);
     tcase_add_test(shared, changes_up_to_the_revision_are_not_answered);
     tcase_add_test(shared, thousands_of_waits_for_one_key_are_answered);
