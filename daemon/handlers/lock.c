@@ -42,6 +42,39 @@ static bool lock_is_wanted(void *arg)
     return call_is_wanted(((const struct lock_call *)arg)->call);
 }
 
+static void lock_fail_held_already(struct call *call, const struct holding *holding, const char *name)
+{
+    struct error error;
+
+    error_set(&error, ERROR_CONFLICT, "this session holds the lock already, with the token %" PRIu64,
+              holding->revision);
+    error.has_revision = true;
+    error.revision = holding->revision;
+    error.key = name;
+    call_fail(call, &error);
+}
+
+/*
+ * During the wait another call of the session may have got the lock for the same owner, and the access rules may have
+ * changed. Return whether the call was answered.
+ */
+static bool lock_refuse(struct call *call, const struct lock_wait *wait, struct holding *holding)
+{
+    if (call->session == NULL)
+        return false;
+    if (session_holding_find(call, wait->name) == holding) {
+        lock_fail_held_already(call, holding, wait->name);
+        return true;
+    }
+    if (dispatcher_session_access(call->dispatcher, call->session, call->bucket) >= CONF_ACCESS_WRITE)
+        return false;
+    if (holding->lost == NULL)
+        holding_end(holding);
+    call_fail_with(call, ERROR_PERMISSION_DENIED,
+                   "the access rules have changed and no longer allow to write to this bucket");
+    return true;
+}
+
 static void lock_answer_acquired(void *arg, struct holding *holding, const struct error *error)
 {
     struct lock_call *lock = arg;
@@ -49,11 +82,9 @@ static void lock_answer_acquired(void *arg, struct holding *holding, const struc
 
     if (lock->wait.has_listened) /* the time of others is not in the latencies, and such a call is not slow */
         call->started_ns = uv_hrtime();
-    if (error != NULL) {
+    if (error != NULL)
         call_fail(call, error);
-        return;
-    }
-    if (session_holding_give(call, &lock->place, holding))
+    else if (!lock_refuse(call, &lock->wait, holding) && session_holding_give(call, &lock->place, holding))
         lock_answer_holding(call, holding);
 }
 
@@ -169,13 +200,7 @@ void handle_lock_acquire(struct call *call)
         return;
     const struct holding *held = session_holding_find(call, wait->name);
     if (held != NULL) {
-        struct error error;
-        error_set(&error, ERROR_CONFLICT, "this session holds the lock already, with the token %" PRIu64,
-                  held->revision);
-        error.has_revision = true;
-        error.revision = held->revision;
-        error.key = wait->name;
-        call_fail(call, &error);
+        lock_fail_held_already(call, held, wait->name);
         return;
     }
     if (!session_holding_take_place(call, &lock->place))

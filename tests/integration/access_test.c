@@ -1,5 +1,6 @@
 /* Access rules: what each user may do. */
 #include "tests/integration/suites.h"
+#include "tests/support/calls.h"
 #include "tests/support/client.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
@@ -157,6 +158,30 @@ START_TEST(a_reload_changes_the_rules_for_existing_sessions)
 }
 END_TEST
 
+/* They wait since before the rules have changed, and may not end with what the rules deny. */
+START_TEST(a_reload_changes_the_rules_for_calls_that_wait)
+{
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *client = client_open(&daemon_of_test), *holder = client_open(&daemon_of_test);
+
+    assert_ok(client_call(client, "bucket.create", "['b']"));
+    assert_ok(client_call(client, "kv.put", "['b', 'k', 'v']"));
+    const struct answer *held = client_call(holder, "lock.acquire", "['b', 'lock']");
+    assert_ok(held);
+    uint32_t get = client_send(client, "kv.get", "['b', 'k', {'wait_above': 1000, 'timeout': 3}]");
+    uint32_t lock = client_send(client, "lock.acquire", "['b', 'lock', {'wait': 1000}]");
+    wait_for_stat(client, "locks.waiting", 1);
+    daemon_configure(&daemon_of_test, NULL, "access:\n  - {buckets: [\"b\"], allow: none}\n");
+    process_signal(&daemon_of_test.process, SIGHUP);
+    daemon_wait_log(&daemon_of_test, "is in effect");
+    assert_code(client_wait(client, get), "permission_denied");
+    client_close(holder);
+    assert_code(client_wait(client, lock), "permission_denied");
+    wait_for_stat(client, "locks.held", 0);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 START_TEST(users_and_groups_are_distinguished)
 {
     struct sockaddr_un address;
@@ -269,6 +294,7 @@ Suite *access_suite(void)
     tcase_add_test(tests, a_list_has_only_readable_buckets);
     tcase_add_test(tests, access_is_checked_before_the_bucket_is_looked_up);
     tcase_add_test(own, a_reload_changes_the_rules_for_existing_sessions);
+    tcase_add_test(own, a_reload_changes_the_rules_for_calls_that_wait);
     tcase_add_test(own, users_and_groups_are_distinguished);
     tcase_add_test(own, a_group_counts_however_many_groups_the_peer_has);
     suite_add_tcase(suite, own);

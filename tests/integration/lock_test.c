@@ -382,6 +382,61 @@ START_TEST(a_lease_that_cannot_be_renewed_is_lost_in_time)
 }
 END_TEST
 
+static void wait_for_renewals(struct client *client, unsigned count)
+{
+    uint64_t before = stat_of(client, "locks.renewals"), end_ms = now_ms() + PATIENCE_MS;
+
+    while (stat_of(client, "locks.renewals") < before + count) {
+        ck_assert_uint_lt(now_ms(), end_ms);
+        pause_shortly();
+    }
+}
+
+/* The daemon deletes the key of a lost lock after some time. By then the bucket may have another key of that revision.
+ */
+START_TEST(what_is_written_to_a_recreated_bucket_is_not_taken_for_a_lost_lock)
+{
+    struct client *holder = client_open(&shared_daemon), *other = client_open(&shared_daemon);
+    const char *bucket = client_new_bucket(holder, NULL);
+
+    uint64_t token = acquire(holder, bucket, "job");
+    ck_assert_uint_eq(token, 2);
+    assert_ok(client_call(other, "bucket.delete", "['%s']", bucket));
+    assert_ok(client_call(other, "bucket.create", "['%s']", bucket));
+    put_text(other, bucket, "first", "x");
+    put_text(other, bucket, "job", "precious");
+    ck_assert_uint_eq(number_at(&client_call(other, "kv.get", "['%s', 'job']", bucket)->result, "revision"), token);
+    expect_lost(holder, "job", token, "bucket_not_found");
+    acquire(other, bucket, "another");
+    wait_for_renewals(other, 4); /* longer than the lease of the lost lock can have been vouched for */
+    const struct answer *answer = client_call(other, "kv.get", "['%s', 'job']", bucket);
+    assert_ok(answer);
+    ck_assert_str_eq(text_at(&answer->result, "value"), "precious");
+}
+END_TEST
+
+/* Its session is gone, and nobody waits for the time for which it was vouched for. */
+START_TEST(a_daemon_that_ends_does_not_keep_lost_locks)
+{
+    nats_server_start(&server, NULL);
+    daemon_start(&daemon_of_test, nats_server_section(&server), "locks:\n  lease_ttl: 600\n");
+    daemon_start(&other_daemon, nats_server_section(&server), "locks:\n  lease_ttl: 600\n");
+    struct client *here = client_open(&daemon_of_test), *there = client_open(&other_daemon);
+    const char *bucket = client_new_bucket(here, NULL);
+
+    acquire(here, bucket, "job");
+    daemon_configure(&daemon_of_test, nats_server_section(&server),
+                     "locks:\n  lease_ttl: 600\naccess:\n  - {buckets: [\"*\"], allow: read}\n");
+    process_signal(&daemon_of_test.process, SIGHUP);
+    ck_assert_str_eq(client_wait_notification(here, 0)->method, "lock.lost");
+    assert_code(client_call(there, "lock.acquire", "['%s', 'job']", bucket), "locked");
+    daemon_stop(&daemon_of_test);
+    assert_ok(client_call(there, "lock.acquire", "['%s', 'job', {'wait': 100}]", bucket));
+    daemon_stop(&other_daemon);
+    nats_server_stop(&server);
+}
+END_TEST
+
 /* --- Owners ---------------------------------------------------------------------------------------- */
 
 START_TEST(an_owner_comes_back_to_its_lock)
@@ -412,6 +467,28 @@ START_TEST(an_owner_comes_back_to_its_lock)
 }
 END_TEST
 
+START_TEST(a_session_that_acquires_twice_for_an_owner_holds_it_once)
+{
+    struct client *client = client_open(&shared_daemon);
+    const char *bucket = client_new_bucket(client, NULL);
+    msgpack_sbuffer buffer;
+
+    msgpack_sbuffer_init(&buffer);
+    for (uint32_t i = 0; i < 2; i++)
+        pack_request(&buffer, 1000 + i, "lock.acquire", "['%s', 'job', {'owner': 'owner-0001', 'wait': 100}]", bucket);
+    client_write(client, buffer.data, buffer.size);
+    msgpack_sbuffer_destroy(&buffer);
+    const struct answer *first = client_wait(client, 1000);
+    assert_ok(first);
+    uint64_t token = number_at(&first->result, "token");
+    const struct answer *second = client_wait(client, 1001);
+    assert_code(second, "conflict");
+    ck_assert_uint_eq(number_at(&second->error, "revision"), token);
+    assert_ok(client_call(client, "lock.check", "['%s', 'job', %llu]", bucket, (unsigned long long)token));
+    ck_assert_ptr_null(client_find_notification(client, 0));
+}
+END_TEST
+
 START_TEST(an_owner_does_not_wait_behind_others_for_its_own_lock)
 {
     struct client *owner = client_open(&shared_daemon), *waiting = client_open(&shared_daemon);
@@ -427,6 +504,39 @@ START_TEST(an_owner_does_not_wait_behind_others_for_its_own_lock)
     ck_assert(!client_has(waiting, sent));
     assert_ok(client_call(owner, "lock.release", "['%s', 'job', %llu]", bucket, (unsigned long long)token));
     wait_for_token(waiting, sent);
+}
+END_TEST
+
+/* The answer of a holder's key cannot be read either. */
+START_TEST(an_acquisition_ends_with_its_timeout)
+{
+    nats_server_start(&server, NULL);
+    daemon_start(&daemon_of_test, nats_server_section(&server), "locks:\n  lease_ttl: 60\n");
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, NULL);
+
+    nats_server_freeze(&server);
+    uint64_t sent_ms = now_ms();
+    assert_code(client_call(client, "lock.acquire", "['%s', 'job', {'timeout': 0.5}]", bucket), "deadline_exceeded");
+    ck_assert_uint_lt(now_ms() - sent_ms, 4000); /* calls.timeout is 5 s */
+    nats_server_thaw(&server);
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
+/* Nobody can be told what it says of itself. */
+START_TEST(a_key_that_is_too_large_for_a_lock_is_locked)
+{
+    struct client *holder = client_open(&shared_daemon), *other = client_open(&shared_daemon);
+    const char *bucket = client_new_bucket(holder, NULL);
+    char large[1100];
+
+    memset(large, 'x', sizeof(large) - 1);
+    large[sizeof(large) - 1] = '\0';
+    assert_ok(client_call(holder, "kv.put", "['%s', 'here', '%s', {'ephemeral': true}]", bucket, large));
+    assert_code(client_call(other, "lock.acquire", "['%s', 'here']", bucket), "locked");
+    assert_code(client_call(other, "lock.acquire", "['%s', 'here', {'wait': 0.2}]", bucket), "locked");
 }
 END_TEST
 
@@ -712,6 +822,11 @@ Suite *lock_suite(void)
     tcase_add_test(shared, an_owner_comes_back_to_its_lock);
     tcase_add_test(shared, an_owner_does_not_wait_behind_others_for_its_own_lock);
     tcase_add_test(shared, an_ephemeral_key_that_others_delete_is_lost);
+    tcase_add_test(shared, a_key_that_is_too_large_for_a_lock_is_locked);
+    tcase_add_test(shared, what_is_written_to_a_recreated_bucket_is_not_taken_for_a_lost_lock);
+    tcase_add_test(shared, a_session_that_acquires_twice_for_an_owner_holds_it_once);
+    tcase_add_test(own, a_daemon_that_ends_does_not_keep_lost_locks);
+    tcase_add_test(own, an_acquisition_ends_with_its_timeout);
     tcase_add_test(own, a_release_ends_with_its_timeout);
     tcase_add_test(shared, wrong_arguments_are_refused);
     tcase_add_test(own, a_lease_that_cannot_be_renewed_is_lost_in_time);

@@ -218,7 +218,10 @@ static bool holding_is_superseded(const struct holding *holding, const struct kv
     return known != NULL && known != holding && known->revision >= entry->revision;
 }
 
-/* The key whose write was in doubt. If it names the lease, it is the holding's, unless another write has done that. */
+/*
+ * The key whose write was in doubt, or which may be in another bucket. If it names the lease, it is the holding's,
+ * unless another write has done that.
+ */
 static void on_holding_looked(void *arg, const struct kv_entry *entry, const struct error *error)
 {
     struct holding *holding = arg;
@@ -232,10 +235,13 @@ static void on_holding_looked(void *arg, const struct kv_entry *entry, const str
         return;
     }
     is_ours = is_ours && !holding_is_superseded(holding, entry);
-    if (is_ours)
+    bool is_others = error == NULL && holding->revision > 0; /* no write of it is in flight */
+    if (is_ours) {
         holding->revision = entry->revision;
+        holding->must_look = false;
+    }
     holding->looks += error == NULL;
-    if (is_ours || (!is_gone && holding->looks < LOOKS_MAX)) {
+    if (is_ours || (!is_gone && !is_others && holding->looks < LOOKS_MAX)) {
         holding_try_again(holding);
         return;
     }
@@ -266,7 +272,8 @@ static void holding_start_some(struct lease_bucket *in)
         DL_DELETE2(in->deletions, holding, previous_in_line, next_in_line);
         holding->previous_in_line = NULL;
         in->deleting++;
-        if (!(holding->revision > 0 ? holding_delete(holding) : holding_look(holding))) {
+        bool is_certain = holding->revision > 0 && !holding->must_look;
+        if (!(is_certain ? holding_delete(holding) : holding_look(holding))) {
             holding_try_again(holding);
             return;
         }
@@ -447,6 +454,7 @@ static void holding_lose(struct holding *holding, const struct error *error)
     holding_tell_lost(holding, error);
     timer_stop(holding_timers(holding), &holding->timer);
     holding_enter(holding, HOLDING_LOST);
+    holding->must_look = true;
     holding->vouched_until_ms = holding->kind == HOLDING_LOCK ? holding->lease->valid_until_ms : 0;
     if (!holding_wait_vouched(holding))
         holding_get_in_line(holding);
@@ -457,6 +465,18 @@ void holding_take_away(struct holding *holding, const struct error *error)
     struct lease_bucket *in = holding->lease->in;
 
     holding_lose(holding, error);
+    holding_start_some(in);
+}
+
+void holding_end_lost(struct lease_bucket *in)
+{
+    struct holding *holding, *next;
+
+    HASH_ITER(hh, in->holdings, holding, next)
+    {
+        if (holding->state == HOLDING_LOST)
+            holding_get_in_line(holding);
+    }
     holding_start_some(in);
 }
 

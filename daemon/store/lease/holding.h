@@ -49,7 +49,8 @@ struct holding {
     struct holding *next_in_line, *previous_in_line; /* of deletions; previous_in_line is NULL: it is not in it */
     struct arena arena;                              /* of the deletion that is in progress */
     bool is_overwritten;                             /* it is lost because somebody has written the key */
-    unsigned looks;                                  /* at a key that was in doubt */
+    bool must_look; /* the bucket may be another one by now: the key may have this revision and not name the lease */
+    unsigned looks; /* at a key that was in doubt */
     char key[];
 };
 
@@ -94,6 +95,9 @@ void holding_leave(struct holding *holding);
  * over for which the lease is vouched for: the session may not have read the notification yet.
  */
 void holding_take_away(struct holding *holding, const struct error *error);
+
+/* The sessions that lost holdings have ended: delete the keys now. */
+void holding_end_lost(struct lease_bucket *in);
 
 /* Delete the key, whoever owns it. lost is no longer called. */
 void holding_end(struct holding *holding);

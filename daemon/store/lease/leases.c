@@ -102,6 +102,12 @@ void leases_check_idle(struct leases *leases)
 
 void leases_await_idle(struct store *store, void (*idle)(void *arg), void *arg)
 {
+    struct lease_bucket *in, *next;
+
+    HASH_ITER(hh, store->leases->buckets, in, next)
+    {
+        holding_end_lost(in);
+    }
     store->leases->idle = idle;
     store->leases->idle_arg = arg;
     leases_check_idle(store->leases);

@@ -109,7 +109,9 @@ static void lock_fail(struct lock_wait *wait, enum error_code code, const char *
 
 static void lock_fail_locked(struct lock_wait *wait)
 {
-    error_set(&wait->error, ERROR_LOCKED, "another client holds the lock");
+    error_set(&wait->error, ERROR_LOCKED, "%s",
+              wait->is_ordinary ? "an ordinary key has the name of the lock, and nobody releases it: delete the key"
+                                : "another client holds the lock");
     wait->error.outcome = ERROR_OUTCOME_NONE;
     wait->error.key = wait->name;
     if (wait->has_holder) {
@@ -214,6 +216,8 @@ static void on_lock_asked(void *arg, bool is_dead, uint64_t expires_in_ms, const
 static void lock_ask(struct lock_wait *wait)
 {
     wait->step = LOCK_ASKING;
+    timer_start(wait->store->timers, &wait->timer,
+                wait->until_ms > wait->deadline_ms ? wait->until_ms : wait->deadline_ms, on_lock_timer);
     wait->asking.answered = on_lock_asked;
     wait->asking.arg = wait;
     foreign_lease_ask(wait->lock->in, wait->lease, lock_is_heard(wait), &wait->asking);
@@ -221,6 +225,7 @@ static void lock_ask(struct lock_wait *wait)
 
 static void lock_note_holder(struct lock_wait *wait, const struct kv_entry *entry)
 {
+    wait->has_read = true;
     wait->has_holder = entry->value_bytes <= sizeof(wait->holder);
     wait->holder_bytes = wait->has_holder ? entry->value_bytes : 0;
     if (wait->holder_bytes > 0)
@@ -238,11 +243,12 @@ static void lock_await_deletion(struct lock_wait *wait)
     lock_listen(wait, UINT64_MAX);
 }
 
-/* Return whether the lock's value, with which the holder describes itself, is known: from memory, or from a read. */
+/* Return whether all is known of the lock's value, with which the holder describes itself: from memory, or from a read.
+ */
 static bool lock_know_holder(struct lock_wait *wait, const struct holding *holding)
 {
     if (holding->value == NULL || holding->value_bytes > sizeof(wait->holder))
-        return wait->has_holder;
+        return wait->has_read;
     memcpy(wait->holder, holding->value, holding->value_bytes);
     wait->holder_bytes = holding->value_bytes;
     wait->has_holder = true;
@@ -343,8 +349,9 @@ static void on_lock_read(void *arg, const struct kv_entry *entry, const struct e
     }
     lock_note_holder(wait, entry);
     const char *id = lease_text_lease_of(entry);
+    wait->is_ordinary = id == NULL;
     if (id == NULL) {
-        lock_listen(wait, UINT64_MAX); /* an ordinary key, which stays until somebody deletes it */
+        lock_listen(wait, UINT64_MAX); /* it stays until somebody deletes it */
         return;
     }
     struct lease *own = lease_find(wait->lock->in, id);
@@ -391,10 +398,10 @@ static void on_lock_written(void *arg, struct holding *holding, const struct err
     }
 }
 
-/* Each attempt has the time of a call, however long the wait is. */
+/* Each attempt has the time of the call, however long the wait is. */
 static void lock_set_deadline(struct lock_wait *wait)
 {
-    uint64_t deadline_ms = uv_now(wait->store->loop) + wait->store->conf->calls.timeout_ms;
+    uint64_t deadline_ms = uv_now(wait->store->loop) + wait->attempt_ms;
 
     if (deadline_ms > wait->deadline_ms)
         wait->deadline_ms = deadline_ms;
@@ -521,6 +528,7 @@ void lock_acquire(struct store *store, struct arena *arena, struct lock_wait *wa
     struct lease_bucket *in = lease_bucket_obtain(store, wait->bucket_name);
 
     wait->store = store;
+    wait->attempt_ms = wait->deadline_ms > uv_now(store->loop) ? wait->deadline_ms - uv_now(store->loop) : 0;
     wait->owner_of_call = arena->owner;
     wait->call_id = arena->call_id;
     wait->lock = in != NULL ? lock_obtain(in, wait->name) : NULL;

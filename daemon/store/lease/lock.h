@@ -32,7 +32,7 @@ struct lock_wait {
     size_t value_bytes;
     const char *owner;    /* as the header has it; NULL: none */
     uint64_t until_ms;    /* loop time until which it waits for the holder */
-    uint64_t deadline_ms; /* loop time, of what NATS is asked for beyond that */
+    uint64_t deadline_ms; /* loop time, of the first attempt; later ones may take as long */
     /* Return whether the lock is still wanted. The wait fails otherwise. */
     bool (*is_wanted)(void *arg);
     /* The holding, whose lost and arg are still to be set by holding_attach; or an error. */
@@ -41,6 +41,7 @@ struct lock_wait {
 
     /* private */
     struct store *store;
+    uint64_t attempt_ms; /* the time of an attempt */
     struct arena_task task;
     struct arena attempt; /* cleared whenever the wait listens: it may do so for years */
     bool has_attempt;     /* attempt is initialized */
@@ -63,6 +64,8 @@ struct lock_wait {
     char holder[LOCK_VALUE_MAX]; /* the value of the lock, when it was read */
     size_t holder_bytes;
     bool has_holder;
+    bool has_read;      /* the key: a further reading tells no more of the holder */
+    bool is_ordinary;   /* when it was read, the key lived with no lease */
     struct error error; /* of the last attempt that failed */
 };
 
