@@ -107,7 +107,7 @@ static void locker_begin_holding(struct locker *locker, const msgpack_object *re
     uint64_t token = number_of(map_at(result, "token")), end_ns = locker->sent_ns + valid_ns(result);
     bool is_same = locker_come_back(locker, token);
 
-    if (is_same && locker->owner[0] == '\0')
+    if (is_same && locker->owner[0] == '\0' && !locker->load->was_set_back)
         world_fail("%s got token %" PRIu64 " twice, without an owner", locker->name, token);
     if (!is_same) {
         locker->held = memory_grow(locker->held, locker->held_count, sizeof(*locker->held));
@@ -293,6 +293,13 @@ static void locker_on_answer(struct locker *locker, const msgpack_object *answer
 
 static void locker_on_lost(struct locker *locker, const msgpack_object *params)
 {
+    char key[32];
+
+    copy_text(key, sizeof(key), &params->via.array.ptr[1]);
+    if (strncmp(key, "lock.", 5) != 0) {
+        locker->is_registered = false; /* the ephemeral key */
+        return;
+    }
     locker->lost_token = number_of(&params->via.array.ptr[2]);
     trace("%s: token %" PRIu64 " is lost", locker->name, locker->lost_token);
     locker->has_given_up = false;

@@ -400,7 +400,7 @@ static void recover(void)
     go_on_until(are_clients_idle, "the last reads have no answers");
     go_on_until(are_watches_done, "a watch was not delivered everything");
     go_on_until(are_lockers_finished, "a lock cannot be acquired");
-    if (run.locker_count > 0)
+    if (run.locker_count > 0 && !run.was_set_back)
         go_on_until(is_lock_bucket_clean, "locks or ephemeral keys of sessions that have ended are left");
 }
 

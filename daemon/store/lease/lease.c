@@ -88,11 +88,14 @@ static struct lease *lease_new(struct lease_bucket *in, const char *id)
     return lease;
 }
 
+/* A write goes on to its end, because it may be in a batch with others. */
 static void lease_stop_work(struct lease *lease)
 {
     bucket_wait_cancel(&lease->wait);
     lease_scan_stop(&lease->scan);
     lease_file_cancel(lease->in->store, lease);
+    if (lease->work == LEASE_WRITING)
+        return;
     arena_clear(&lease->arena);
     lease->work = LEASE_IDLE;
 }
@@ -289,7 +292,10 @@ void lease_note_entry(struct lease *lease, const struct kv_entry *entry)
 
 void lease_doubt(struct lease *lease)
 {
-    if (lease->state != LEASE_ALIVE || lease->work == LEASE_READING)
+    if (lease->state != LEASE_ALIVE)
+        return;
+    lease->needs_scan = true; /* keys of ended sessions may be back */
+    if (lease->work == LEASE_READING)
         return;
     if (lease->work == LEASE_IDLE)
         lease_look(lease);
@@ -305,7 +311,9 @@ static void on_lease_renewed(void *arg, uint64_t revision, const struct error *e
     bool is_unclear = error != NULL && (error->code == ERROR_CONFLICT || error->outcome == ERROR_OUTCOME_UNKNOWN);
 
     lease->work = LEASE_IDLE;
-    if (error == NULL) {
+    if (lease->state != LEASE_ALIVE) { /* it was lost meanwhile */
+        arena_clear(&lease->arena);
+    } else if (error == NULL) {
         lease_note_renewed(lease, revision);
         arena_clear(&lease->arena);
     } else if (error->code == ERROR_BUCKET_NOT_FOUND) {
