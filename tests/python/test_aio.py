@@ -1,11 +1,14 @@
 """The asyncio client."""
 import asyncio
 import os
+import threading
+import time
 import unittest
 
 import kvstored
 import kvstored.aio
 from daemon_process import PATIENCE_S
+from fake_daemon import NOT_HELD, FakeDaemon
 from own_daemon import DaemonTest
 
 
@@ -442,3 +445,79 @@ class Locks(AioTest):
                 await other.lock(self.bucket, "l", wait=0).acquire()
             self.assertEqual(raised.exception.value, b"me")
         await other.close()
+
+
+class FakeAnswers(unittest.IsolatedAsyncioTestCase):
+    """Answers that the real daemon gives only at an unlucky moment."""
+
+    def start(self, answer):
+        """Return a daemon that gives these answers, and a client with it."""
+        daemon = FakeDaemon(answer)
+        self.addCleanup(daemon.close)
+        client = kvstored.aio.Client(daemon.path, timeout=PATIENCE_S)
+        self.addAsyncCleanup(client.close)
+        return daemon, client
+
+    @staticmethod
+    async def wait_until(condition):
+        """Let the loop run until the condition holds."""
+        end = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < end
+            await asyncio.sleep(0.001)
+
+    async def lose_lock_session(self):
+        """Return a daemon, a lock that a former session of the client holds, and an Event that lets the next
+        lock.acquire be answered."""
+        may_answer = threading.Event()
+        may_answer.set()
+
+        def answer(method, _):
+            if method == "lock.check" and daemon.methods().count("lock.acquire") == 1:
+                return NOT_HELD, None
+            if method == "lock.acquire":
+                may_answer.wait(PATIENCE_S)
+            return None, {"token": 7, "valid_for": PATIENCE_S}
+
+        daemon, client = self.start(answer)
+        self.addCleanup(may_answer.set)
+        lock = client.lock("b", "l")
+        await lock.acquire()
+        may_answer.clear()
+        daemon.drop()
+        await client.info()
+        return daemon, client, lock, may_answer
+
+    async def cancel_when_called(self, work, daemon, method, count):
+        """Cancel a coroutine when it has made a call for that many times."""
+        task = asyncio.ensure_future(work)
+        await self.wait_until(lambda: daemon.methods().count(method) == count)
+        task.cancel()
+        with self.assertRaises(asyncio.CancelledError):
+            await task
+
+    async def test_a_cancelled_check_does_not_release_the_lock(self):
+        daemon, client, lock, may_answer = await self.lose_lock_session()
+        await self.cancel_when_called(lock.check(), daemon, "lock.acquire", 2)
+        may_answer.set()
+        await client.info()
+        await client.info()
+        self.assertNotIn("lock.release", daemon.methods())
+        self.assertGreater(await lock.check(), 0)
+        await lock.release()
+
+    async def test_a_cancelled_release_releases_the_lock(self):
+        """Also if it had to be acquired again for that."""
+        daemon, _, lock, may_answer = await self.lose_lock_session()
+
+        def release_answers(method, arguments):
+            return (NOT_HELD, None) if method == "lock.release" and len(releases()) == 1 else answer(method, arguments)
+
+        def releases():
+            return [method for method in daemon.methods() if method == "lock.release"]
+
+        answer, daemon.answer = daemon.answer, release_answers
+        await self.cancel_when_called(lock.release(), daemon, "lock.acquire", 2)
+        may_answer.set()
+        await self.wait_until(lambda: len(releases()) == 3)
+        self.assertEqual(lock.token, 0)

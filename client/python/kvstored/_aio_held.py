@@ -99,20 +99,29 @@ class HeldLock:
     async def release(self) -> None:
         """Release the lock. Raises LockLost if it is no longer held. After another error it can be released again."""
         self._raise_if_lost()
+        try:
+            await self._release()
+        except KvstoredError:
+            raise
+        except BaseException:  # such as CancelledError, KeyboardInterrupt
+            self._drop()
+            raise
+        self._channel.use(lambda core: core.forget_lock(self.bucket, self.name, self.token))
+        self.token = 0
+
+    async def _release(self) -> None:
         while True:
             acquisitions = self._acquisitions
             try:
                 await self._channel.call(
                     Request("lock.release", [self.bucket, self.name, self.token], {}, lambda result: result),
                     self._timeout_s)
-                break
+                return
             except NotHeld as error:
                 await self._acquire_again(error, acquisitions)
                 self._raise_if_lost()
                 if self.valid_for() == 0:
                     raise
-        self._channel.use(lambda core: core.forget_lock(self.bucket, self.name, self.token))
-        self.token = 0
 
     def _lets_go(self) -> bool:
         return self._channel.use(lambda core: core.lets_go(self.bucket, self.name))

@@ -347,7 +347,8 @@ class Core:
             raise ValueError("the daemon has answered a call that was not made")
         method, arguments = call.request.method, call.request.arguments
         if error is None and (call.is_done or call.is_given_up):
-            if method == "lock.acquire":
+            # The program still holds a lock that is in _locks: it has acquired it again for its new session.
+            if method == "lock.acquire" and (arguments[0], arguments[1], result["token"]) not in self._locks:
                 self.release_lock(arguments[0], arguments[1], result["token"])
             elif method == "watch.start":
                 self._stop_id(result)

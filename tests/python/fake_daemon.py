@@ -1,0 +1,74 @@
+"""A daemon that answers what a test wants."""
+import contextlib
+import os
+import pathlib
+import socket
+import tempfile
+import threading
+
+import msgpack
+
+#: As the daemon describes an error.
+NOT_HELD = {"code": "not_held", "message": "this session does not hold the lock", "retryable": False}
+
+
+class FakeDaemon:
+    """Listens on `path` and notes each call in `calls`, as (method, arguments).
+
+    answer(method, arguments) returns the error and the result of an answer, or bytes to send instead of one. It can
+    wait: each connection has a thread.
+    """
+
+    def __init__(self, answer):
+        self.answer = answer
+        self._directory = tempfile.mkdtemp()
+        self.path = os.path.join(self._directory, "socket")
+        self.calls = []
+        self._connections = []
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(self.path)
+        self._listener.listen()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def methods(self):
+        """Return the methods that were called."""
+        return [method for method, _ in self.calls]
+
+    def drop(self):
+        """Close all connections."""
+        for connection in self._connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def close(self):
+        """End. A client cannot connect any more."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.drop()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+        with contextlib.suppress(FileNotFoundError):
+            pathlib.Path(self._directory).rmdir()
+
+    def _accept(self):
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self._connections.append(connection)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection):
+        unpacker = msgpack.Unpacker(strict_map_key=False)
+        with contextlib.suppress(OSError), connection:
+            while True:
+                data = connection.recv(65536)
+                if not data:
+                    return
+                unpacker.feed(data)
+                for _, msgid, method, arguments in unpacker:
+                    self.calls.append((method, arguments))
+                    answer = self.answer(method, arguments)
+                    connection.sendall(answer if isinstance(answer, bytes) else msgpack.packb([1, msgid, *answer]))
