@@ -118,6 +118,24 @@ class Calls(AioTest):
             await self.client.get(self.bucket, "k")
 
 
+class ErrorsAsText(AioTest):
+    """A session that has chosen errors as text."""
+
+    async def test_they_are_understood(self):
+        client = self.client
+        await client.call("session.configure", errors="text")
+        with self.assertRaises(kvstored.BucketNotFound) as raised:
+            await asyncio.wait_for(client.get("nobucket", "k"), PATIENCE_S)
+        self.assertEqual((raised.exception.outcome, raised.exception.retryable), (None, False))
+        with self.assertRaises(kvstored.Conflict) as raised:
+            await client.update(self.bucket, "k", "v", 77)
+        self.assertEqual(raised.exception.outcome, "none")
+        self.assertNotIn("outcome", raised.exception.message)
+        async with self.client.lock(self.bucket, "l"):
+            with self.assertRaises(kvstored.Conflict):
+                await self.client.lock(self.bucket, "l", wait=0).acquire()
+
+
 class Views(AioTest):
     """Views of a bucket."""
 
@@ -521,3 +539,34 @@ class FakeAnswers(unittest.IsolatedAsyncioTestCase):
         may_answer.set()
         await self.wait_until(lambda: len(releases()) == 3)
         self.assertEqual(lock.token, 0)
+
+    async def test_a_malformed_error_ends_the_calls(self):
+        for malformed in (True, 5, [], {"code": "conflict"}, {"message": "no code"}, "no code"):
+            _, client = self.start(lambda method, _, error=malformed: (error, None))
+            for call in (client.get("b", "k"), client.put("b", "k", "v"), client.lock("b", "l", wait=0).acquire()):
+                with self.assertRaises(kvstored.Internal) as raised:
+                    await asyncio.wait_for(call, PATIENCE_S / 2)
+                self.assertIn("broke the protocol", str(raised.exception))
+
+    async def test_a_message_of_another_form_ends_the_calls(self):
+        for message in (b"\xc1", b"\x05", b"\x94\x01\x90\xc0\xc0", b"\x94\x00\x01\xc0\xc0"):
+            _, client = self.start(lambda method, _, message=message: message)
+            for call in (client.get("b", "k", timeout=0.1), client.lock("b", "l", wait=0).acquire()):
+                with self.assertRaises(kvstored.KvstoredError) as raised:
+                    await asyncio.wait_for(call, PATIENCE_S / 2)
+                self.assertIn("broke the protocol", str(raised.exception))
+
+    async def test_a_malformed_result_is_an_error_of_the_call(self):
+        for result in (True, 5, "text", [5], {"a": 1}):
+            _, client = self.start(lambda method, _, result=result: (None, result))
+            calls = [client.get("b", "k"), client.history("b", "k"), client.bulk_get("b", ["k"]),
+                     client.bulk_put("b", {"k": "v"}), client.bucket_info("b"), client.health(),
+                     client.lock("b", "l", wait=0).acquire(), client.watch("b").__anext__()]
+            if result != 5:
+                calls += [client.put("b", "k", "v"), client.increment("b", "k"), client.delete_matching("b", "x")]
+            if not isinstance(result, list):
+                calls.append(client.keys("b"))
+            for call in calls:
+                with self.assertRaises(kvstored.Internal) as raised:
+                    await asyncio.wait_for(call, PATIENCE_S / 2)
+                self.assertIn("broke the protocol", str(raised.exception))

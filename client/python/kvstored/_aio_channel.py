@@ -7,7 +7,7 @@ import random
 import time
 from typing import Any, Callable, Coroutine, List, Optional, TypeVar
 
-from ._core import FIRST_PAUSE_S, LAST_PAUSE_S, Call, Core, Request, Watch
+from ._core import FIRST_PAUSE_S, LAST_PAUSE_S, BrokenProtocol, Call, Core, Request, Watch
 from ._paths import socket_path
 from .errors import DeadlineExceeded, KvstoredError, Unavailable, fresh
 
@@ -62,7 +62,7 @@ class Channel(asyncio.Protocol):
             raise
         if call.error is not None:
             raise call.error
-        return request.decode(call.result)
+        return request.decoded(call.result)
 
     async def _wait_for_room(self, deadline: float) -> None:
         assert self._room is not None
@@ -112,8 +112,8 @@ class Channel(asyncio.Protocol):
         return result
 
     def _on_ephemeral_lost(self, bucket: str, key: str, error: KvstoredError) -> None:
-        if self.on_ephemeral_lost is not None:
-            self.on_ephemeral_lost(bucket, key, error)
+        if self.on_ephemeral_lost is not None and self.loop is not None:  # not within the core: it may raise exceptions
+            self.loop.call_soon(self.on_ephemeral_lost, bucket, key, error)
 
     # --- Watches -----------------------------------------------------------------------------------
 
@@ -236,8 +236,8 @@ class Channel(asyncio.Protocol):
         """Bytes have arrived."""
         try:
             self.core.receive(data)
-        except Exception as error:  # pylint: disable=broad-except # of any kind, if the message has another form
-            self._broken_because = f"the daemon broke the protocol: {error!r}"
+        except BrokenProtocol as error:
+            self._broken_because = str(error)
             assert self._transport is not None
             self._transport.abort()
             return

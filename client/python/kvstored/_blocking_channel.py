@@ -14,7 +14,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, Optional, TypeVar
 
-from ._core import FIRST_PAUSE_S, LAST_PAUSE_S, Call, Core, Request, Watch
+from ._core import FIRST_PAUSE_S, LAST_PAUSE_S, BrokenProtocol, Call, Core, Request, Watch, is_of_program
 from ._paths import socket_path
 from .errors import KvstoredError, Unavailable, fresh
 
@@ -108,7 +108,7 @@ class Channel:
             raise
         if call.error is not None:
             raise call.error
-        return request.decode(call.result)
+        return request.decoded(call.result)
 
     def connect(self) -> None:
         """Connect, if there is no connection."""
@@ -328,15 +328,14 @@ class Channel:
                 self._lose("the daemon has ended the session")
                 return
             self.core.receive(data)
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            self._lose(f"the connection was lost: {error.strerror or error}")
-        except Exception as error:  # pylint: disable=broad-except # of any kind, if the message has another form
-            self._lose(f"the daemon broke the protocol: {error!r}")
-        except BaseException:
-            self._lose("an answer was interrupted while it was read")
-            raise
+        except BaseException as error:
+            if is_of_program(error) or not isinstance(error, (OSError, BrokenProtocol)):
+                self._lose("an answer was interrupted while it was read")
+                raise
+            if isinstance(error, BrokenProtocol):
+                self._lose(str(error))
+            elif not isinstance(error, BlockingIOError):
+                self._lose(f"the connection was lost: {error.strerror or error}")
 
     def _receive_rest(self) -> None:
         """The daemon has closed the connection while nobody read. Its last message says what became of the calls."""

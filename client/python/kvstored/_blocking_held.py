@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 from ._blocking_channel import Channel
 from ._core import Request
-from .entries import Value
+from .entries import Value, grant_of
 from .errors import Conflict, KvstoredError, Locked, LockLost, NotHeld, Unavailable, fresh
 
 #: A call waits this long for the lock, and is made again until the wait is over: so the daemon forgets a wait that was
@@ -87,13 +87,13 @@ class HeldLock:
         self._raise_if_lost()
         sent, acquisitions = now_s(), self._acquisitions
         try:
-            result = self._channel.call(
-                Request("lock.check", [self.bucket, self.name, self.token], {}, lambda result: result),
+            _, valid_for = self._channel.call(
+                Request("lock.check", [self.bucket, self.name, self.token], {}, grant_of),
                 self._timeout_s)
         except NotHeld as error:
             self._acquire_again(error, acquisitions)
         else:
-            self._valid_until = sent + result["valid_for"]
+            self._valid_until = sent + valid_for
         self._raise_if_lost()
         return self.valid_for()
 
@@ -137,12 +137,11 @@ class HeldLock:
 
     def _ask(self, wait_s: float) -> None:
         sent = now_s()
-        result = self._channel.call(
+        self.token, valid_for = self._channel.call(
             Request("lock.acquire", [self.bucket, self.name],
-                    {"wait": wait_s or None, "value": self._value, "owner": self._owner}, lambda result: result),
+                    {"wait": wait_s or None, "value": self._value, "owner": self._owner}, grant_of),
             self._timeout_s, wait_s)
-        self.token = result["token"]
-        self._valid_until = sent + result["valid_for"]
+        self._valid_until = sent + valid_for
         self._acquisitions += 1
 
     def _acquire_again(self, reason: KvstoredError, acquisitions: int) -> None:

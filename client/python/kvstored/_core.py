@@ -16,8 +16,8 @@ from typing import Any, Callable, Deque, Dict, Generic, List, Optional, Tuple, T
 
 import msgpack  # type: ignore[import]
 
-from .entries import Entry, entry_of
-from .errors import DeadlineExceeded, InvalidArgument, KvstoredError, Unavailable, error_of, fresh
+from .entries import Entry, entry_of, grant_of, integer_of
+from .errors import DeadlineExceeded, Internal, InvalidArgument, KvstoredError, Unavailable, error_of, fresh
 
 T = TypeVar("T")
 
@@ -49,6 +49,22 @@ WRITES_WITH_ID = frozenset((
     "txn.commit"))
 
 
+class BrokenProtocol(Exception):
+    """The daemon has sent what is not of the protocol: end the connection."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(f"the daemon broke the protocol: {error if isinstance(error, ValueError) else repr(error)}")
+
+
+def is_of_program(error: BaseException) -> bool:
+    """Return whether the program has raised it, in a signal handler that has interrupted this package."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    module = "" if traceback is None else traceback.tb_frame.f_globals.get("__name__", "")
+    return module.partition(".")[0] not in (__name__.partition(".")[0], "msgpack", "socket")
+
+
 class Request(Generic[T]):
     """One call to make: a method, its arguments, its options, and the function that turns the result into T."""
 
@@ -59,6 +75,20 @@ class Request(Generic[T]):
         self.arguments = arguments
         self.options = {name: value for name, value in options.items() if value is not None}
         self.decode = decode
+
+    def decoded(self, result: Any) -> T:
+        """Return the result as T. Raises Internal if it has another form than the protocol says."""
+        try:
+            return self.decode(result)
+        except Exception as error:  # pylint: disable=broad-except # of any kind
+            if is_of_program(error):
+                raise
+            raise self.malformed(f"its result cannot be understood: {error!r}") from error
+
+    def malformed(self, why: str) -> KvstoredError:
+        """Return the error for an answer that is not of the protocol."""
+        return Internal(f"the daemon broke the protocol in its answer to {self.method}: {why}",
+                        outcome=None if self.method in READS else "unknown")
 
 
 class Call:
@@ -83,6 +113,12 @@ class Call:
         self.result, self.error, self.is_done = result, error, True
         if not self.is_given_up:
             self.wake(self)
+
+    def value(self) -> Any:
+        """Return the decoded result of a call that is done, or raise its error."""
+        if self.error is not None:
+            raise self.error
+        return self.request.decoded(self.result)
 
 
 class Watch:
@@ -220,6 +256,14 @@ class Core:
     def _expire(self) -> None:
         now = time.monotonic()
         self._expiry_is_set = False
+        try:
+            self._end_expired(now)
+        finally:
+            if self.has_calls():
+                self._expiry_is_set = True
+                self.at(now + EXPIRY_S, self._expire)
+
+    def _end_expired(self, now: float) -> None:
         for call in [call for call in self._pending.values() if call.deadline <= now and not call.is_done]:
             outcome = None if call.request.method in READS else "unknown"
             call.end(None, DeadlineExceeded("the daemon did not answer in time: is it running?", retryable=True,
@@ -229,9 +273,6 @@ class Core:
         for call in [call for call in self._held if call.deadline - GRACE_S <= now]:
             self._held.remove(call)
             self._fail_unanswered(call, self.lost_because or Unavailable("there is no connection", retryable=True))
-        if self.has_calls():
-            self._expiry_is_set = True
-            self.at(now + EXPIRY_S, self._expire)
 
     @staticmethod
     def _fail_unanswered(call: Call, reason: KvstoredError) -> None:
@@ -247,8 +288,7 @@ class Core:
         self.has_answered = False
         self._dismissal = None
         self._unpacker = self._new_unpacker()
-        held, self._held = self._held, deque()
-        for call in held:
+        for call in list(self._held):
             if call.first_sent_us != 0 and call.request.method in WRITES_WITH_ID:
                 call.request.options["first_sent"] = call.first_sent_us
             elif call.request.method in READS:
@@ -257,6 +297,7 @@ class Core:
                 self._send(call)
             except (TypeError, ValueError, OverflowError) as error:
                 call.end(None, InvalidArgument(f"the call cannot be sent: {error}", outcome="none"))
+            self._held.popleft()
         watches, self._waiting_watches = self._waiting_watches, []
         for watch in watches:
             self._start_watch(watch)
@@ -286,8 +327,7 @@ class Core:
                 continue  # the watch has ended with its session
             can_repeat = not is_begun or method in READS or "id" in call.request.options
             (held if self.reconnects and can_repeat else ended).append(call)
-        held.extend(self._held)
-        self._held = deque(held)
+        self._held = deque(dict.fromkeys([*held, *self._held]))  # one may be in both if `connected` was interrupted
         watches, self._watches = list(self._watches.values()), {}
         for watch in watches:
             watch.id = None
@@ -326,36 +366,46 @@ class Core:
         return bool(self._output)
 
     def receive(self, data: bytes) -> None:
-        """Take what has arrived. Raises ValueError if it is not of this protocol."""
+        """Take what has arrived. Raises BrokenProtocol if it is not of this protocol."""
         unpacker = self._unpacker
-        unpacker.feed(data)
-        for message in unpacker:
-            if message[0] == 1:
-                self._on_answer(message[1], message[2], message[3])
-            elif message[0] == 2:
-                self._on_notification(message[1], message[2])
-            else:
-                raise ValueError("the daemon has sent a request")
+        try:
+            unpacker.feed(data)
+            for message in unpacker:
+                if message[0] == 1:
+                    self._on_answer(message[1], message[2], message[3])
+                elif message[0] == 2:
+                    self._on_notification(message[1], message[2])
+                else:
+                    raise ValueError("the daemon has sent a request")
+        except Exception as error:  # pylint: disable=broad-except # of any kind, if the message has another form
+            if is_of_program(error):
+                raise
+            self.has_answered = False  # connect again after a pause: the next connection may fail in the same way
+            raise BrokenProtocol(error) from error
 
     def _on_answer(self, msgid: Optional[int], error: Any, result: Any) -> None:
         if msgid is None:  # the last message of a session that the daemon ends
             self._dismissal = error_of(error)
             return
         self.has_answered = True
-        call = self._pending.pop(msgid, None)
+        call = self._pending.get(msgid)
         if call is None:
             raise ValueError("the daemon has answered a call that was not made")
-        method, arguments = call.request.method, call.request.arguments
-        if error is None and (call.is_done or call.is_given_up):
-            # The program still holds a lock that is in _locks: it has acquired it again for its new session.
-            if method == "lock.acquire" and (arguments[0], arguments[1], result["token"]) not in self._locks:
-                self.release_lock(arguments[0], arguments[1], result["token"])
-            elif method == "watch.start":
+        request = call.request
+        try:
+            failure = error_of(error) if error is not None else None
+            if failure is None and request.method == "lock.acquire":
+                self._on_lock_acquired(call, (request.arguments[0], request.arguments[1], grant_of(result)[0]))
+        except (TypeError, ValueError, LookupError) as problem:
+            if not is_of_program(problem) and not call.is_done:
+                call.end(None, request.malformed(f"{problem!r}"))
+            raise
+        if call.is_done or call.is_given_up:
+            if failure is None and request.method == "watch.start":
                 self._stop_id(result)
-        elif error is None and method == "lock.acquire":
-            self._locks.setdefault((arguments[0], arguments[1], result["token"]), None)
         if not call.is_done:
-            call.end(result, error_of(error) if error is not None else None)
+            call.end(result, failure)
+        del self._pending[msgid]  # at last: if a signal handler interrupts this, the call ends with the connection
 
     def _on_notification(self, method: str, params: List[Any]) -> None:
         if method == "lock.lost":
@@ -415,7 +465,8 @@ class Core:
         options = dict(watch.options)
         try:
             if watch.floor is None and "from_revision" not in options:
-                self._submit_internal(Request("bucket.info", [watch.bucket], {}, lambda result: result),
+                self._submit_internal(Request("bucket.info", [watch.bucket], {},
+                                              lambda result: integer_of(result["last_revision"]) + 1),
                                       lambda call: self._on_watch_info(watch, call))
                 return
             is_exclusive = "include_history" not in options and "from_revision" not in options
@@ -427,7 +478,7 @@ class Core:
                 options["from_revision"] = watch.resume_from
             if watch.is_ready:
                 options.pop("snapshot", None)
-            self._submit_internal(Request("watch.start", [watch.bucket], options, lambda result: result),
+            self._submit_internal(Request("watch.start", [watch.bucket], options, integer_of),
                                   lambda call: self._on_watch_started(watch, call))
         except (TypeError, ValueError, OverflowError) as error:
             self._end_watch(watch, InvalidArgument(f"the watch cannot be started: {error}", outcome="none"))
@@ -456,18 +507,21 @@ class Core:
     def _on_watch_info(self, watch: Watch, call: Call) -> None:
         if watch.is_stopped:
             return
-        if call.error is not None:
-            self._on_start_failed(watch, call.error)
+        try:
+            watch.floor = call.value()
+        except KvstoredError as error:
+            self._on_start_failed(watch, error)
             return
-        watch.floor = call.result["last_revision"] + 1
         self._restart_watch(watch)
 
     def _on_watch_started(self, watch: Watch, call: Call) -> None:
-        if call.error is not None:
-            self._on_start_failed(watch, call.error)
+        try:
+            watch_id = call.value()
+        except KvstoredError as error:
+            self._on_start_failed(watch, error)
             return
-        watch.id = call.result
-        self._watches[call.result] = watch
+        watch.id = watch_id
+        self._watches[watch_id] = watch
         watch.was_started = True
         watch.pause_s = FIRST_PAUSE_S
         if watch.is_stopped or watch.is_paused:
@@ -559,6 +613,12 @@ class Core:
         return any(call.request.arguments[:2] == [bucket, name] and (
             call.request.method == "lock.release" or call.request.method == "lock.acquire" and call.is_given_up)
             for call in itertools.chain(self._pending.values(), self._held))
+
+    def _on_lock_acquired(self, call: Call, key: _LockKey) -> None:
+        if not call.is_done and not call.is_given_up:
+            self._locks.setdefault(key, None)
+        elif key not in self._locks:  # otherwise the program still holds it, and this was for its new session
+            self.release_lock(*key)
 
     def _on_lock_lost(self, key: _LockKey, error: KvstoredError) -> None:
         if key not in self._locks:

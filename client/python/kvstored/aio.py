@@ -13,14 +13,14 @@ forked process needs a client of its own.
 from __future__ import annotations
 
 from typing import (Any, AsyncIterator, Awaitable, Callable, Dict, Generic, Iterable, List, Mapping, Optional, Sequence,
-                    Tuple, Type, TypeVar, Union, cast, overload)
+                    Tuple, Type, TypeVar, Union, overload)
 
 from ._aio_channel import Channel
 from ._aio_lock import Lock
 from ._core import Request
 from ._core import Watch as CoreWatch
 from .entries import (BYTES, BucketInfo, Codec, Counted, Duration, Entry, Health, Value, entries_of, entry_of,
-                      entry_or_none, health_of, info_of, seconds_of, ttl_of)
+                      entry_or_none, health_of, info_of, integer_of, names_of, seconds_of, ttl_of)
 from .errors import AlreadyExists, Conflict, KvstoredError, error_of
 
 __all__ = ["Bucket", "Client", "Lock", "Transaction", "Watch"]
@@ -33,16 +33,8 @@ def _same(result: Any) -> Any:
     return result
 
 
-def _integer(result: Any) -> int:
-    return cast(int, result)
-
-
 def _integer_or_none(result: Any) -> Optional[int]:
-    return cast(Optional[int], result)
-
-
-def _names(result: Any) -> List[str]:
-    return cast(List[str], result)
+    return None if result is None else integer_of(result)
 
 
 def _results_of(result: Dict[str, Dict[str, Any]]) -> Dict[str, Union[int, KvstoredError]]:
@@ -127,7 +119,7 @@ class Client:
                    timeout: Optional[Duration] = None) -> List[str]:
         """Return the keys that match the filter, in byte order: at most `limit`, and only those after `after`."""
         return await self._call(Request("kv.keys", [bucket], {
-            "filter": filter, "limit": limit, "after": after, "consistency": consistency}, _names), timeout)
+            "filter": filter, "limit": limit, "after": after, "consistency": consistency}, names_of), timeout)
 
     async def entries(self, bucket: str, filter: Optional[str] = None, *, limit: Optional[int] = None,
                       after: Optional[str] = None, consistency: Optional[str] = None,
@@ -165,21 +157,21 @@ class Client:
         """
         return await self._call(Request("kv.put", [bucket, key, value], {
             "ttl": ttl_of(ttl), "keep_ttl": keep_ttl or None, "headers": headers or None,
-            "ephemeral": ephemeral or None}, _integer), timeout)
+            "ephemeral": ephemeral or None}, integer_of), timeout)
 
     async def create(self, bucket: str, key: str, value: Value, *, ttl: Optional[Duration] = None,
                      headers: Optional[Mapping[str, str]] = None, ephemeral: bool = False,
                      timeout: Optional[Duration] = None) -> int:
         """Write a value if the key does not exist, and return its revision. Otherwise raise AlreadyExists."""
         return await self._call(Request("kv.create", [bucket, key, value], {
-            "ttl": ttl_of(ttl), "headers": headers or None, "ephemeral": ephemeral or None}, _integer), timeout)
+            "ttl": ttl_of(ttl), "headers": headers or None, "ephemeral": ephemeral or None}, integer_of), timeout)
 
     async def update(self, bucket: str, key: str, value: Value, revision: int, *, ttl: Optional[Duration] = None,
                      keep_ttl: bool = False, headers: Optional[Mapping[str, str]] = None,
                      timeout: Optional[Duration] = None) -> int:
         """Write a value if the key is at this revision, and return the new one. Otherwise raise Conflict."""
         return await self._call(Request("kv.update", [bucket, key, value, revision], {
-            "ttl": ttl_of(ttl), "keep_ttl": keep_ttl or None, "headers": headers or None}, _integer), timeout)
+            "ttl": ttl_of(ttl), "keep_ttl": keep_ttl or None, "headers": headers or None}, integer_of), timeout)
 
     async def delete(self, bucket: str, key: str, *, revision: Optional[int] = None, if_exists: bool = False,
                      timeout: Optional[Duration] = None) -> Optional[int]:
@@ -195,7 +187,7 @@ class Client:
                     timeout: Optional[Duration] = None) -> int:
         """Delete a key and its history, and return the revision of the marker. ttl: the marker expires after it."""
         return await self._call(Request("kv.purge", [bucket, key], {
-            "revision": revision, "ttl": ttl_of(ttl)}, _integer), timeout)
+            "revision": revision, "ttl": ttl_of(ttl)}, integer_of), timeout)
 
     async def touch(self, bucket: str, key: str, ttl: Duration, *, revision: Optional[int] = None,
                     timeout: Optional[Duration] = None) -> Optional[int]:
@@ -213,7 +205,7 @@ class Client:
         """
         return await self._call(Request("kv.increment", [bucket, key, delta], {
             "initial": initial, "ttl": ttl_of(ttl), "keep_ttl": keep_ttl or None},
-            lambda result: Counted(result[0], result[1])), timeout)
+            lambda result: Counted(integer_of(result[0]), integer_of(result[1]))), timeout)
 
     # --- Many keys ---------------------------------------------------------------------------------
 
@@ -239,7 +231,7 @@ class Client:
 
     async def delete_matching(self, bucket: str, filter: str, *, timeout: Optional[Duration] = None) -> int:
         """Delete each key that matches the filter, and return their number. This is not atomic."""
-        return await self._call(Request("bulk.delete", [bucket], {"filter": filter}, _integer), timeout)
+        return await self._call(Request("bulk.delete", [bucket], {"filter": filter}, integer_of), timeout)
 
     # --- Buckets -----------------------------------------------------------------------------------
 
@@ -269,13 +261,13 @@ class Client:
 
     async def purge_matching(self, bucket: str, filter: str, *, timeout: Optional[Duration] = None) -> int:
         """Purge each key that matches the filter, and return their number. This is not atomic."""
-        return await self._call(Request("bucket.purge", [bucket], {"filter": filter}, _integer), timeout)
+        return await self._call(Request("bucket.purge", [bucket], {"filter": filter}, integer_of), timeout)
 
     async def bucket_compact(self, bucket: str, *, older_than: Optional[Duration] = None,
                              timeout: Optional[Duration] = None) -> int:
         """Remove delete markers that are older than this, and return their number."""
         return await self._call(Request("bucket.compact", [bucket], {
-            "older_than": ttl_of(older_than)}, _integer), timeout)
+            "older_than": ttl_of(older_than)}, integer_of), timeout)
 
     async def bucket_info(self, bucket: str, *, timeout: Optional[Duration] = None) -> BucketInfo:
         """Return the settings of a bucket and what is in it."""
@@ -284,8 +276,8 @@ class Client:
     async def bucket_list(self, filter: Optional[str] = None, *, limit: Optional[int] = None,
                           after: Optional[str] = None, timeout: Optional[Duration] = None) -> List[str]:
         """Return the names of the buckets that match the filter, in byte order."""
-        return await self._call(Request("bucket.list", [], {"filter": filter, "limit": limit, "after": after}, _names),
-                                timeout)
+        return await self._call(Request("bucket.list", [], {
+            "filter": filter, "limit": limit, "after": after}, names_of), timeout)
 
     # --- The daemon --------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ connection of its own with its first call.
 from __future__ import annotations
 
 from typing import (Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence,
-                    Tuple, Type, TypeVar, Union, cast, overload)
+                    Tuple, Type, TypeVar, Union, overload)
 
 from ._blocking_channel import Channel
 from ._blocking_lock import Lock
@@ -21,7 +21,7 @@ from ._core import Request
 from ._core import Watch as CoreWatch
 from ._mapping import MappingView
 from .entries import (BYTES, BucketInfo, Codec, Counted, Duration, Entry, Health, Value, entries_of, entry_of,
-                      entry_or_none, health_of, info_of, seconds_of, ttl_of)
+                      entry_or_none, health_of, info_of, integer_of, names_of, seconds_of, ttl_of)
 from .errors import AlreadyExists, Conflict, KvstoredError, error_of
 
 __all__ = ["Bucket", "Client", "Lock", "Transaction", "Watch"]
@@ -34,16 +34,8 @@ def _same(result: Any) -> Any:
     return result
 
 
-def _integer(result: Any) -> int:
-    return cast(int, result)
-
-
 def _integer_or_none(result: Any) -> Optional[int]:
-    return cast(Optional[int], result)
-
-
-def _names(result: Any) -> List[str]:
-    return cast(List[str], result)
+    return None if result is None else integer_of(result)
 
 
 def _results_of(result: Dict[str, Dict[str, Any]]) -> Dict[str, Union[int, KvstoredError]]:
@@ -130,7 +122,7 @@ class Client:
                    timeout: Optional[Duration] = None) -> List[str]:
         """Return the keys that match the filter, in byte order: at most `limit`, and only those after `after`."""
         return self._call(Request("kv.keys", [bucket], {
-            "filter": filter, "limit": limit, "after": after, "consistency": consistency}, _names), timeout)
+            "filter": filter, "limit": limit, "after": after, "consistency": consistency}, names_of), timeout)
 
     def entries(self, bucket: str, filter: Optional[str] = None, *, limit: Optional[int] = None,
                       after: Optional[str] = None, consistency: Optional[str] = None,
@@ -168,21 +160,21 @@ class Client:
         """
         return self._call(Request("kv.put", [bucket, key, value], {
             "ttl": ttl_of(ttl), "keep_ttl": keep_ttl or None, "headers": headers or None,
-            "ephemeral": ephemeral or None}, _integer), timeout)
+            "ephemeral": ephemeral or None}, integer_of), timeout)
 
     def create(self, bucket: str, key: str, value: Value, *, ttl: Optional[Duration] = None,
                      headers: Optional[Mapping[str, str]] = None, ephemeral: bool = False,
                      timeout: Optional[Duration] = None) -> int:
         """Write a value if the key does not exist, and return its revision. Otherwise raise AlreadyExists."""
         return self._call(Request("kv.create", [bucket, key, value], {
-            "ttl": ttl_of(ttl), "headers": headers or None, "ephemeral": ephemeral or None}, _integer), timeout)
+            "ttl": ttl_of(ttl), "headers": headers or None, "ephemeral": ephemeral or None}, integer_of), timeout)
 
     def update(self, bucket: str, key: str, value: Value, revision: int, *, ttl: Optional[Duration] = None,
                      keep_ttl: bool = False, headers: Optional[Mapping[str, str]] = None,
                      timeout: Optional[Duration] = None) -> int:
         """Write a value if the key is at this revision, and return the new one. Otherwise raise Conflict."""
         return self._call(Request("kv.update", [bucket, key, value, revision], {
-            "ttl": ttl_of(ttl), "keep_ttl": keep_ttl or None, "headers": headers or None}, _integer), timeout)
+            "ttl": ttl_of(ttl), "keep_ttl": keep_ttl or None, "headers": headers or None}, integer_of), timeout)
 
     def delete(self, bucket: str, key: str, *, revision: Optional[int] = None, if_exists: bool = False,
                      timeout: Optional[Duration] = None) -> Optional[int]:
@@ -198,7 +190,7 @@ class Client:
                     timeout: Optional[Duration] = None) -> int:
         """Delete a key and its history, and return the revision of the marker. ttl: the marker expires after it."""
         return self._call(Request("kv.purge", [bucket, key], {
-            "revision": revision, "ttl": ttl_of(ttl)}, _integer), timeout)
+            "revision": revision, "ttl": ttl_of(ttl)}, integer_of), timeout)
 
     def touch(self, bucket: str, key: str, ttl: Duration, *, revision: Optional[int] = None,
                     timeout: Optional[Duration] = None) -> Optional[int]:
@@ -216,7 +208,7 @@ class Client:
         """
         return self._call(Request("kv.increment", [bucket, key, delta], {
             "initial": initial, "ttl": ttl_of(ttl), "keep_ttl": keep_ttl or None},
-            lambda result: Counted(result[0], result[1])), timeout)
+            lambda result: Counted(integer_of(result[0]), integer_of(result[1]))), timeout)
 
     # --- Many keys ---------------------------------------------------------------------------------
 
@@ -242,7 +234,7 @@ class Client:
 
     def delete_matching(self, bucket: str, filter: str, *, timeout: Optional[Duration] = None) -> int:
         """Delete each key that matches the filter, and return their number. This is not atomic."""
-        return self._call(Request("bulk.delete", [bucket], {"filter": filter}, _integer), timeout)
+        return self._call(Request("bulk.delete", [bucket], {"filter": filter}, integer_of), timeout)
 
     # --- Buckets -----------------------------------------------------------------------------------
 
@@ -272,13 +264,13 @@ class Client:
 
     def purge_matching(self, bucket: str, filter: str, *, timeout: Optional[Duration] = None) -> int:
         """Purge each key that matches the filter, and return their number. This is not atomic."""
-        return self._call(Request("bucket.purge", [bucket], {"filter": filter}, _integer), timeout)
+        return self._call(Request("bucket.purge", [bucket], {"filter": filter}, integer_of), timeout)
 
     def bucket_compact(self, bucket: str, *, older_than: Optional[Duration] = None,
                              timeout: Optional[Duration] = None) -> int:
         """Remove delete markers that are older than this, and return their number."""
         return self._call(Request("bucket.compact", [bucket], {
-            "older_than": ttl_of(older_than)}, _integer), timeout)
+            "older_than": ttl_of(older_than)}, integer_of), timeout)
 
     def bucket_info(self, bucket: str, *, timeout: Optional[Duration] = None) -> BucketInfo:
         """Return the settings of a bucket and what is in it."""
@@ -287,8 +279,8 @@ class Client:
     def bucket_list(self, filter: Optional[str] = None, *, limit: Optional[int] = None,
                           after: Optional[str] = None, timeout: Optional[Duration] = None) -> List[str]:
         """Return the names of the buckets that match the filter, in byte order."""
-        return self._call(Request("bucket.list", [], {"filter": filter, "limit": limit, "after": after}, _names),
-                                timeout)
+        return self._call(Request("bucket.list", [], {
+            "filter": filter, "limit": limit, "after": after}, names_of), timeout)
 
     # --- The daemon --------------------------------------------------------------------------------
 

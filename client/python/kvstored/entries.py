@@ -4,7 +4,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
-from typing import Any, Callable, Dict, Generic, List, Mapping, Optional, TypeVar, Union
+from typing import Any, Callable, Dict, Generic, List, Mapping, Optional, Tuple, TypeVar, Union
 
 V = TypeVar("V")
 
@@ -142,6 +142,25 @@ def info_of(fields: Dict[str, Any]) -> BucketInfo:
 def health_of(fields: Dict[str, Any]) -> Health:
     """Return the health that a map of the protocol describes."""
     return Health(fields["healthy"], fields.get("error"), fields)
+
+
+def integer_of(result: Any) -> int:
+    """Return an answer that is an integer."""
+    if not isinstance(result, int) or isinstance(result, bool):
+        raise TypeError(f"not an integer but {result!r:.100}")
+    return result
+
+
+def names_of(result: Any) -> List[str]:
+    """Return an answer that is an array of names."""
+    if not isinstance(result, list):
+        raise TypeError(f"not an array but {result!r:.100}")
+    return result
+
+
+def grant_of(fields: Dict[str, Any]) -> Tuple[int, float]:
+    """Return token and valid_for of the answer to lock.acquire and lock.check."""
+    return integer_of(fields["token"]), float(fields["valid_for"])
 
 
 # --- For requests --------------------------------------------------------------------------------------

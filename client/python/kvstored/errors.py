@@ -1,6 +1,7 @@
 """The errors of kvstored, one class for each code of the protocol."""
 from __future__ import annotations
 
+import re
 from typing import Any, Dict, Optional, Type
 
 
@@ -128,7 +129,7 @@ class OutOfRange(KvstoredError):
 
 
 class Internal(KvstoredError):
-    """A bug in kvstored, which has logged it."""
+    """A bug in kvstored, which has logged it, or an answer that is not of the protocol."""
 
     code = "internal"
 
@@ -147,6 +148,10 @@ _CLASSES: Dict[str, Type[KvstoredError]] = {
 }
 
 
+#: Errors as text do not say whether they are retryable. These are.
+_RETRYABLE = ("resource_exhausted", "unavailable", "deadline_exceeded")
+
+
 def fresh(error: KvstoredError, **changes: Any) -> KvstoredError:
     """Return a copy of an error that is raised to several callers: each traceback is its own."""
     members = {name: getattr(error, name) for name in (
@@ -154,8 +159,25 @@ def fresh(error: KvstoredError, **changes: Any) -> KvstoredError:
     return type(error)(error.message, **{**members, **changes})
 
 
-def error_of(fields: Dict[str, Any]) -> KvstoredError:
-    """Return the exception for the error map of an answer. An unknown code is Internal, as the protocol says."""
+def error_of(fields: Any) -> KvstoredError:
+    """Return the exception for the error of an answer. An unknown code is Internal, as the protocol says.
+
+    Raises ValueError if it is neither a map with code and message, nor a text as session.configure can choose it.
+    """
+    if isinstance(fields, str):
+        return _error_of_text(fields)
+    if not isinstance(fields, dict) or not isinstance(fields.get("code"), str) or \
+            not isinstance(fields.get("message"), str):
+        raise ValueError(f"an error has no code and message: {fields!r:.100}")
     return _CLASSES.get(fields["code"], Internal)(
-        fields["message"], retryable=fields["retryable"], outcome=fields.get("outcome"), bucket=fields.get("bucket"),
-        key=fields.get("key"), revision=fields.get("revision"), value=fields.get("value"))
+        fields["message"], retryable=fields.get("retryable") is True, outcome=fields.get("outcome"),
+        bucket=fields.get("bucket"), key=fields.get("key"), revision=fields.get("revision"), value=fields.get("value"))
+
+
+def _error_of_text(text: str) -> KvstoredError:
+    """The same for `code: message` or `code: message (outcome: unknown)`."""
+    parts = re.fullmatch(r"(\w+): (.*?)(?: \(outcome: (\w+)\))?", text, re.DOTALL)
+    if parts is None:
+        raise ValueError(f"an error has no code: {text!r:.100}")
+    code, message, outcome = parts.groups()
+    return _CLASSES.get(code, Internal)(message, retryable=code in _RETRYABLE, outcome=outcome)
