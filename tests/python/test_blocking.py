@@ -365,6 +365,53 @@ class Threads(DaemonTest):
             self.assertFalse(reader.is_alive())
 
 
+class Signals(DaemonTest):
+    """Exceptions of signal handlers, which can interrupt the client anywhere."""
+
+    class Interruption(Exception):
+        """Raised by the handler."""
+
+    def interrupt_in(self, owner, name, error):
+        """Let a signal arrive when the function begins, once."""
+        original = getattr(owner, name)
+
+        def handler(_number, _frame):
+            raise error
+
+        def interrupted(*arguments):
+            setattr(owner, name, original)
+            signal.raise_signal(signal.SIGALRM)
+            return original(*arguments)
+
+        self.addCleanup(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, handler))
+        setattr(owner, name, interrupted)
+
+    def test_they_reach_the_caller_and_no_call_hangs(self):
+        for error in (self.Interruption(), TimeoutError()):
+            for where in ("_on_answer", "receive", "run_timers", "take_output", "connected"):
+                with self.subTest(where=where, error=error), self.new_client() as client, self.new_client() as other:
+                    client.bucket_create("s")
+                    key = f"{where}.{type(error).__name__}"
+                    waiting = threading.Thread(target=client.get, args=("s", key),
+                                               kwargs={"wait_above": 0, "timeout": PATIENCE_S})
+                    waiting.start()
+                    while other.stats()["watches"]["open"] < 1:
+                        pass
+                    if where == "connected":
+                        self.restart()
+                    # Only the thread that waits for the socket comes to these functions: let it be this one.
+                    channel = client._channel  # pylint: disable=protected-access
+                    channel._pass_reading_on = lambda _: None  # pylint: disable=protected-access
+                    self.interrupt_in(channel.core, where, error)
+                    with self.assertRaises(type(error)):
+                        while True:
+                            client.get("s", "n")
+                    self.assertIsNone(client.get("s", "n"))
+                    other.put("s", key, "v")
+                    waiting.join(PATIENCE_S)
+                    self.assertFalse(waiting.is_alive())
+
+
 class Restarts(DaemonTest):
     """The daemon ends and comes back."""
 

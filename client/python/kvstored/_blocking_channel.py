@@ -286,12 +286,12 @@ class Channel:
         else:
             try:
                 self._send_output()
-            except OSError as error:
+            except BaseException as error:
+                if is_of_program(error) or not isinstance(error, OSError):  # the stream may end within a message
+                    self._lose("a call was interrupted while it was sent")
+                    raise
                 self._receive_rest()
                 self._lose(f"the connection was lost: {error.strerror or error}")
-            except BaseException:  # the stream may end within a message
-                self._lose("a call was interrupted while it was sent")
-                raise
         due = self.core.next_due()
         if self._unsent or due is not None and (self._reader_due is None or due < self._reader_due):
             self._interrupt_reader()
@@ -371,7 +371,11 @@ class Channel:
             raise
         self._socket = connection
         again, self._was_connected = self._was_connected, True
-        self.core.connected()
+        try:
+            self.core.connected()
+        except BaseException:
+            self._lose("the client was interrupted when it had connected")
+            raise
         if again:
             for function in self.on_reconnected:  # they may make calls, which this thread must not wait for
                 threading.Thread(target=function, daemon=True).start()
@@ -384,6 +388,8 @@ class Channel:
         try:
             self._open()
         except OSError as error:
+            if is_of_program(error):
+                raise
             raise Unavailable(f"cannot connect to {self.path}: {error.strerror or error}", retryable=True,
                               outcome="none") from error
 
@@ -392,7 +398,9 @@ class Channel:
             return
         try:
             self._open()
-        except OSError:
+        except OSError as error:
+            if is_of_program(error):
+                raise
             self._rest(now)
 
     def _rest(self, now: float) -> None:
