@@ -372,6 +372,25 @@ class Locks(AioTest):
         await lock.release()
         await other.close()
 
+    async def test_an_acquire_that_is_cancelled_when_its_answer_arrives_leaves_no_lock(self):
+        lock = self.client.lock(self.bucket, "l")
+        task = asyncio.ensure_future(lock.acquire())
+        core = self.client._channel.core  # pylint: disable=protected-access
+        original = core.receive
+
+        def receive(data):
+            original(data)
+            task.cancel()
+
+        core.receive = receive
+        with self.assertRaises(asyncio.CancelledError):
+            await task
+        core.receive = original
+        other = self.new_client()
+        async with other.lock(self.bucket, "l", wait=PATIENCE_S / 2):
+            pass
+        await other.close()
+
     async def test_a_lost_lock_can_be_acquired_again(self):
         lock = self.client.lock(self.bucket, "l")
         token = await lock.acquire()

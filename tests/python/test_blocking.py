@@ -8,6 +8,7 @@ import time
 
 import kvstored
 from daemon_process import PATIENCE_S
+from kvstored._core import Request
 from own_daemon import DaemonTest
 
 
@@ -410,6 +411,20 @@ class Signals(DaemonTest):
                     other.put("s", key, "v")
                     waiting.join(PATIENCE_S)
                     self.assertFalse(waiting.is_alive())
+
+    def test_a_lock_that_is_acquired_at_that_moment_is_released(self):
+        with self.new_client() as client, self.new_client() as other:
+            client.bucket_create("l")
+            channel = client._channel  # pylint: disable=protected-access
+            lock = client.lock("l", "one")
+            for owner, name in ((channel, "_pass_reading_on"), (Request, "decoded"), (lock, "_watch_loss")):
+                with self.subTest(name=name):
+                    self.interrupt_in(owner, name, KeyboardInterrupt())
+                    with self.assertRaises(KeyboardInterrupt):
+                        lock.acquire()
+                    self.assertEqual(lock.token, 0)
+                    with other.lock("l", "one", wait=PATIENCE_S / 2):
+                        pass
 
 
 class Restarts(DaemonTest):

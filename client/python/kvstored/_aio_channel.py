@@ -59,6 +59,7 @@ class Channel(asyncio.Protocol):
             await future
         except asyncio.CancelledError:
             core.give_up(call)
+            self._after_core()
             raise
         if call.error is not None:
             raise call.error

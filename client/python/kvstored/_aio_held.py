@@ -58,12 +58,24 @@ class HeldLock:
             raise RuntimeError("the lock is acquired already")
         self.token, self._loss, self._pid = 0, None, os.getpid()
         self._renewing = self._channel.new_mutex()
+        try:
+            await self._acquire()
+            self._watch_loss()
+            if self.valid_for() == 0:  # it has waited for long
+                await self.check()
+        except BaseException:
+            if self.token:
+                self._drop()
+            raise
+        return self.token
+
+    async def _acquire(self) -> None:
         end = None if self._wait_s is None else now_s() + self._wait_s
         while True:
             left_s = WAIT_STEP_S if end is None else max(end - now_s(), 0.0)
             try:
                 await self._ask(min(left_s, WAIT_STEP_S))
-                break
+                return
             except Locked:
                 if end is not None and left_s <= WAIT_STEP_S:
                     raise
@@ -72,14 +84,6 @@ class HeldLock:
                 if not heals or (end is not None and now_s() >= end):
                     raise
                 await self._channel.pause(RETRY_S)
-        try:
-            self._watch_loss()
-            if self.valid_for() == 0:  # it has waited for long
-                await self.check()
-        except BaseException:
-            self._drop()
-            raise
-        return self.token
 
     async def check(self) -> float:
         """Ask the daemon whether the lock is held, and return for how many seconds from now. Raises LockLost."""

@@ -98,17 +98,19 @@ class Channel:
         with self._lock:
             self._ensure_connection()
             call = self.core.new_call(request, lambda call: waiter.wake(), timeout_s, wait_s)
-            self.core.submit(call)
-            self._send()
         try:
+            with self._lock:
+                self.core.submit(call)
+                self._send()
             self._wait(waiter, lambda: call.is_done)
+            if call.error is None:
+                return request.decoded(call.result)
         except BaseException:  # such as KeyboardInterrupt
             with self._lock:
                 self.core.give_up(call)
+                self._send()
             raise
-        if call.error is not None:
-            raise call.error
-        return request.decoded(call.result)
+        raise call.error
 
     def connect(self) -> None:
         """Connect, if there is no connection."""

@@ -231,6 +231,11 @@ class Core:
         call.is_given_up = True
         if call in self._held:
             self._held.remove(call)
+        request = call.request
+        if call.is_done and call.error is None and request.method == "lock.acquire":
+            key = (request.arguments[0], request.arguments[1], grant_of(call.result)[0])
+            if self._locks.get(key, self._ignore_loss) is None:  # nobody has taken the lock over from the answer
+                self.release_lock(*key)
 
     def has_calls(self) -> bool:
         """Return whether calls are in flight or held."""
@@ -619,6 +624,10 @@ class Core:
             self._locks.setdefault(key, None)
         elif key not in self._locks:  # otherwise the program still holds it, and this was for its new session
             self.release_lock(*key)
+
+    @staticmethod
+    def _ignore_loss(_error: KvstoredError) -> None:
+        pass
 
     def _on_lock_lost(self, key: _LockKey, error: KvstoredError) -> None:
         if key not in self._locks:
