@@ -96,6 +96,20 @@ class Calls(DaemonTest):
         client.bulk_delete(bucket, ["a"])
         self.assertEqual(client.keys(bucket), ["b"])
 
+    def test_text_is_no_list_of_keys(self):
+        client, bucket = self.client, self.bucket
+        client.bulk_put(bucket, {"a": "1", "b": "2"})
+        for method in (client.bulk_get, client.bulk_delete, client.transaction(bucket).get_many):
+            arguments = () if method.__name__ == "get_many" else (bucket,)
+            for keys in ("ab", b"ab"):
+                with self.assertRaisesRegex(TypeError, "keys: a list of keys, not"):
+                    method(*arguments, keys)
+        self.assertEqual(client.keys(bucket), ["a", "b"])
+        for values in (["a", "b"], ["ab", "cd"], "ab"):
+            for method in (client.bulk_put, lambda name, values: client.bucket(name).update(values)):
+                with self.assertRaisesRegex(TypeError, "values: a dict of keys and their values, not a (list|str)"):
+                    method(bucket, values)
+
     def test_keys_and_entries_come_in_pages(self):
         client, bucket = self.client, self.bucket
         client.bulk_put(bucket, {f"k{i:04}": str(i) for i in range(2500)})

@@ -20,7 +20,7 @@ from ._aio_lock import Lock
 from ._core import Request
 from ._core import Watch as CoreWatch
 from .entries import (BYTES, BucketInfo, Codec, Counted, Duration, Entry, Health, Value, entries_of, entry_of,
-                      entry_or_none, health_of, info_of, integer_of, names_of, seconds_of, ttl_of)
+                      entry_or_none, health_of, info_of, integer_of, key_list, names_of, seconds_of, ttl_of, value_map)
 from .errors import AlreadyExists, Conflict, KvstoredError, error_of
 
 __all__ = ["Bucket", "Client", "Lock", "Transaction", "Watch"]
@@ -215,19 +215,20 @@ class Client:
 
         Up to 1,024 keys are read at one point in time.
         """
-        return await self._call(Request("bulk.get", [bucket, list(keys)], {"consistency": consistency}, lambda result: {
+        return await self._call(Request("bulk.get", [bucket, key_list(keys)], {"consistency": consistency}, lambda result: {
             key: entry_or_none(fields) for key, fields in result.items()}), timeout)
 
     async def bulk_put(self, bucket: str, values: Mapping[str, Value], *, ttl: Optional[Duration] = None,
                        timeout: Optional[Duration] = None) -> Dict[str, Union[int, KvstoredError]]:
         """Write up to 16,384 values. The result has, for each key, its revision or its error: nothing is raised for
         one key."""
-        return await self._call(Request("bulk.put", [bucket, dict(values)], {"ttl": ttl_of(ttl)}, _results_of), timeout)
+        return await self._call(Request("bulk.put", [bucket, value_map(values)], {"ttl": ttl_of(ttl)}, _results_of),
+                                timeout)
 
     async def bulk_delete(self, bucket: str, keys: Iterable[str], *,
                           timeout: Optional[Duration] = None) -> Dict[str, Union[int, KvstoredError]]:
         """Delete up to 16,384 keys. The result has, for each key, the revision of its marker or its error."""
-        return await self._call(Request("bulk.delete", [bucket, list(keys)], {}, _results_of), timeout)
+        return await self._call(Request("bulk.delete", [bucket, key_list(keys)], {}, _results_of), timeout)
 
     async def delete_matching(self, bucket: str, filter: str, *, timeout: Optional[Duration] = None) -> int:
         """Delete each key that matches the filter, and return their number. This is not atomic."""
@@ -414,8 +415,8 @@ class Bucket(Generic[V]):
 
     async def update(self, values: Mapping[str, V], *, ttl: Optional[Duration] = None) -> None:
         """Write all values. If one cannot be written, raise its error after the others were."""
-        results = await self.client.bulk_put(self.name, {key: self.codec.encode(one) for key, one in values.items()},
-                                             ttl=ttl)
+        encoded = {key: self.codec.encode(value) for key, value in value_map(values).items()}
+        results = await self.client.bulk_put(self.name, encoded, ttl=ttl)
         for result in results.values():
             if isinstance(result, KvstoredError):
                 raise result

@@ -1,10 +1,11 @@
 """What calls return, and what they take as values."""
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import datetime
 import json
-from typing import Any, Callable, Dict, Generic, List, Mapping, Optional, Tuple, TypeVar, Union
+from typing import Any, Callable, Dict, Generic, Iterable, List, Mapping, Optional, Tuple, TypeVar, Union
 
 V = TypeVar("V")
 
@@ -164,6 +165,20 @@ def grant_of(fields: Dict[str, Any]) -> Tuple[int, float]:
 
 
 # --- For requests --------------------------------------------------------------------------------------
+
+def key_list(keys: Iterable[str]) -> List[str]:
+    """Return the keys that are given for many keys. A str would count as the list of its characters."""
+    if isinstance(keys, (str, bytes)):
+        raise TypeError(f"keys: a list of keys, not {keys!r:.100}: write [key] for one key")
+    return list(keys)
+
+
+def value_map(values: Mapping[str, V]) -> Dict[str, V]:
+    """Return the values that are given for many keys."""
+    if not isinstance(values, collections.abc.Mapping):
+        raise TypeError(f"values: a dict of keys and their values, not a {type(values).__name__}")
+    return dict(values)
+
 
 def seconds_of(duration: Optional[Duration]) -> Optional[float]:
     """Return a duration in seconds."""
