@@ -2,6 +2,7 @@
 import concurrent.futures
 import datetime
 import os
+import pathlib
 import signal
 import threading
 import time
@@ -109,6 +110,30 @@ class Calls(DaemonTest):
             for method in (client.bulk_put, lambda name, values: client.bucket(name).update(values)):
                 with self.assertRaisesRegex(TypeError, "values: a dict of keys and their values, not a (list|str)"):
                     method(bucket, values)
+
+    def test_times_are_seconds_or_timedeltas(self):
+        client, bucket = self.client, self.bucket
+        five = datetime.timedelta(minutes=5)
+        for info in (client.bucket_create(bucket + "2", ttl=five, limit_marker_ttl=five),
+                     client.bucket_update(bucket, ttl=five, limit_marker_ttl=five, marker_ttl=five)):
+            self.assertEqual((info.ttl, info.settings["limit_marker_ttl"]), (300, 300))
+        self.assertEqual(info.settings["marker_ttl"], 300)
+        for name, use in (
+                ("timeout", lambda: kvstored.Client(timeout="5")), ("timeout", lambda: kvstored.Client(timeout=None)),
+                ("timeout", lambda: client.get(bucket, "k", timeout="5")),
+                ("wait", lambda: client.lock(bucket, "l", wait="10")),
+                ("ttl", lambda: client.put(bucket, "k", "v", ttl="60")),
+                ("marker_ttl", lambda: client.bucket_update(bucket, marker_ttl="60"))):
+            with self.assertRaisesRegex(TypeError, f"^{name}: seconds or a timedelta, not "):
+                use()
+        with self.assertRaisesRegex(ValueError, "^wait: "):
+            client.lock(bucket, "l", wait=-1)
+
+    def test_the_path_can_be_a_path_object(self):
+        with kvstored.Client(pathlib.Path(self.path), timeout=PATIENCE_S) as client:
+            self.assertIsNone(client.get(self.bucket, "k"))
+        with self.assertRaises(TypeError):
+            kvstored.Client(5)
 
     def test_keys_and_entries_come_in_pages(self):
         client, bucket = self.client, self.bucket

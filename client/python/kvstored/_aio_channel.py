@@ -8,7 +8,7 @@ import time
 from typing import Any, Callable, Coroutine, List, Optional, TypeVar
 
 from ._core import FIRST_PAUSE_S, LAST_PAUSE_S, BrokenProtocol, Call, Core, Request, Watch
-from ._paths import socket_path
+from ._paths import AnyPath, socket_path
 from .errors import DeadlineExceeded, KvstoredError, Unavailable, fresh
 
 T = TypeVar("T")
@@ -21,7 +21,7 @@ JOINED_BYTES = 65536
 class Channel(asyncio.Protocol):
     """Moves the core's bytes over a socket, and waits for the ends of its calls."""
 
-    def __init__(self, path: Optional[str], *, reconnect: bool, timeout_s: float) -> None:
+    def __init__(self, path: Optional[AnyPath], *, reconnect: bool, timeout_s: float) -> None:
         self.path = socket_path(path)
         self.core = Core(reconnect=reconnect, timeout_s=timeout_s)
         self.on_reconnected: List[Callable[[], None]] = []

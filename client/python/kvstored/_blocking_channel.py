@@ -15,7 +15,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional, TypeVar
 
 from ._core import FIRST_PAUSE_S, LAST_PAUSE_S, BrokenProtocol, Call, Core, Request, Watch, is_of_program
-from ._paths import socket_path
+from ._paths import AnyPath, socket_path
 from .errors import KvstoredError, Unavailable, fresh
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ class _Waiter:
 class Channel:
     """Moves the core's bytes over a socket, and waits for the ends of its calls."""
 
-    def __init__(self, path: Optional[str], *, reconnect: bool, timeout_s: float) -> None:
+    def __init__(self, path: Optional[AnyPath], *, reconnect: bool, timeout_s: float) -> None:
         self.path = socket_path(path)
         self.on_reconnected: List[Callable[[], None]] = []
         self.on_ephemeral_lost: Optional[Callable[[str, str, KvstoredError], None]] = None

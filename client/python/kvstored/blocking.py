@@ -20,8 +20,10 @@ from ._blocking_lock import Lock
 from ._core import Request
 from ._core import Watch as CoreWatch
 from ._mapping import MappingView
+from ._paths import AnyPath
 from .entries import (BYTES, BucketInfo, Codec, Counted, Duration, Entry, Health, Value, entries_of, entry_of,
-                      entry_or_none, health_of, info_of, integer_of, key_list, names_of, seconds_of, ttl_of, value_map)
+                      entry_or_none, health_of, info_of, integer_of, key_list, names_of, seconds_of, settings_of, ttl_of,
+                      value_map)
 from .errors import AlreadyExists, Conflict, KvstoredError, error_of
 
 __all__ = ["Bucket", "Client", "Lock", "Transaction", "Watch"]
@@ -56,9 +58,10 @@ class Client:
     it fails.
     """
 
-    def __init__(self, path: Optional[str] = None, *, timeout: Duration = 5.0, reconnect: bool = True) -> None:
+    def __init__(self, path: Optional[AnyPath] = None, *, timeout: Duration = 5.0, reconnect: bool = True) -> None:
         timeout_s = seconds_of(timeout)
-        assert timeout_s is not None
+        if timeout_s is None:
+            raise TypeError("timeout: seconds or a timedelta, not None")
         self._channel = Channel(path, reconnect=reconnect, timeout_s=timeout_s)
 
     def __enter__(self) -> Client:
@@ -247,13 +250,13 @@ class Client:
         change the given settings of an existing bucket.
         """
         return self._call(Request("bucket.create", [bucket], {
-            **settings, "update": update or None, "force": force or None}, info_of), timeout)
+            **settings_of(settings), "update": update or None, "force": force or None}, info_of), timeout)
 
     def bucket_update(self, bucket: str, *, force: bool = False, timeout: Optional[Duration] = None,
                             **settings: Any) -> BucketInfo:
         """Change the given settings. force: also if that removes stored values at once."""
-        return self._call(Request("bucket.update", [bucket], {**settings, "force": force or None}, info_of),
-                                timeout)
+        return self._call(Request("bucket.update", [bucket], {
+            **settings_of(settings), "force": force or None}, info_of), timeout)
 
     def bucket_delete(self, bucket: str, *, timeout: Optional[Duration] = None) -> None:
         """Delete a bucket with all its values."""
@@ -271,7 +274,7 @@ class Client:
                              timeout: Optional[Duration] = None) -> int:
         """Remove delete markers that are older than this, and return their number."""
         return self._call(Request("bucket.compact", [bucket], {
-            "older_than": ttl_of(older_than)}, integer_of), timeout)
+            "older_than": seconds_of(older_than, "older_than")}, integer_of), timeout)
 
     def bucket_info(self, bucket: str, *, timeout: Optional[Duration] = None) -> BucketInfo:
         """Return the settings of a bucket and what is in it."""
@@ -355,7 +358,10 @@ class Client:
         wait   for at most this time until it is free; by default as long as it takes; 0: not at all
         value  says who holds it, in at most 1,024 bytes
         """
-        return Lock(self._channel, bucket, name, seconds_of(wait), value, seconds_of(timeout))
+        wait_s = seconds_of(wait, "wait")
+        if wait_s is not None and wait_s < 0:
+            raise ValueError("wait: a time of 0 or more; None waits as long as it takes")
+        return Lock(self._channel, bucket, name, wait_s, value, seconds_of(timeout))
 
 
 class Bucket(MappingView[V]):

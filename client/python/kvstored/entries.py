@@ -16,6 +16,10 @@ Value = Union[bytes, str, bytearray, memoryview, int, float, bool, List[Any], Di
 Duration = Union[int, float, datetime.timedelta]
 
 
+#: The settings of a bucket that are times.
+TIME_SETTINGS = ("ttl", "marker_ttl", "limit_marker_ttl")
+
+
 @dataclasses.dataclass
 class Entry:
     """A value of a key, or the marker of a deletion.
@@ -180,11 +184,20 @@ def value_map(values: Mapping[str, V]) -> Dict[str, V]:
     return dict(values)
 
 
-def seconds_of(duration: Optional[Duration]) -> Optional[float]:
-    """Return a duration in seconds."""
-    return duration.total_seconds() if isinstance(duration, datetime.timedelta) else duration
+def seconds_of(duration: Optional[Duration], name: str = "timeout") -> Optional[float]:
+    """Return a duration in seconds. name: of the argument."""
+    if isinstance(duration, datetime.timedelta):
+        return duration.total_seconds()
+    if duration is not None and not isinstance(duration, (int, float)) or isinstance(duration, bool):
+        raise TypeError(f"{name}: seconds or a timedelta, not {duration!r:.100}")
+    return duration
 
 
 def ttl_of(duration: Optional[Duration]) -> Optional[float]:
     """Return a ttl in seconds. The daemon refuses one that is not whole."""
-    return seconds_of(duration)
+    return seconds_of(duration, "ttl")
+
+
+def settings_of(settings: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the settings of a bucket, with times in seconds."""
+    return {name: seconds_of(value, name) if name in TIME_SETTINGS else value for name, value in settings.items()}
