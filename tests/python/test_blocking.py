@@ -111,6 +111,23 @@ class Calls(DaemonTest):
                 with self.assertRaisesRegex(TypeError, "values: a dict of keys and their values, not a (list|str)"):
                     method(bucket, values)
 
+    def test_a_value_of_another_type_is_refused(self):
+        client, bucket = self.client, self.bucket
+        transaction = client.transaction(bucket)
+        for value in (datetime.datetime.now(), {1}, object(), None):
+            for name, use in (
+                    ("value", lambda v: client.put(bucket, "k", v)), ("value", lambda v: client.create(bucket, "k", v)),
+                    ("value", lambda v: client.update(bucket, "k", v, 1)), ("value", lambda v: transaction.put("k", v)),
+                    ("value", lambda v: transaction.create("k", v)), ("value", lambda v: transaction.update("k", v, 1)),
+                    ("value of 'k'", lambda v: client.bulk_put(bucket, {"k": v})),
+                    ("argument 3 of kv.put", lambda v: client.put(bucket, "k", {"a": [v or object()]})),
+                    ("option headers of kv.put", lambda v: client.put(bucket, "k", "v", headers={"a": v or object()}))):
+                with self.assertRaisesRegex(TypeError, f"^{name}: .*: pass bytes or str, or what JSON can express"):
+                    use(value)
+        with self.assertRaisesRegex(TypeError, "^value: "):
+            client.lock(bucket, "l", value=object())
+        self.assertIsNone(client.get(bucket, "k"))
+
     def test_times_are_seconds_or_timedeltas(self):
         client, bucket = self.client, self.bucket
         five = datetime.timedelta(minutes=5)

@@ -249,14 +249,28 @@ class Core:
         params = [*request.arguments, request.options] if request.options else request.arguments
         try:
             packed = self._packer.pack([0, msgid, request.method, params])
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, ValueError, OverflowError) as error:
             self._packer.reset()
-            raise
+            if is_of_program(error) or not isinstance(error, TypeError):
+                raise
+            raise TypeError(f"{self._unsendable(request)} of {request.method}: {error}: pass bytes or str, or what "
+                            "JSON can express (numbers, lists and dicts)") from error
         if call.first_sent_us == 0:
             call.first_sent_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         call.is_sent = False
         self._pending[msgid] = call
         self._output.append((packed, call))
+
+    def _unsendable(self, request: Request[Any]) -> str:
+        """Return the name of the argument that MessagePack cannot express."""
+        named = [(f"argument {number}", argument) for number, argument in enumerate(request.arguments, 1)]
+        for name, argument in named + [(f"option {name}", value) for name, value in request.options.items()]:
+            try:
+                self._packer.pack(argument)
+            except (TypeError, ValueError, OverflowError):
+                self._packer.reset()
+                return name
+        return "an argument"
 
     def _expire(self) -> None:
         now = time.monotonic()

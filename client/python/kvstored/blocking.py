@@ -22,8 +22,8 @@ from ._core import Watch as CoreWatch
 from ._mapping import MappingView
 from ._paths import AnyPath
 from .entries import (BYTES, BucketInfo, Codec, Counted, Duration, Entry, Health, Value, entries_of, entry_of,
-                      entry_or_none, health_of, info_of, integer_of, key_list, names_of, seconds_of, settings_of, ttl_of,
-                      value_map)
+                      entry_or_none, health_of, info_of, integer_of, key_list, mapping_of, names_of, seconds_of,
+                      settings_of, ttl_of, value_map, value_of)
 from .errors import AlreadyExists, Conflict, KvstoredError, error_of
 
 __all__ = ["Bucket", "Client", "Lock", "Transaction", "Watch"]
@@ -161,7 +161,7 @@ class Client:
         headers    texts that are stored with the value
         ephemeral  the daemon deletes the key when the connection ends: see on_reconnected
         """
-        return self._call(Request("kv.put", [bucket, key, value], {
+        return self._call(Request("kv.put", [bucket, key, value_of(value)], {
             "ttl": ttl_of(ttl), "keep_ttl": keep_ttl or None, "headers": headers or None,
             "ephemeral": ephemeral or None}, integer_of), timeout)
 
@@ -169,14 +169,14 @@ class Client:
                      headers: Optional[Mapping[str, str]] = None, ephemeral: bool = False,
                      timeout: Optional[Duration] = None) -> int:
         """Write a value if the key does not exist, and return its revision. Otherwise raise AlreadyExists."""
-        return self._call(Request("kv.create", [bucket, key, value], {
+        return self._call(Request("kv.create", [bucket, key, value_of(value)], {
             "ttl": ttl_of(ttl), "headers": headers or None, "ephemeral": ephemeral or None}, integer_of), timeout)
 
     def update(self, bucket: str, key: str, value: Value, revision: int, *, ttl: Optional[Duration] = None,
                      keep_ttl: bool = False, headers: Optional[Mapping[str, str]] = None,
                      timeout: Optional[Duration] = None) -> int:
         """Write a value if the key is at this revision, and return the new one. Otherwise raise Conflict."""
-        return self._call(Request("kv.update", [bucket, key, value, revision], {
+        return self._call(Request("kv.update", [bucket, key, value_of(value), revision], {
             "ttl": ttl_of(ttl), "keep_ttl": keep_ttl or None, "headers": headers or None}, integer_of), timeout)
 
     def delete(self, bucket: str, key: str, *, revision: Optional[int] = None, if_exists: bool = False,
@@ -221,8 +221,9 @@ class Client:
 
         Up to 1,024 keys are read at one point in time.
         """
-        return self._call(Request("bulk.get", [bucket, key_list(keys)], {"consistency": consistency}, lambda result: {
-            key: entry_or_none(fields) for key, fields in result.items()}), timeout)
+        return self._call(Request("bulk.get", [bucket, key_list(keys)], {
+            "consistency": consistency}, lambda result: {
+                key: entry_or_none(fields) for key, fields in result.items()}), timeout)
 
     def bulk_put(self, bucket: str, values: Mapping[str, Value], *, ttl: Optional[Duration] = None,
                        timeout: Optional[Duration] = None) -> Dict[str, Union[int, KvstoredError]]:
@@ -361,6 +362,8 @@ class Client:
         wait_s = seconds_of(wait, "wait")
         if wait_s is not None and wait_s < 0:
             raise ValueError("wait: a time of 0 or more; None waits as long as it takes")
+        if value is not None:
+            value_of(value)
         return Lock(self._channel, bucket, name, wait_s, value, seconds_of(timeout))
 
 
@@ -424,7 +427,7 @@ class Bucket(MappingView[V]):
 
     def update(self, values: Mapping[str, V], *, ttl: Optional[Duration] = None) -> None:
         """Write all values. If one cannot be written, raise its error after the others were."""
-        encoded = {key: self.codec.encode(value) for key, value in value_map(values).items()}
+        encoded = {key: self.codec.encode(value) for key, value in mapping_of(values).items()}
         results = self.client.bulk_put(self.name, encoded, ttl=ttl)
         for result in results.values():
             if isinstance(result, KvstoredError):
@@ -553,17 +556,17 @@ class Transaction:
     def put(self, key: str, value: Value, *, ttl: Optional[Duration] = None,
             headers: Optional[Mapping[str, str]] = None) -> None:
         """Write a value."""
-        self._add(["put", key, value], ttl, headers)
+        self._add(["put", key, value_of(value)], ttl, headers)
 
     def create(self, key: str, value: Value, *, ttl: Optional[Duration] = None,
                headers: Optional[Mapping[str, str]] = None) -> None:
         """Write a value of a key that must not exist."""
-        self._add(["create", key, value], ttl, headers)
+        self._add(["create", key, value_of(value)], ttl, headers)
 
     def update(self, key: str, value: Value, revision: int, *, ttl: Optional[Duration] = None,
                headers: Optional[Mapping[str, str]] = None) -> None:
         """Write a value of a key that must be at this revision."""
-        self._add(["update", key, value, revision], ttl, headers)
+        self._add(["update", key, value_of(value), revision], ttl, headers)
 
     def delete(self, key: str) -> None:
         """Delete a key."""

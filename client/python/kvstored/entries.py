@@ -12,6 +12,8 @@ V = TypeVar("V")
 #: A value to store. str is stored as UTF-8; numbers, lists and dicts are stored as JSON text.
 Value = Union[bytes, str, bytearray, memoryview, int, float, bool, List[Any], Dict[str, Any]]
 
+_VALUE_TYPES = (bytes, str, bytearray, memoryview, int, float, list, tuple, dict)
+
 #: A duration: seconds, or a timedelta. A ttl is a whole number of seconds.
 Duration = Union[int, float, datetime.timedelta]
 
@@ -177,11 +179,24 @@ def key_list(keys: Iterable[str]) -> List[str]:
     return list(keys)
 
 
-def value_map(values: Mapping[str, V]) -> Dict[str, V]:
-    """Return the values that are given for many keys."""
+def mapping_of(values: Mapping[str, V]) -> Mapping[str, V]:
+    """Return the mapping of keys to values that is given for many keys."""
     if not isinstance(values, collections.abc.Mapping):
         raise TypeError(f"values: a dict of keys and their values, not a {type(values).__name__}")
-    return dict(values)
+    return values
+
+
+def value_map(values: Mapping[str, Value]) -> Dict[str, Value]:
+    """Return the values to store that are given for many keys."""
+    return {key: value_of(value, f"value of {key!r:.100}") for key, value in mapping_of(values).items()}
+
+
+def value_of(value: Any, name: str = "value") -> Any:
+    """Return a value to store. name: of the argument."""
+    if not isinstance(value, _VALUE_TYPES):
+        raise TypeError(f"{name}: {value!r:.100} cannot be stored: pass bytes or str, or what JSON can express "
+                        "(numbers, lists and dicts)")
+    return value
 
 
 def seconds_of(duration: Optional[Duration], name: str = "timeout") -> Optional[float]:
