@@ -203,6 +203,11 @@ class Transactions(AioTest):
             with self.assertRaises(kvstored.Conflict):
                 await transaction.commit()
 
+    async def test_the_function_is_async(self):
+        with self.assertRaisesRegex(TypeError, "must be async"):
+            await self.client.run_transaction(self.bucket, lambda transaction: transaction.put("k", "v"))
+        self.assertIsNone(await self.client.get(self.bucket, "k"))
+
     async def test_body_and_commit(self):
         client, bucket = self.client, self.bucket
         async with client.transaction(bucket) as transaction:

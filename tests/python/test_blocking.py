@@ -128,6 +128,37 @@ class Calls(DaemonTest):
             client.lock(bucket, "l", value=object())
         self.assertIsNone(client.get(bucket, "k"))
 
+    def test_a_value_that_is_not_json_is_named(self):
+        client, bucket = self.client, self.bucket
+        client.put(bucket, "k", "{no JSON")
+        client.put(bucket, "l", b"\xff")
+        view = client.bucket(bucket, kvstored.JSON)
+        with client.watch(bucket) as watch:
+            watched = list(watch.initial())
+        for key in ("k", "l"):
+            for use in (lambda key: client.get_json(bucket, key), lambda key: client.get(bucket, key).json(),
+                        lambda key: view[key], view.get, view.pop, lambda key: view.setdefault(key, 1),
+                        lambda key: client.history(bucket, key)[0].json(),
+                        lambda key: client.bulk_get(bucket, [key])[key].json(),
+                        lambda key: [entry for entry in client.entries(bucket) if entry.key == key][0].json(),
+                        lambda key: [entry for entry in watched if entry.key == key][0].json()):
+                for kind in (kvstored.NotJson, kvstored.KvstoredError, ValueError):
+                    with self.assertRaisesRegex(kind, f"^{bucket}/{key}: the value is not JSON: "):
+                        use(key)
+        self.assertEqual(client.keys(bucket), ["k", "l"])  # pop has deleted nothing
+
+    def test_a_codec_is_no_text(self):
+        with self.assertRaisesRegex(TypeError, "^codec: kvstored.TEXT, kvstored.JSON or "):
+            self.client.bucket(self.bucket, "json")
+
+    def test_the_function_of_a_transaction_is_not_async(self):
+        async def put(transaction):
+            transaction.put("k", "v")
+
+        with self.assertRaisesRegex(TypeError, "kvstored.aio.Client"):
+            self.client.run_transaction(self.bucket, put)
+        self.assertIsNone(self.client.get(self.bucket, "k"))
+
     def test_times_are_seconds_or_timedeltas(self):
         client, bucket = self.client, self.bucket
         five = datetime.timedelta(minutes=5)

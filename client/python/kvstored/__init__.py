@@ -12,14 +12,14 @@ is raised if a call fails; its classes are the codes of the protocol.
 from .blocking import Bucket, Client, Lock, Transaction, Watch
 from .entries import BYTES, JSON, TEXT, BucketInfo, Codec, Counted, Duration, Entry, Health, Value
 from .errors import (AlreadyExists, BucketNotFound, Conflict, DeadlineExceeded, Internal, InvalidArgument,
-                     KvstoredError, Locked, LockLost, NotAnInteger, NotHeld, OutOfRange, PermissionDenied,
-                     ResourceExhausted, RevisionGone, TooLarge, Unavailable, Unsupported)
+                     KvstoredError, Locked, LockLost, NotAnInteger, NotHeld, NotJson, OutOfRange,
+                     PermissionDenied, ResourceExhausted, RevisionGone, TooLarge, Unavailable, Unsupported)
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BYTES", "JSON", "TEXT", "AlreadyExists", "Bucket", "BucketInfo", "BucketNotFound", "Client", "Codec", "Conflict",
     "Counted", "DeadlineExceeded", "Duration", "Entry", "Health", "Internal", "InvalidArgument", "KvstoredError",
-    "Lock", "LockLost", "Locked", "NotAnInteger", "NotHeld", "OutOfRange", "PermissionDenied", "ResourceExhausted",
-    "RevisionGone", "TooLarge", "Transaction", "Unavailable", "Unsupported", "Value", "Watch",
+    "Lock", "LockLost", "Locked", "NotAnInteger", "NotHeld", "NotJson", "OutOfRange", "PermissionDenied",
+    "ResourceExhausted", "RevisionGone", "TooLarge", "Transaction", "Unavailable", "Unsupported", "Value", "Watch",
 ]

@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import random
 import time
-from typing import Any, Callable, Coroutine, List, Optional, TypeVar
+from typing import Any, Awaitable, Callable, Coroutine, List, Optional, TypeVar
 
 from ._core import FIRST_PAUSE_S, LAST_PAUSE_S, BrokenProtocol, Call, Core, Request, Watch
 from ._paths import AnyPath, socket_path
@@ -13,6 +14,7 @@ from .errors import DeadlineExceeded, KvstoredError, Unavailable, fresh
 
 T = TypeVar("T")
 R = TypeVar("R")
+A = TypeVar("A")
 
 #: Messages of one turn of the loop are joined and sent at once, up to this size. Larger ones are not copied again.
 JOINED_BYTES = 65536
@@ -104,6 +106,14 @@ class Channel(asyncio.Protocol):
     async def pause(self, seconds: float) -> None:
         """Sleep."""
         await asyncio.sleep(seconds)
+
+    async def call_function(self, function: Callable[[A], Awaitable[R]], argument: A) -> R:
+        """Call a function of the program, which is async."""
+        result = function(argument)
+        is_async: bool = inspect.isawaitable(result)
+        if not is_async:
+            raise TypeError(f"the function must be async: it has returned {result!r:.100}")
+        return await result
 
     def use(self, function: Callable[[Core], R]) -> R:
         """Do something with the core, and send what it has then."""

@@ -6,6 +6,7 @@ the reader. So a single thread gets its answer without a switch.
 """
 from __future__ import annotations
 
+import inspect
 import os
 import random
 import select
@@ -20,6 +21,7 @@ from .errors import KvstoredError, Unavailable, fresh
 
 T = TypeVar("T")
 R = TypeVar("R")
+A = TypeVar("A")
 
 RECEIVE_BYTES = 262144
 
@@ -137,6 +139,14 @@ class Channel:
     def pause(self, seconds: float) -> None:
         """Sleep."""
         time.sleep(seconds)
+
+    def call_function(self, function: Callable[[A], R], argument: A) -> R:
+        """Call a function of the program, which is not async."""
+        result = function(argument)
+        if inspect.iscoroutine(result):
+            result.close()
+            raise TypeError("the function must not be async: kvstored.aio.Client takes async functions")
+        return result
 
     def use(self, function: Callable[[Core], R]) -> R:
         """Do something with the core, and send what it has then."""

@@ -575,7 +575,7 @@ class Core:
 
     def _on_entries(self, watch: Watch, maps: List[Dict[str, Any]]) -> None:
         for fields in maps:
-            entry = entry_of(fields)
+            entry = entry_of(fields, watch.bucket)
             size = 200 + len(entry.key) + len(entry.value) + len(entry.previous_value or b"")
             watch.events.append((entry, size))
             watch.queued_bytes += size

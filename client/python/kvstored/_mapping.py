@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, Iterator, List, TypeVar
 
-from .entries import Codec
+from .entries import Codec, decoded
 
 if TYPE_CHECKING:
     from .blocking import Client
@@ -22,7 +22,7 @@ class MappingView(Generic[V]):
         entry = self.client.get(self.name, key)
         if entry is None:
             raise KeyError(key)
-        return self.codec.decode(entry.value)
+        return decoded(self.codec, entry)
 
     def __setitem__(self, key: str, value: V) -> None:
         self.client.put(self.name, key, self.codec.encode(value))
@@ -42,4 +42,4 @@ class MappingView(Generic[V]):
 
     def values(self) -> List[V]:
         """Return all values, in the byte order of their keys."""
-        return [self.codec.decode(entry.value) for entry in self.client.iterate(self.name)]
+        return [decoded(self.codec, entry) for entry in self.client.iterate(self.name)]

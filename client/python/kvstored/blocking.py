@@ -21,7 +21,7 @@ from ._core import Request
 from ._core import Watch as CoreWatch
 from ._mapping import MappingView
 from ._paths import AnyPath
-from .entries import (BYTES, BucketInfo, Codec, Counted, Duration, Entry, Health, Value, entries_of, entry_of,
+from .entries import (BYTES, BucketInfo, Codec, Counted, Duration, Entry, Health, Value, decoded, entries_of,
                       entry_or_none, health_of, info_of, integer_of, key_list, mapping_of, names_of, seconds_of,
                       settings_of, ttl_of, value_map, value_of)
 from .errors import AlreadyExists, Conflict, KvstoredError, error_of
@@ -108,17 +108,19 @@ class Client:
         consistency  "direct" (the default), "leader" or "cached"
         """
         return self._call(Request("kv.get", [bucket, key], {
-            "revision": revision, "wait_above": wait_above, "consistency": consistency}, entry_or_none), timeout)
+            "revision": revision, "wait_above": wait_above, "consistency": consistency},
+            lambda fields: entry_or_none(fields, bucket)), timeout)
 
     def get_json(self, bucket: str, key: str, *, consistency: Optional[str] = None,
                        timeout: Optional[Duration] = None) -> Any:
-        """Return the value of a key, parsed as JSON; None if the key does not exist."""
+        """Return the value of a key, parsed as JSON; None if the key does not exist. Raises NotJson."""
         entry = self.get(bucket, key, consistency=consistency, timeout=timeout)
         return None if entry is None else entry.json()
 
     def history(self, bucket: str, key: str, *, timeout: Optional[Duration] = None) -> List[Entry]:
         """Return the entries of a key that the bucket still has, the oldest first. Markers are among them."""
-        return self._call(Request("kv.history", [bucket, key], {}, entries_of), timeout)
+        return self._call(Request(
+            "kv.history", [bucket, key], {}, lambda maps: entries_of(maps, bucket)), timeout)
 
     def keys(self, bucket: str, filter: Optional[str] = None, *, limit: Optional[int] = None,
                    after: Optional[str] = None, consistency: Optional[str] = None,
@@ -135,7 +137,8 @@ class Client:
         Only an empty page means that there are no more. `iterate` reads all pages.
         """
         return self._call(Request("kv.entries", [bucket], {
-            "filter": filter, "limit": limit, "after": after, "consistency": consistency}, entries_of), timeout)
+            "filter": filter, "limit": limit, "after": after, "consistency": consistency},
+            lambda maps: entries_of(maps, bucket)), timeout)
 
     def iterate(self, bucket: str, filter: Optional[str] = None, *, consistency: Optional[str] = None,
                       timeout: Optional[Duration] = None) -> Iterator[Entry]:
@@ -223,7 +226,7 @@ class Client:
         """
         return self._call(Request("bulk.get", [bucket, key_list(keys)], {
             "consistency": consistency}, lambda result: {
-                key: entry_or_none(fields) for key, fields in result.items()}), timeout)
+                key: entry_or_none(fields, bucket) for key, fields in result.items()}), timeout)
 
     def bulk_put(self, bucket: str, values: Mapping[str, Value], *, ttl: Optional[Duration] = None,
                        timeout: Optional[Duration] = None) -> Dict[str, Union[int, KvstoredError]]:
@@ -311,6 +314,8 @@ class Client:
 
     def bucket(self, name: str, codec: Codec[Any] = BYTES) -> Bucket[Any]:
         """Return a view of a bucket whose values are bytes, or what the codec makes of them: kvstored.TEXT, JSON."""
+        if not isinstance(codec, Codec):
+            raise TypeError(f"codec: kvstored.TEXT, kvstored.JSON or another kvstored.Codec, not {codec!r:.100}")
         return Bucket(self, name, codec)
 
     def watch(self, bucket: str, filter: Union[str, Sequence[str], None] = None, *, include_history: bool = False,
@@ -345,7 +350,7 @@ class Client:
             transaction = Transaction(self, bucket, timeout)
             attempts -= 1
             try:
-                result = function(transaction)
+                result = self._channel.call_function(function, transaction)
                 transaction.commit()
                 return result
             except (Conflict, AlreadyExists):
@@ -378,7 +383,7 @@ class Bucket(MappingView[V]):
     def get(self, key: str, default: Optional[V] = None) -> Optional[V]:
         """Return the value of a key, or the default if it does not exist."""
         entry = self.client.get(self.name, key)
-        return default if entry is None else self.codec.decode(entry.value)
+        return default if entry is None else decoded(self.codec, entry)
 
     def put(self, key: str, value: V, *, ttl: Optional[Duration] = None) -> int:
         """Write a value, and return its revision."""
@@ -389,7 +394,7 @@ class Bucket(MappingView[V]):
         while True:
             entry = self.client.get(self.name, key)
             if entry is not None:
-                return self.codec.decode(entry.value)
+                return decoded(self.codec, entry)
             try:
                 self.client.create(self.name, key, self.codec.encode(default))
                 return default
@@ -402,9 +407,10 @@ class Bucket(MappingView[V]):
             entry = self.client.get(self.name, key)
             if entry is None:
                 return default
+            value = decoded(self.codec, entry)
             try:
                 self.client.delete(self.name, key, revision=entry.revision)
-                return self.codec.decode(entry.value)
+                return value
             except Conflict:
                 pass  # another client has written it
 
@@ -423,7 +429,7 @@ class Bucket(MappingView[V]):
     def items(self, filter: Optional[str] = None) -> Iterator[Tuple[str, V]]:
         """Iterate over keys and values, in the byte order of the keys."""
         for entry in self.client.iterate(self.name, filter):
-            yield entry.key, self.codec.decode(entry.value)
+            yield entry.key, decoded(self.codec, entry)
 
     def update(self, values: Mapping[str, V], *, ttl: Optional[Duration] = None) -> None:
         """Write all values. If one cannot be written, raise its error after the others were."""

@@ -7,6 +7,8 @@ import datetime
 import json
 from typing import Any, Callable, Dict, Generic, Iterable, List, Mapping, Optional, Tuple, TypeVar, Union
 
+from .errors import NotJson
+
 V = TypeVar("V")
 
 #: A value to store. str is stored as UTF-8; numbers, lists and dicts are stored as JSON text.
@@ -41,6 +43,7 @@ class Entry:
     size: Optional[int] = None
     previous: Optional[int] = None
     previous_value: Optional[bytes] = None
+    bucket: Optional[str] = None
 
     @property
     def text(self) -> str:
@@ -48,8 +51,11 @@ class Entry:
         return self.value.decode()
 
     def json(self) -> Any:
-        """Return the value, parsed as JSON."""
-        return json.loads(self.value)
+        """Return the value, parsed as JSON. Raises NotJson."""
+        try:
+            return json.loads(self.value)
+        except ValueError as error:
+            raise NotJson(f"the value is not JSON: {error}", bucket=self.bucket, key=self.key) from error
 
     @property
     def is_deleted(self) -> bool:
@@ -120,23 +126,29 @@ JSON: Codec[Any] = Codec(lambda value: json.dumps(value, separators=(",", ":")),
 
 # --- From answers ------------------------------------------------------------------------------------
 
-def entry_of(fields: Dict[str, Any]) -> Entry:
+def decoded(codec: Codec[V], entry: Entry) -> V:
+    """Return the value of an entry as the codec makes it."""
+    return entry.json() if codec is JSON else codec.decode(entry.value)  # type: ignore[no-any-return]
+
+
+def entry_of(fields: Dict[str, Any], bucket: str) -> Entry:
     """Return the entry that a map of the protocol describes."""
     if len(fields) == 5 and "value" in fields:  # the usual one
-        return Entry(fields["key"], fields["value"], fields["revision"], fields["created"], fields["operation"])
+        return Entry(fields["key"], fields["value"], fields["revision"], fields["created"], fields["operation"],
+                     bucket=bucket)
     return Entry(fields["key"], fields.get("value", b""), fields["revision"], fields["created"], fields["operation"],
                  fields.get("headers") or {}, fields.get("ttl"), fields.get("expires"), fields.get("lease"),
-                 fields.get("size"), fields.get("previous"), fields.get("previous_value"))
+                 fields.get("size"), fields.get("previous"), fields.get("previous_value"), bucket)
 
 
-def entry_or_none(fields: Optional[Dict[str, Any]]) -> Optional[Entry]:
+def entry_or_none(fields: Optional[Dict[str, Any]], bucket: str) -> Optional[Entry]:
     """Return the entry that a map describes; None for nil, which says that the key does not exist."""
-    return None if fields is None else entry_of(fields)
+    return None if fields is None else entry_of(fields, bucket)
 
 
-def entries_of(maps: List[Dict[str, Any]]) -> List[Entry]:
+def entries_of(maps: List[Dict[str, Any]], bucket: str) -> List[Entry]:
     """Return the entries that an array of maps describes."""
-    return [entry_of(fields) for fields in maps]
+    return [entry_of(fields, bucket) for fields in maps]
 
 
 def info_of(fields: Dict[str, Any]) -> BucketInfo:

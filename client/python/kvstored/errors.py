@@ -140,6 +140,12 @@ class LockLost(KvstoredError):
     code = "lock_lost"
 
 
+class NotJson(KvstoredError, ValueError):
+    """The value of a key was to be parsed as JSON, and is not JSON. __cause__ says where."""
+
+    code = "not_json"
+
+
 _CLASSES: Dict[str, Type[KvstoredError]] = {
     error.code: error for error in (
         InvalidArgument, BucketNotFound, AlreadyExists, Conflict, TooLarge, PermissionDenied, Unsupported,
