@@ -13,7 +13,7 @@ NOTICE = "# Written by make_blocking.py from {}: change that file.\n"
 
 REPLACEMENTS = (
     (r"async def ", "def "),
-    (r"async (with|for) ", r"\1 "),
+    (r"async (with|for)\b", r"\1"),
     (r"\bawait ", ""),
     (r"__aenter__", "__enter__"),
     (r"__aexit__", "__exit__"),

@@ -2,6 +2,7 @@
 import contextlib
 import io
 import os
+import pydoc
 import re
 import unittest
 
@@ -27,6 +28,12 @@ class Documents(DaemonTest):
 
 class Names(unittest.TestCase):
     """The package and the library have one version."""
+
+    def test_the_help_of_the_blocking_client_does_not_mention_asyncio(self):
+        for documented in (kvstored.Client, kvstored.Bucket, kvstored.Lock, kvstored.Transaction, kvstored.Watch):
+            text = pydoc.plain(pydoc.render_doc(documented))
+            self.assertIsNone(re.search(r"\b(async|await|asyncio)\b", text), documented)
+            self.assertNotIn("Every method takes", text)
 
     def test_the_version_is_that_of_the_library(self):
         header = (ROOT / "client/lib/kvstore.h").read_text()

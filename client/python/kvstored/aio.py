@@ -53,8 +53,8 @@ class Client:
                once. Watches continue after their last entry.
                False: once the connection is lost, every call fails with Unavailable.
 
-    The first call connects. Every method takes `timeout`, in seconds or as a timedelta, and raises a KvstoredError if
-    it fails.
+    The first call connects. Methods that make a call take its `timeout`, in seconds or as a timedelta, and raise a
+    KvstoredError if it fails. A watch has no timeout.
     """
 
     def __init__(self, path: Optional[AnyPath] = None, *, timeout: Duration = 5.0, reconnect: bool = True) -> None:

@@ -54,8 +54,8 @@ class Client:
                once. Watches continue after their last entry.
                False: once the connection is lost, every call fails with Unavailable.
 
-    The first call connects. Every method takes `timeout`, in seconds or as a timedelta, and raises a KvstoredError if
-    it fails.
+    The first call connects. Methods that make a call take its `timeout`, in seconds or as a timedelta, and raise a
+    KvstoredError if it fails. A watch has no timeout.
     """
 
     def __init__(self, path: Optional[AnyPath] = None, *, timeout: Duration = 5.0, reconnect: bool = True) -> None:
@@ -339,7 +339,7 @@ class Client:
             "snapshot": snapshot or None, "previous": previous or None})
 
     def transaction(self, bucket: str, *, timeout: Optional[Duration] = None) -> Transaction:
-        """Return a transaction. `async with` commits it at the end, unless the body raises an exception."""
+        """Return a transaction. `with` commits it at the end, unless the body raises an exception."""
         return Transaction(self, bucket, timeout)
 
     def run_transaction(self, bucket: str, function: Callable[[Transaction], T], *, attempts: int = 16,
@@ -359,7 +359,7 @@ class Client:
 
     def lock(self, bucket: str, name: str, *, wait: Optional[Duration] = None, value: Optional[Value] = None,
              timeout: Optional[Duration] = None) -> Lock:
-        """Return a lock, which `async with` acquires and releases.
+        """Return a lock, which `with` acquires and releases.
 
         wait   for at most this time until it is free; by default as long as it takes; 0: not at all
         value  says who holds it, in at most 1,024 bytes
@@ -456,7 +456,7 @@ class Watch:
     """The entries of a bucket and their changes, in the order of their revisions.
 
     It continues after a lost connection, without a gap. If that is impossible, iteration raises RevisionGone: begin a
-    new watch. Close it when it is no longer needed, or use it with `async with`.
+    new watch. Close it when it is no longer needed, or use it with `with`.
     """
 
     def __init__(self, channel: Channel, bucket: str, options: Dict[str, Any]) -> None:
