@@ -10,6 +10,7 @@ import time
 import kvstored
 from daemon_process import PATIENCE_S
 from kvstored._core import Request
+from kvstored.errors import error_of
 from own_daemon import DaemonTest
 
 
@@ -158,6 +159,21 @@ class Calls(DaemonTest):
         with self.assertRaisesRegex(TypeError, "kvstored.aio.Client"):
             self.client.run_transaction(self.bucket, put)
         self.assertIsNone(self.client.get(self.bucket, "k"))
+
+    def test_advice_names_the_methods_of_python(self):
+        client = self.client
+        for advice, use in (
+                ("bucket_info shows them, bucket_update changes them",
+                 lambda: client.bucket_create(self.bucket, history=7)),
+                ("does not exist; bucket_create creates it", lambda: client.get("nobucket", "k")),
+                ("does not exist; bucket_create creates it", lambda: client.bucket_info("nobucket"))):
+            with self.assertRaisesRegex(kvstored.KvstoredError, advice):
+                use()
+        for message, wanted in (
+                ("call kv.get.", "call get."), ("kv.get_json", "get_json"), ("a.kv.get kv.get.b kv.gets", None),
+                ('"bucket.create" is', None), ("watch.start returned it", "watch returned it")):
+            error = error_of({"code": "internal", "message": message, "retryable": False})
+            self.assertEqual(error.message, wanted or message)
 
     def test_times_are_seconds_or_timedeltas(self):
         client, bucket = self.client, self.bucket

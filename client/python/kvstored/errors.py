@@ -154,6 +154,22 @@ _CLASSES: Dict[str, Type[KvstoredError]] = {
 }
 
 
+#: Methods of the protocol that messages can advise, and what they are called here.
+_METHODS = {
+    **{f"bucket.{name}": f"bucket_{name}" for name in (
+        "compact", "create", "delete", "info", "list", "purge", "update")},
+    **{f"bulk.{name}": f"bulk_{name}" for name in ("delete", "get", "put")},
+    **{f"kv.{name}": name for name in (
+        "create", "delete", "entries", "get", "get_json", "history", "increment", "keys", "purge", "put", "touch",
+        "update")},
+    "daemon.info": "info", "daemon.stats": "stats", "health.check": "health",
+    "lock.acquire": "lock", "txn.commit": "transaction", "watch.start": "watch",
+}
+
+#: One of them as a word of its own, and not within a name or in quotes.
+_METHOD = re.compile(
+    r'(?<![\w."-])(?:' + "|".join(map(re.escape, sorted(_METHODS, reverse=True))) + r')(?![\w"-]|\.\w)')
+
 #: Errors as text do not say whether they are retryable. These are.
 _RETRYABLE = ("resource_exhausted", "unavailable", "deadline_exceeded")
 
@@ -176,8 +192,13 @@ def error_of(fields: Any) -> KvstoredError:
             not isinstance(fields.get("message"), str):
         raise ValueError(f"an error has no code and message: {fields!r:.100}")
     return _CLASSES.get(fields["code"], Internal)(
-        fields["message"], retryable=fields.get("retryable") is True, outcome=fields.get("outcome"),
+        _translate(fields["message"]), retryable=fields.get("retryable") is True, outcome=fields.get("outcome"),
         bucket=fields.get("bucket"), key=fields.get("key"), revision=fields.get("revision"), value=fields.get("value"))
+
+
+def _translate(message: str) -> str:
+    """Return a message of the daemon with the names of the methods of this package."""
+    return _METHOD.sub(lambda found: _METHODS[found[0]], message)
 
 
 def _error_of_text(text: str) -> KvstoredError:
@@ -186,4 +207,4 @@ def _error_of_text(text: str) -> KvstoredError:
     if parts is None:
         raise ValueError(f"an error has no code: {text!r:.100}")
     code, message, outcome = parts.groups()
-    return _CLASSES.get(code, Internal)(message, retryable=code in _RETRYABLE, outcome=outcome)
+    return _CLASSES.get(code, Internal)(_translate(message), retryable=code in _RETRYABLE, outcome=outcome)
