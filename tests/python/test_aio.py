@@ -339,6 +339,7 @@ class Restarts(AioTest):
         with self.assertRaises(kvstored.Unavailable) as raised:
             await client.put(bucket, "k", "v", timeout=0.5)
         self.assertEqual((raised.exception.outcome, raised.exception.retryable), ("none", True))
+        self.assertRegex(str(raised.exception), f"^cannot connect to {self.path} for .*: is kvstored running\\?$")
         task = asyncio.ensure_future(client.put(bucket, "k", "v", timeout=PATIENCE_S))
         self.start_daemon()
         self.assertGreater(await task, 0)

@@ -584,6 +584,22 @@ class Restarts(DaemonTest):
         self.assertEqual(raised.exception.outcome, "none")
         self.assertIn("build/python/nothing", str(raised.exception))
 
+    def test_a_daemon_that_stays_away_is_named(self):
+        with self.new_client() as client:
+            client.bucket_create("away")
+            self.stop_daemon()
+            self.addCleanup(lambda: (self.start_daemon(), self.daemon.connect().close()))
+            message = f"^cannot connect to {self.path} for [0-9.]+ s .*: is kvstored running\\?$"
+            for _ in range(2):
+                for use in (lambda: client.put("away", "k", "v", timeout=0.3), lambda: client.increment(
+                        "away", "n", timeout=0.3)):
+                    with self.assertRaisesRegex(kvstored.Unavailable, message) as raised:
+                        use()
+                    self.assertEqual((raised.exception.outcome, raised.exception.retryable), ("none", True))
+                with self.assertRaisesRegex(kvstored.Unavailable, message) as raised:
+                    client.get("away", "k", timeout=0.3)
+                self.assertTrue(raised.exception.retryable)
+
     def test_a_function_is_called_after_a_reconnect(self):
         with self.new_client() as client:
             client.bucket_create("e")

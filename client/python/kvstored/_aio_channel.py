@@ -223,8 +223,8 @@ class Channel(asyncio.Protocol):
             try:
                 await self._connect()
                 return
-            except OSError:
-                pass
+            except OSError as error:
+                self.core.cannot_connect(self.path, error)
 
     # --- asyncio.Protocol ----------------------------------------------------------------------------
 

@@ -413,6 +413,7 @@ class Channel:
         except OSError as error:
             if is_of_program(error):
                 raise
+            self.core.cannot_connect(self.path, error)
             self._rest(now)
 
     def _rest(self, now: float) -> None:

@@ -173,6 +173,8 @@ class Core:
         self.on_ephemeral_lost: Optional[Callable[[str, str, KvstoredError], None]] = None
         self.closed_because: Optional[KvstoredError] = None  # no further call is accepted
         self.lost_because: Optional[KvstoredError] = None  # of the last connection
+        self._lost_at = 0.0
+        self._connect_error: Optional[Tuple[str, str]] = None  # path and reason of the last attempt since then
         self._unpacker = self._new_unpacker()
         self._packer = msgpack.Packer(autoreset=True)
         self._output: List[Tuple[bytes, Call]] = []
@@ -291,7 +293,13 @@ class Core:
         # A call that is held is not sent after its timeout: there would be no time for its answer.
         for call in [call for call in self._held if call.deadline - GRACE_S <= now]:
             self._held.remove(call)
-            self._fail_unanswered(call, self.lost_because or Unavailable("there is no connection", retryable=True))
+            self._fail_unanswered(call, self._why_not_connected(now))
+
+    def _why_not_connected(self, now: float) -> KvstoredError:
+        if self._connect_error is None:
+            return self.lost_because or Unavailable("there is no connection")
+        path, reason = self._connect_error
+        return Unavailable(f"cannot connect to {path} for {now - self._lost_at:.1f} s ({reason}): is kvstored running?")
 
     @staticmethod
     def _fail_unanswered(call: Call, reason: KvstoredError) -> None:
@@ -305,6 +313,7 @@ class Core:
         """A connection is there. Send the calls that were held, in their order, and start the watches again."""
         self.is_connected = True
         self.has_answered = False
+        self._connect_error = None
         self._dismissal = None
         self._unpacker = self._new_unpacker()
         for call in list(self._held):
@@ -321,12 +330,16 @@ class Core:
         for watch in watches:
             self._start_watch(watch)
 
+    def cannot_connect(self, path: str, error: OSError) -> None:
+        """An attempt to connect again has failed."""
+        self._connect_error = (path, error.strerror or str(error))
+
     def lost(self, why: str) -> None:
         """The connection has ended. Hold what can be sent again, and end the other calls."""
         dismissal, self._dismissal = self._dismissal, None
         reason = dismissal or Unavailable(why, retryable=True)
         self.is_connected = False
-        self.lost_because = reason
+        self.lost_because, self._lost_at = reason, time.monotonic()
         self._output.clear()
         if not self.reconnects:
             self.closed_because = reason
