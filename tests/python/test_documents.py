@@ -20,6 +20,9 @@ class Documents(DaemonTest):
         self.assertEqual(len(wanted), program.count("print("))
         os.environ["KVSTORED_SOCKET"] = self.path
         self.addCleanup(os.environ.pop, "KVSTORED_SOCKET")
+        with self.new_client() as client:  # what the README has done before
+            client.bucket_create("demo")
+            client.put("demo", "greeting", "hello again")
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(compile(program, "python.md", "exec"), {"__name__": "guide"})  # pylint: disable=exec-used
