@@ -467,7 +467,7 @@ enum kvs_code kvs_delete_matching(struct kvs *kvs, const char *bucket, const cha
  *
  * When the connection is lost a watch ends with KVS_IO. On a handle with the option reconnect it resumes by itself
  * after the last revision that it reported: no change is missing or reported twice, and KVS_EVENT_READY comes once. It
- * cannot report what vanished without a message while it was away: values that expired in a bucket without
+ * cannot report keys that vanished without a delete marker meanwhile: values that expired in a bucket without
  * limit_marker_ttl, or a bucket that was emptied or recreated. After a bucket was recreated with fewer revisions all
  * its entries follow. A watch resumes inside kvs_watch_next, kvs_process or a blocking call.
  */
