@@ -129,7 +129,7 @@ void report_as_json(void)
     is_json = true;
 }
 
-/* error: NULL if the line is about the use of kvctl, the machine or an absent key. code is for these. */
+/* error: NULL if the line is about the use of kvctl, the machine, an absent key or a lost lock. code is for these. */
 static void output_print_error(const struct kvs_error *error, const char *code, const char *line)
 {
     char *json = is_json && error != NULL ? kvs_error_json(error) : NULL;
@@ -162,6 +162,18 @@ static void output_print_line(const char *code, const char *format, va_list args
 
     output_format_line(line, format, args);
     output_print_error(NULL, code, line);
+}
+
+/* Print one line with a code of kvctl's own. */
+static void output_report_as(const char *code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void output_report_as(const char *code, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    output_print_line(code, format, args);
+    va_end(args);
 }
 
 enum status report(const char *format, ...)
@@ -242,14 +254,18 @@ enum status report_key_error(const char *key, const struct kvs_error *error)
 
 enum status report_lost(const struct kvs_error *reason, bool was_ended)
 {
+    char advice[KVS_MESSAGE_BYTES];
+
     if (reason->code == KVS_OK) {
-        report("the lock was about to be lost, because the daemon did not answer in time; the command was ended");
+        output_report_as("lock_lost", "the lock was about to be lost, because the daemon did not answer in time; the "
+                                      "command was ended");
         return STATUS_LOST;
     }
-    output_advise(reason,
-                  was_ended ? "the lock was lost, and the command was ended: "
-                            : "the lock was lost before the command has ended: ",
-                  "");
+    advice_translate(reason->message, reason->bucket, advice, sizeof(advice));
+    output_report_as("lock_lost", "%s: %s",
+                     was_ended ? "the lock was lost, and the command was ended"
+                               : "the lock was lost before the command has ended",
+                     advice);
     return STATUS_LOST;
 }
 
