@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -33,13 +34,15 @@ static int watch_command_open_entry(const struct invocation *invocation, const s
 {
     if (!invocation->json)
         return watch_command_open_input(entry->value, entry->value != NULL ? entry->value_size : 0);
-    char *json = kvs_entry_json(entry);
-    if (json == NULL) {
+    char *json = kvs_entry_json(entry), *line = NULL;
+    int size = json != NULL ? asprintf(&line, "%s\n", json) : -1;
+    kvs_free(json);
+    if (size < 0) {
         report("out of memory");
         return -1;
     }
-    int input = watch_command_open_input(json, strlen(json));
-    kvs_free(json);
+    int input = watch_command_open_input(line, (size_t)size);
+    free(line);
     return input;
 }
 
