@@ -58,6 +58,7 @@ static const struct {
     {"updates_only", "--updates-only"},
     /* A shorter text would be ambiguous. %N stands for a number. */
     {"sort must be", "--sort must be"},
+    {"must be 0 or", "must be none or"},
     {"\"in_flight\"", "\"in-flight\""},
     {"set force", "give --force"},
     {"with limit and after", "with --limit and --after"},
