@@ -298,38 +298,46 @@ static const struct session_resource_ops watch_resource_ops = {session_watch_on_
 
 /* --- watch.start ----------------------------------------------------------------------------------- */
 
-static const char *session_watch_add_filter(struct session_watch *watch, const char *text, size_t length)
+/* False: the call is answered. */
+static bool session_watch_add_filter(struct call *call, struct session_watch *watch, const msgpack_object *text)
 {
-    const char *wrong = kv_check_filter(text, length);
+    const char *wrong = kv_check_filter(text->via.str.ptr, text->via.str.size);
+    char description[ARGUMENT_DESCRIPTION_BYTES];
 
-    if (wrong != NULL)
-        return wrong;
-    watch->filters[watch->watch.filter_count] = strndup(text, length);
-    if (watch->filters[watch->watch.filter_count] == NULL)
-        return "out of memory";
-    watch->watch.filter_count++;
-    return NULL;
+    if (wrong != NULL) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "filter %s: %s", argument_describe(text, description), wrong);
+        return false;
+    }
+    char *filter = strndup(text->via.str.ptr, text->via.str.size);
+    if (filter == NULL) {
+        call_fail_out_of_memory(call);
+        return false;
+    }
+    watch->filters[watch->watch.filter_count++] = filter;
+    return true;
 }
 
-/* Return NULL, or what is wrong with the filters. */
-static const char *session_watch_read_filters(struct session_watch *watch, const msgpack_object *option)
+/* The same of a text or an array of texts. */
+static bool session_watch_read_filters(struct call *call, struct session_watch *watch)
 {
+    static const msgpack_object all_keys = {.type = MSGPACK_OBJECT_STR, .via.str = {.size = 1, .ptr = ">"}};
+    const msgpack_object *option = option_find(call, "filter");
+
     if (option == NULL)
-        return session_watch_add_filter(watch, ">", 1);
+        option = &all_keys;
     if (argument_is_text(option))
-        return session_watch_add_filter(watch, option->via.str.ptr, option->via.str.size);
+        return session_watch_add_filter(call, watch, option);
     if (option->type != MSGPACK_OBJECT_ARRAY || option->via.array.size == 0 ||
         option->via.array.size > WATCH_FILTERS_MAX)
-        return "filter must be a text, or an array of 1 to 64 texts";
+        return argument_refuse(call, "filter", "a text, or an array of 1 to 64 texts", option);
     for (uint32_t i = 0; i < option->via.array.size; i++) {
         const msgpack_object *item = &option->via.array.ptr[i];
-        const char *wrong = argument_is_text(item)
-                                ? session_watch_add_filter(watch, item->via.str.ptr, item->via.str.size)
-                                : "filter must be a text, or an array of 1 to 64 texts";
-        if (wrong != NULL)
-            return wrong;
+        if (!argument_is_text(item))
+            return argument_refuse(call, "each filter", "a text", item);
+        if (!session_watch_add_filter(call, watch, item))
+            return false;
     }
-    return NULL;
+    return true;
 }
 
 /* False: the call is answered. */
@@ -354,13 +362,8 @@ static bool session_watch_read_options(struct call *call, struct session_watch *
         call_fail_with(call, ERROR_INVALID_ARGUMENT, "previous and meta_only exclude each other");
         return false;
     }
-    const char *wrong = session_watch_read_filters(watch, option_find(call, "filter"));
-    if (wrong != NULL) {
-        char description[ARGUMENT_DESCRIPTION_BYTES];
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s; the filter is %s", wrong,
-                       argument_describe(option_find(call, "filter"), description));
+    if (!session_watch_read_filters(call, watch))
         return false;
-    }
     watch->watch.from = with_history   ? WATCH_HISTORY
                         : updates_only ? WATCH_UPDATES
                         : revision > 0 ? WATCH_REVISION
