@@ -154,8 +154,7 @@ static void bucket_settings_free(struct settings *settings)
     free(settings->metadata);
 }
 
-/* Format a setting that has a unit. */
-static bool bucket_text_of_setting(const char *name, const struct kvs_value *value, struct short_text *text)
+bool bucket_text_of_setting(const char *name, const struct kvs_value *value, struct short_text *text)
 {
     static const struct {
         const char *name;

@@ -26,7 +26,7 @@ static bool daemon_text_of_health(const char *name, const struct kvs_value *valu
     char reason[KVS_MESSAGE_BYTES];
 
     if (strcmp(name, "error") != 0)
-        return false;
+        return bucket_text_of_setting(name, value, text);
     daemon_translate_reason(value, NULL, reason);
     *text = text_of_bytes(reason, strlen(reason));
     return true;

@@ -262,6 +262,11 @@ void print_key_and_value(const struct invocation *invocation, const char *key, c
 /* Print a map as aligned lines "name: value", nested members as "name.member". text_of_member may be NULL. */
 void print_map(const struct kvs_value *map, text_of_member_fn *text_of_member);
 
+/* --- bucket.c --------------------------------------------------------------------------------- */
+
+/* Format a setting of a bucket that has a unit or may be none. A text_of_member_fn. */
+bool bucket_text_of_setting(const char *name, const struct kvs_value *value, struct short_text *text);
+
 /* --- complete.c ------------------------------------------------------------------------------- */
 
 /*

@@ -265,13 +265,15 @@ const struct verb verbs[] = {
      edit_options, bucket_edit},
     {"ls", "[FILTER]", 0, 1, "list the buckets",
      "Prints a table of the buckets on a terminal, otherwise their names, one per line. FILTER\n"
-     "is a pattern for the names: * matches any characters, ? one.",
+     "is a pattern for the names: * matches any characters, ? one. VALUES also counts the history\n"
+     "and the markers of deleted keys.",
      "  kvctl ls\n"
      "  kvctl ls --names 'user*'\n",
      ls_options, bucket_ls},
     {"info", "[BUCKET]", 0, 1, "show a bucket, or the daemon",
-     "Prints a bucket's settings and state. Without BUCKET, prints the daemon's version and\n"
-     "limits, and its NATS server.",
+     "Prints a bucket's settings and state. values counts all stored messages: the newest value of\n"
+     "each key, older values in the history, and markers of deleted keys. Without BUCKET, prints the\n"
+     "daemon's version and limits, and its NATS server.",
      "  kvctl info config\n"
      "  kvctl --json info | jq .version\n",
      NULL, bucket_info},
@@ -497,7 +499,8 @@ const struct verb verbs[] = {
      NULL, check_run},
     {"health", "[BUCKET]", 0, 1, "check the health",
      "Prints the state of the daemon and its NATS connection, and of BUCKET. The exit status\n"
-     "is 0 if all of it is healthy, and 5 if not.",
+     "is 0 if all of it is healthy, and 5 if not. values also counts the history and the markers of\n"
+     "deleted keys.",
      "  kvctl health\n"
      "  kvctl health config || systemctl status kvstored\n",
      NULL, daemon_health},
