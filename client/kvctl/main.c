@@ -1,5 +1,6 @@
 #include "client/kvctl/kvctl.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -120,6 +121,39 @@ static bool main_take_global(struct command_line *line, const char *name)
 }
 
 /*
+ * Return the word that getopt_long has just read. In a row of letters, such as -35, optind is still that of the row
+ * after an unknown letter that is not its last.
+ */
+static const char *main_option_word(int argc, char **argv, int found)
+{
+    const char *word = argv[optind - 1];
+    size_t length = strlen(word);
+
+    if (found == 0)
+        return optarg != NULL && optarg == word ? argv[optind - 2] : word;
+    bool is_in_row = optopt != 0 && (length < 2 || word[0] != '-' || word[1] == '-' || word[length - 1] != optopt);
+    return found == '?' && is_in_row && optind < argc ? argv[optind] : word;
+}
+
+/* getopt_long accepts abbreviations, which the next option with the same beginning would break. */
+static bool main_is_in_full(const char *word, const char *name)
+{
+    size_t length = strlen(name);
+
+    return strncmp(word, "--", 2) == 0 && strncmp(word + 2, name, length) == 0 &&
+           (word[2 + length] == '\0' || word[2 + length] == '=');
+}
+
+static bool main_refuse_option(const char *word, const struct verb *verb)
+{
+    if (verb != NULL && word[0] == '-' && isdigit((unsigned char)word[1]))
+        return report("unknown option %s: if it is a negative number, write it after --: see kvctl %s --help", word,
+                      verb->name) == STATUS_OK;
+    return report("unknown option %s: see kvctl %s%s--help", word, verb != NULL ? verb->name : "",
+                  verb != NULL ? " " : "") == STATUS_OK;
+}
+
+/*
  * Read the options of argv: the global ones and those of verb. If verb is NULL, because it is not known yet, stop at
  * the first argument. Afterwards optind is the first argument. False after a message.
  */
@@ -134,11 +168,11 @@ static bool main_read_options(struct command_line *line, int argc, char **argv, 
     optind = 0; /* resets getopt in the GNU library */
     opterr = 0;
     while ((found = getopt_long(argc, argv, verb == NULL ? "+:h" : ":h", long_options, &place)) != -1) {
-        const char *word = argv[optind - 1];
-        const char *hint = verb != NULL ? verb->name : "";
-        const char *space = verb != NULL ? " " : "";
+        const char *word = main_option_word(argc, argv, found);
         switch (found) {
         case 0:
+            if (!main_is_in_full(word, long_options[place].name))
+                return main_refuse_option(word, verb);
             if ((size_t)place >= GLOBAL_COUNT)
                 line->options[line->option_count++] =
                     (struct argument_option){.name = long_options[place].name, .value = optarg};
@@ -149,9 +183,10 @@ static bool main_read_options(struct command_line *line, int argc, char **argv, 
             line->help = true;
             break;
         case ':':
-            return report("option %s needs a value: see kvctl %s%s--help", word, hint, space) == STATUS_OK;
+            return report("option %s needs a value: see kvctl %s%s--help", word, verb != NULL ? verb->name : "",
+                          verb != NULL ? " " : "") == STATUS_OK;
         default:
-            return report("unknown option %s: see kvctl %s%s--help", word, hint, space) == STATUS_OK;
+            return main_refuse_option(word, verb);
         }
     }
     return true;
