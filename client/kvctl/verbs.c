@@ -525,8 +525,8 @@ const struct verb verbs[] = {
     {"config", "[FILTER]", 0, 1, "show the daemon's configuration",
      "Prints the settings in effect, and where each value comes from: the file and its line, the\n"
      "environment, systemd's socket unit, or the default. FILTER is a pattern for their names: *\n"
-     "matches any characters. Secrets are not shown. If there are access rules, this needs admin\n"
-     "for all buckets.",
+     "matches any characters. --json prints the whole configuration, and excludes FILTER and --set.\n"
+     "Secrets are not shown. If there are access rules, this needs admin for all buckets.",
      "  kvctl config --set\n"
      "  kvctl config 'limits.*'\n"
      "  kvctl --json config | jq -r '.settings[\"cache.max_bytes\"].value'\n",
