@@ -140,15 +140,32 @@ func hold(bucket, name string, wait time.Duration) {
 	}
 }
 
+const usage = `usage: demo tour BUCKET
+       demo write BUCKET
+       demo watch BUCKET FILTER
+       demo lock BUCKET NAME SECONDS    (how long to wait for the lock)
+`
+
 func main() {
-	switch words := os.Args[2:]; os.Args[1] {
-	case "tour":
+	verb, words := "", os.Args[1:]
+	if len(words) > 0 {
+		verb, words = words[0], words[1:]
+	}
+	switch {
+	case verb == "tour" && len(words) == 1:
 		tour(words[0])
-	case "write":
+	case verb == "write" && len(words) == 1:
 		write(words[0])
-	case "watch":
+	case verb == "watch" && len(words) == 2:
 		must(0, follow(words[0], words[1]))
-	case "lock":
-		hold(words[0], words[1], time.Duration(must(strconv.Atoi(words[2])))*time.Second)
+	case verb == "lock" && len(words) == 3:
+		if seconds, err := strconv.ParseUint(words[2], 10, 31); err == nil {
+			hold(words[0], words[1], time.Duration(seconds)*time.Second)
+			return
+		}
+		fallthrough
+	default:
+		fmt.Fprint(os.Stderr, usage)
+		os.Exit(2)
 	}
 }

@@ -87,7 +87,17 @@ const verbs = {
   },
 };
 
+const usage = `usage: node demo.mjs tour BUCKET
+       node demo.mjs write BUCKET
+       node demo.mjs watch BUCKET FILTER
+       node demo.mjs lock BUCKET NAME SECONDS    (how long to wait for the lock)`;
+
 const [verb, ...words] = process.argv.slice(2);
+const isSeconds = (text) => /^\d+$/.test(text);
+if (!Object.hasOwn(verbs, verb) || words.length !== verbs[verb].length || (verb === "lock" && !isSeconds(words[2]))) {
+  console.error(usage);
+  process.exit(2);
+}
 try {
   await verbs[verb](...words);
   process.exit(); // standard input may be open
