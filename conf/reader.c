@@ -511,6 +511,24 @@ static int check_nesting(struct reader *reader, const char *text, size_t length)
     return 0;
 }
 
+/* Return whether a line is indented with a tab up to this column; both count from 0. */
+static bool is_tab_indentation(const char *text, size_t length, yaml_mark_t mark)
+{
+    const char *end = text + length;
+
+    for (size_t line = 0; line < mark.line; line++) {
+        const char *newline = memchr(text, '\n', (size_t)(end - text));
+        if (newline == NULL)
+            return false;
+        text = newline + 1;
+    }
+    bool has_tab = false;
+    size_t column = 0;
+    for (; text + column < end && (text[column] == ' ' || text[column] == '\t'); column++)
+        has_tab |= text[column] == '\t';
+    return has_tab && mark.column <= column;
+}
+
 static int fail_yaml(struct reader *reader, const yaml_parser_t *parser, const char *text, size_t length)
 {
     const char *problem = parser->problem != NULL ? parser->problem : "invalid text";
@@ -520,6 +538,8 @@ static int fail_yaml(struct reader *reader, const yaml_parser_t *parser, const c
     if (parser->error == YAML_READER_ERROR)
         return reader_fail(reader, place_of_byte(text, length, parser->problem_offset), "%s: expected text in UTF-8",
                            problem);
+    if (is_tab_indentation(text, length, parser->problem_mark))
+        return reader_fail(reader, place_of_mark(parser->problem_mark), "found a tab: indent with blanks, not tabs");
     return reader_fail(reader, place_of_mark(parser->problem_mark), "%s%s%s: expected YAML", problem,
                        parser->context != NULL ? " " : "", parser->context != NULL ? parser->context : "");
 }

@@ -704,8 +704,10 @@ START_TEST(invalid_yaml_is_reported_with_its_place)
 {
     refuse("log:\n  level: [info\nlisten: 3\n",
            "t.yaml:3:7: did not find expected ',' or ']' while parsing a flow sequence: expected YAML");
-    refuse("log:\n\tlevel: info\n", "t.yaml:2:1: found character that cannot start any token while scanning for the "
-                                    "next token: expected YAML");
+    refuse("log:\n\tlevel: info\n", "t.yaml:2:1: found a tab: indent with blanks, not tabs");
+    refuse("log:\n  level: info\n  \ttarget: auto", "t.yaml:3:3: found a tab: indent with blanks, not tabs");
+    refuse("log:\n  level: @info\n", "t.yaml:2:10: found character that cannot start any token while scanning for the "
+                                     "next token: expected YAML");
     refuse("log:\n  level: \xff\n", "t.yaml:2:10: invalid leading UTF-8 octet: expected text in UTF-8");
     refuse("log: *nobody", "t.yaml:1:6: found undefined alias: expected YAML");
     refuse("access: &a [*a]", "t.yaml:1:9: access[1] is not a map: expected a rule, such as {users: [app], buckets: "
