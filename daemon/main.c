@@ -51,6 +51,7 @@ struct daemon {
     struct conf conf;
     const char *conf_path; /* NULL: the defaults */
     bool with_hints;       /* print example commands when ready */
+    const char *program;   /* as it was called */
     enum daemon_state state;
     struct metrics metrics;
     struct heap heap;
@@ -272,16 +273,21 @@ static void main_on_signal(uv_signal_t *handle, int number)
 
 /* --- Being ready ----------------------------------------------------------------------------------- */
 
+/* A daemon that was started as build/kvstored has its kvctl beside it; otherwise that is in $PATH. */
 static void main_print_hints(const struct daemon *daemon)
 {
+    static const char beside[] = "build/";
+    const char *directory = strncmp(daemon->program, beside, sizeof(beside) - 1) == 0 ? beside : "";
+
     printf("\nkvstored is ready. In another terminal, from this directory:\n\n"
            "    export KVSTORED_SOCKET=%s\n"
-           "    build/kvctl add demo\n"
-           "    build/kvctl put demo greeting 'hello, world'\n"
-           "    build/kvctl get demo greeting\n"
-           "    build/kvctl --help\n\n"
+           "    %skvctl add demo --history 5\n"
+           "    %skvctl put demo greeting 'hello, world'\n"
+           "    %skvctl get demo greeting\n"
+           "    %skvctl --help\n\n"
            "Ctrl-C stops it; the data stays in %s.\n\n",
-           daemon->server.path, daemon->conf.nats.mode == CONF_NATS_EMBEDDED ? daemon->conf.nats.data_dir : "NATS");
+           daemon->server.path, directory, directory, directory, directory,
+           daemon->conf.nats.mode == CONF_NATS_EMBEDDED ? daemon->conf.nats.data_dir : "NATS");
     fflush(stdout);
 }
 
@@ -528,6 +534,7 @@ int main(int argc, char **argv)
     bool check_only = false;
     int option;
 
+    daemon.program = argv[0] != NULL ? argv[0] : "";
     heap_configure();
     log_open();
     main_open_standard_descriptors();
