@@ -298,42 +298,58 @@ static bool restore_is_wanted(const struct manifest_item *item, const char *cons
     return count == 0;
 }
 
-/* Check that the backup has all wanted buckets, and that their files are undamaged. False after a message. */
+/* Check that the backup has all wanted buckets. False after a message, which names one that is missing. */
+static bool restore_check_names(const struct manifest *manifest, const char *const *buckets, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        size_t at = 0;
+        while (at < manifest->count && strcmp(manifest->items[at].bucket, buckets[i]) != 0)
+            at++;
+        if (at == manifest->count)
+            return report("the backup has no bucket %.251s", buckets[i]) == STATUS_OK;
+    }
+    return true;
+}
+
+/* The same, and that their files are undamaged. */
 static bool restore_check(const char *directory, const struct manifest *manifest, const char *const *buckets,
                           size_t count)
 {
-    size_t wanted = 0;
-
+    if (!restore_check_names(manifest, buckets, count))
+        return false;
     for (size_t i = 0; i < manifest->count; i++) {
-        if (!restore_is_wanted(&manifest->items[i], buckets, count))
-            continue;
-        wanted++;
-        if (!manifest_check_file(directory, &manifest->items[i]))
+        if (restore_is_wanted(&manifest->items[i], buckets, count) &&
+            !manifest_check_file(directory, &manifest->items[i]))
             return false;
     }
-    return count == 0 || wanted == count || report("the backup does not have all of these buckets") == STATUS_OK;
+    return true;
 }
 
 static enum status restore_bucket(struct invocation *invocation, const char *directory,
-                                  const struct manifest_item *item, struct import_options *options)
+                                  const struct manifest_item *item, struct import_options *options,
+                                  struct import_summary *summary)
 {
     char *path = backup_path(directory, item->file);
-    struct import_summary summary;
 
     if (path == NULL)
         return STATUS_FAILED;
     options->bucket = item->bucket;
-    enum status status = import_file(invocation, path, options, &summary);
+    enum status status = import_file(invocation, path, options, summary);
     free(path);
-    if (status == STATUS_OK && !invocation->json)
-        printf("%s: %s written\n", item->bucket, text_of_things(summary.written, "entry", "entries").text);
+    if (status == STATUS_OK && !invocation->json) {
+        printf("%s: ", item->bucket);
+        import_print_counts(summary);
+    }
     fflush(stdout);
     return status;
 }
 
-/* Import all files; then remove all checkpoints, so that a restore that is repeated knows which buckets are done. */
+/*
+ * Import all files; then remove all checkpoints, so that a restore that is repeated knows which buckets are done.
+ * summaries: one for each item of the manifest.
+ */
 static enum status restore_all(struct invocation *invocation, const char *directory, const struct manifest *manifest,
-                               const char *const *buckets, size_t count)
+                               const char *const *buckets, size_t count, struct import_summary *summaries)
 {
     struct import_options options = {.keeps_checkpoint = true};
     enum status status = STATUS_OK;
@@ -342,13 +358,31 @@ static enum status restore_all(struct invocation *invocation, const char *direct
         return STATUS_FAILED;
     for (size_t i = 0; i < manifest->count && status == STATUS_OK; i++) {
         if (restore_is_wanted(&manifest->items[i], buckets, count))
-            status = restore_bucket(invocation, directory, &manifest->items[i], &options);
+            status = restore_bucket(invocation, directory, &manifest->items[i], &options, &summaries[i]);
     }
     for (size_t i = 0; i < manifest->count && status == STATUS_OK; i++) {
         if (restore_is_wanted(&manifest->items[i], buckets, count))
             status = import_finish(invocation, manifest->items[i].bucket, options.wait_s);
     }
     return status;
+}
+
+/* Print an object with the numbers of each bucket that was restored. */
+static void restore_print_json(const struct manifest *manifest, const char *const *buckets, size_t count,
+                               const struct import_summary *summaries)
+{
+    const char *before = "";
+
+    printf("{\"buckets\":[");
+    for (size_t i = 0; i < manifest->count; i++) {
+        if (!restore_is_wanted(&manifest->items[i], buckets, count))
+            continue;
+        printf("%s{\"bucket\":\"%s\",", before, manifest->items[i].bucket); /* a valid name: import has used it */
+        import_print_members(&summaries[i]);
+        putchar('}');
+        before = ",";
+    }
+    puts("]}");
 }
 
 enum status restore_run(struct invocation *invocation)
@@ -360,10 +394,14 @@ enum status restore_run(struct invocation *invocation)
 
     if (!arguments_list(invocation, "bucket", &buckets, &count))
         return STATUS_FAILED;
-    if (manifest_read(&manifest, directory))
-        status = restore_all(invocation, directory, &manifest, buckets, count);
-    if (status == STATUS_OK && invocation->json)
-        puts("null");
+    if (manifest_read(&manifest, directory)) {
+        struct import_summary *summaries = calloc(manifest.count + 1, sizeof(*summaries));
+        status = summaries != NULL ? restore_all(invocation, directory, &manifest, buckets, count, summaries)
+                                   : report("out of memory");
+        if (status == STATUS_OK && invocation->json)
+            restore_print_json(&manifest, buckets, count, summaries);
+        free(summaries);
+    }
     manifest_free(&manifest);
     free((void *)buckets);
     return status;

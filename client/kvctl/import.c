@@ -149,8 +149,12 @@ static bool import_check_empty(struct importing *importing, const struct kvs_buc
     if (count == 0)
         return true;
     *status = STATUS_CONFLICT;
-    report("bucket %s has keys: import into another bucket, or replace the values of its keys with --into",
-           importing->bucket);
+    if (importing->options->keeps_checkpoint)
+        report("bucket %s has keys: delete it first (kvctl rm %s), or replace the values of its keys with --into",
+               importing->bucket, importing->bucket);
+    else
+        report("bucket %s has keys: import into another bucket, or replace the values of its keys with --into",
+               importing->bucket);
     return false;
 }
 
@@ -282,6 +286,24 @@ bool import_read_options(const struct invocation *invocation, struct import_opti
     return options->replicas <= 5 || report("--replicas must be from 1 to 5") == STATUS_OK;
 }
 
+void import_print_counts(const struct import_summary *summary)
+{
+    printf("%s written", text_of_things(summary->written, "entry", "entries").text);
+    if (summary->resumed_at > 0)
+        printf(", from line %" PRIu64 " on", summary->resumed_at);
+    if (summary->expired > 0)
+        printf("; %s had expired", text_of_count(summary->expired).text);
+    if (summary->leased > 0)
+        printf("; left out %s locks or ephemeral keys", text_of_count(summary->leased).text);
+    putchar('\n');
+}
+
+void import_print_members(const struct import_summary *summary)
+{
+    printf("\"written\":%" PRIu64 ",\"expired\":%" PRIu64 ",\"leased\":%" PRIu64 ",\"resumed_at\":%" PRIu64,
+           summary->written, summary->expired, summary->leased, summary->resumed_at);
+}
+
 enum status import_run(struct invocation *invocation)
 {
     bool names_bucket = invocation->argument_count > 1;
@@ -295,17 +317,11 @@ enum status import_run(struct invocation *invocation)
     if (status != STATUS_OK)
         return status;
     if (invocation->json) {
-        printf("{\"written\":%" PRIu64 ",\"expired\":%" PRIu64 ",\"leased\":%" PRIu64 ",\"resumed_at\":%" PRIu64 "}\n",
-               summary.written, summary.expired, summary.leased, summary.resumed_at);
+        putchar('{');
+        import_print_members(&summary);
+        puts("}");
     } else {
-        printf("%s written", text_of_things(summary.written, "entry", "entries").text);
-        if (summary.resumed_at > 0)
-            printf(", from line %" PRIu64 " on", summary.resumed_at);
-        if (summary.expired > 0)
-            printf("; %s had expired", text_of_count(summary.expired).text);
-        if (summary.leased > 0)
-            printf("; left out %s locks or ephemeral keys", text_of_count(summary.leased).text);
-        putchar('\n');
+        import_print_counts(&summary);
     }
     return STATUS_OK;
 }

@@ -194,6 +194,10 @@ bool import_read_options(const struct invocation *invocation, struct import_opti
 enum status import_file(struct invocation *invocation, const char *path, const struct import_options *options,
                         struct import_summary *summary);
 
+/* Print the numbers of an import for people, as the end of a line, or as members of an object of JSON. */
+void import_print_counts(const struct import_summary *summary);
+void import_print_members(const struct import_summary *summary);
+
 /* Remove the checkpoint that import_file has kept. */
 enum status import_finish(struct invocation *invocation, const char *bucket, int64_t wait_s);
 
