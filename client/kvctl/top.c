@@ -37,6 +37,7 @@ struct screen {
     size_t count;
     size_t rows, columns; /* 0 rows: no limit */
     bool is_live;         /* on a terminal, and not once */
+    bool may_not_dump;    /* the daemon has refused daemon.dump, and logs each refusal */
     struct sample now, before;
 };
 
@@ -65,9 +66,13 @@ static bool top_take_sample(struct screen *screen)
     struct kvs_dump_options dump = KVS_DUMP_OPTIONS(.limit = 1000, .timeout_s = timeout_s);
     struct sample sample = {0};
 
-    if (kvs_daemon_stats(kvs, &options, &sample.stats) != KVS_OK ||
-        kvs_daemon_sessions(kvs, &sessions, &sample.sessions) != KVS_OK ||
-        (kvs_daemon_dump(kvs, &dump, &sample.dump) != KVS_OK && kvs_last_error(kvs)->code != KVS_PERMISSION_DENIED)) {
+    bool is_taken = kvs_daemon_stats(kvs, &options, &sample.stats) == KVS_OK &&
+                    kvs_daemon_sessions(kvs, &sessions, &sample.sessions) == KVS_OK;
+    if (is_taken && !screen->may_not_dump && kvs_daemon_dump(kvs, &dump, &sample.dump) != KVS_OK) {
+        screen->may_not_dump = kvs_last_error(kvs)->code == KVS_PERMISSION_DENIED;
+        is_taken = screen->may_not_dump;
+    }
+    if (!is_taken) {
         top_free_sample(&sample);
         return false;
     }
