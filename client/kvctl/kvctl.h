@@ -186,6 +186,9 @@ bool json_end(struct json *json);
 /* From now on errors are objects of JSON, with the members code and message, and those of kvs_error_json. */
 void report_as_json(void);
 
+/* From now on errors about access name this verb. */
+void report_for_verb(const char *name);
+
 /* Print "kvctl: " and one line on standard error. Returns STATUS_FAILED. */
 enum status report(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -115,7 +115,8 @@ static bool main_take_global(struct command_line *line, const char *name)
         char *end;
         line->timeout_s = strtod(optarg, &end);
         if (end == optarg || *end != '\0' || !isfinite(line->timeout_s) || line->timeout_s <= 0)
-            return report("--timeout must be a number of seconds such as 10 or 0.5, not '%.100s'", optarg) == STATUS_OK;
+            return report("--timeout must be a number of seconds above 0 such as 10 or 0.5, not '%.100s'", optarg) ==
+                   STATUS_OK;
     }
     return true;
 }
@@ -214,6 +215,7 @@ static enum status main_run_verb(const struct verb *verb, const struct command_l
                       verb->name);
     if (!option_rules_check(&invocation))
         return STATUS_FAILED;
+    report_for_verb(verb->name);
     if (!verb_is_offline(verb)) {
         invocation.kvs = kvs_connect(line->socket, &options, &error);
         if (invocation.kvs == NULL)

@@ -123,10 +123,16 @@ struct short_text text_of_microseconds(double us)
 #define LINE_BYTES 1536u
 
 static bool is_json;
+static const char *verb_name = "";
 
 void report_as_json(void)
 {
     is_json = true;
+}
+
+void report_for_verb(const char *name)
+{
+    verb_name = name;
 }
 
 /* error: NULL if the line is about the use of kvctl, the machine, an absent key or a lost lock. code is for these. */
@@ -196,13 +202,33 @@ enum status report_absent(const char *format, ...)
     return STATUS_ABSENT;
 }
 
+/*
+ * Write the message with kvctl's words. A verb may make calls that belong to other verbs: if the user may not make one
+ * of them, name the verb that was given.
+ */
+static void output_translate(const struct kvs_error *error, char message[KVS_MESSAGE_BYTES])
+{
+    static const char refusal[] = " may not call ";
+    const char *refused = error->code == KVS_PERMISSION_DENIED ? strstr(error->message, refusal) : NULL;
+    char named[KVS_MESSAGE_BYTES];
+
+    if (refused == NULL) {
+        advice_translate(error->message, error->bucket, message, KVS_MESSAGE_BYTES);
+        return;
+    }
+    const char *method = refused + sizeof(refusal) - 1;
+    snprintf(named, sizeof(named), "%.*skvctl %s%s", (int)(method - error->message), error->message, verb_name,
+             method + strcspn(method, " "));
+    advice_translate(named, error->bucket, message, KVS_MESSAGE_BYTES);
+}
+
 /* Print an error of a call, with kvctl's words, a beginning and an end. */
 static void output_advise(const struct kvs_error *error, const char *before, const char *after)
 {
     struct kvs_error translated = *error;
     char line[LINE_BYTES + KVS_KEY_MAX + KVS_MESSAGE_BYTES];
 
-    advice_translate(error->message, error->bucket, translated.message, sizeof(translated.message));
+    output_translate(error, translated.message);
     snprintf(line, sizeof(line), "%s%s%s", before, translated.message, after);
     char *safe = safe_text_of_text(line, LINE_BYTES);
     output_print_error(&translated, "failed", safe != NULL ? safe : "out of memory");
