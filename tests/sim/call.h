@@ -58,8 +58,9 @@ struct call_record {
     uint32_t msgid;
     enum call_kind kind;
     enum call_result result;
-    bool is_cached;    /* a read with consistency cached */
-    bool is_refused;   /* conflict or already_exists */
+    bool is_cached;  /* a read with consistency cached */
+    bool is_refused; /* conflict or already_exists */
+    bool must_succeed;
     bool is_impatient; /* the client closed its session without waiting for the answer: it is not judged */
     char code[32];     /* of the error; "": none */
     char text[200];

@@ -454,6 +454,7 @@ static void client_start_watch(struct client *client)
     msgpack_sbuffer arguments;
 
     client->watch = memory_new(sizeof(*client->watch));
+    client->watch->begun_ns = world_now_ns();
     *client->watches_end = client->watch;
     client->watches_end = &client->watch->next;
     msgpack_packer packer = caller_begin(&arguments, 1);
@@ -611,17 +612,28 @@ bool client_is_idle(const struct client *client)
     return client->in_flight == 0;
 }
 
-void client_read_all(struct client *client)
+static void client_use(struct client *client, enum call_kind kind, unsigned key)
+{
+    struct call_record *record = client_new_record(client, kind);
+
+    record->must_succeed = true;
+    record->timeout_ns = 5 * WORLD_SECOND;
+    record->count = 1;
+    record->parts[0].key = key;
+    record->parts[0].value = kind == CALL_PUT ? ++values : 0;
+    record->delta = 1;
+    client_send(client, record);
+}
+
+void client_use_all(struct client *client)
 {
     caller_connect(&client->caller);
-    client->until_ns = world_now_ns(); /* no more calls of chance */
+    client->until_ns = world_now_ns();
     for (unsigned key = 0; key < client->load->keys; key++) {
-        struct call_record *record = client_new_record(client, CALL_GET);
-        record->timeout_ns = 5 * WORLD_SECOND;
-        record->count = 1;
-        record->parts[0].key = key;
-        client_send(client, record);
+        client_use(client, CALL_PUT, key);
+        client_use(client, CALL_GET, key);
     }
+    client_use(client, CALL_INCREMENT, client->load->keys);
 }
 
 const struct call_record *client_records(const struct client *client)

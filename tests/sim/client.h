@@ -26,6 +26,7 @@ struct load {
 /* What a watch was delivered. */
 struct watch_record {
     struct watch_record *next;
+    uint64_t begun_ns; /* when it was asked for */
     bool is_ready, is_ended;
     uint64_t ready_revision; /* the highest revision delivered until it was ready */
     struct {
@@ -51,8 +52,8 @@ void client_set_up(struct client *client, void (*done)(void *arg), void *arg);
 /* Return whether all calls are answered. */
 bool client_is_idle(const struct client *client);
 
-/* Make no more random calls, and read each key, with a call for each. */
-void client_read_all(struct client *client);
+/* After the faults: write, increment and read. All these calls must succeed. No more calls of chance follow. */
+void client_use_all(struct client *client);
 
 const struct call_record *client_records(const struct client *client);
 const struct watch_record *client_watches(const struct client *client);

@@ -252,6 +252,20 @@ static bool entries_are_true(const struct judgement *judgement, const struct cal
     return parts_are_true(judgement, record, moment);
 }
 
+/* Return whether a condition of a transaction does not hold. */
+static bool commit_condition_fails(const struct judgement *judgement, const struct call_record *record, size_t moment)
+{
+    for (size_t i = 0; i < record->count; i++) {
+        const struct call_part *part = &record->parts[i];
+        const struct stored *stored = state_at(judgement, part->key, moment);
+        bool holds =
+            part->expected == 0 ? !stored_is_put(stored) : stored != NULL && stored->sequence == part->expected;
+        if (part->has_condition && !holds)
+            return true;
+    }
+    return false;
+}
+
 static bool condition_fails(const struct judgement *judgement, const struct call_record *record, size_t moment)
 {
     const struct call_part *part = &record->parts[0];
@@ -409,6 +423,26 @@ static uint64_t stopped_ns(const struct judgement *judgement, const struct call_
     return sum_ns;
 }
 
+/* The errors that the faults of this world, and conditions, can cause. */
+static bool error_is_possible(const struct call_record *record)
+{
+    const char *code = record->code;
+    bool may_have_been_stored = record->result == CALL_UNKNOWN; /* and then a copy of it was refused */
+    bool may_exist = record->kind == CALL_CREATE || record->kind == CALL_COMMIT;
+    bool may_conflict = record->kind == CALL_UPDATE || record->kind == CALL_COMMIT;
+
+    return strcmp(code, "unavailable") == 0 || strcmp(code, "deadline_exceeded") == 0 ||
+           strcmp(code, "resource_exhausted") == 0 || (may_exist && strcmp(code, "already_exists") == 0) ||
+           ((may_conflict || may_have_been_stored) && strcmp(code, "conflict") == 0);
+}
+
+static void judge_refusal(const struct judgement *judgement, const struct call_record *record, moment_fn *fails)
+{
+    if (record->is_refused && record->result == CALL_FAILED && !judgement->was_set_back &&
+        !is_true_once(judgement, record, fails, moment_at(judgement->stream, record->begin_ns)))
+        call_fail(record, "it is refused, although its condition held all the time");
+}
+
 static void judge_call(const struct judgement *judgement, const struct call_record *record)
 {
     const struct call_part *part = &record->parts[0];
@@ -420,16 +454,16 @@ static void judge_call(const struct judgement *judgement, const struct call_reco
     if (record->result != CALL_LOST &&
         record->end_ns - record->begin_ns > record->timeout_ns + judgement->slack_ns + stopped_ns(judgement, record))
         call_fail(record, "its answer came long after its deadline");
-    if (strcmp(record->code, "internal") == 0 || strcmp(record->code, "invalid_argument") == 0)
+    if (record->code[0] != '\0' && !error_is_possible(record))
         call_fail(record, "this error is not one that this call can cause");
+    if (record->must_succeed && record->result != CALL_OK)
+        call_fail(record, "it has failed after the end of the faults");
     switch (record->kind) {
     case CALL_PUT:
     case CALL_CREATE:
     case CALL_UPDATE:
         judge_value(judgement, record, part, record->result);
-        if (record->is_refused && record->result == CALL_FAILED && !judgement->was_set_back &&
-            !is_true_once(judgement, record, condition_fails, moment_at(judgement->stream, record->begin_ns)))
-            call_fail(record, "it is refused, although its condition held all the time");
+        judge_refusal(judgement, record, condition_fails);
         break;
     case CALL_DELETE:
     case CALL_PURGE:
@@ -442,6 +476,7 @@ static void judge_call(const struct judgement *judgement, const struct call_reco
         break;
     case CALL_COMMIT:
         judge_commit(judgement, record);
+        judge_refusal(judgement, record, commit_condition_fails);
         break;
     case CALL_GET:
     case CALL_BULK_GET:
@@ -534,6 +569,26 @@ static bool tells_expiry(const struct judgement *judgement, const struct watch_r
     return false;
 }
 
+/* What was there when the watch began, and was not overwritten since, was delivered. */
+static void judge_beginning(const struct judgement *judgement, const struct watch_record *watch)
+{
+    const struct stream *stream = judgement->stream;
+
+    for (size_t i = 0; i < stream->present.count; i++) {
+        const struct stored *stored = stream->present.items[i];
+        bool is_there = false;
+        if (!stored_is_put(stored) || stored->at_ns >= watch->begun_ns ||
+            subject_key(stored->packet->subject) > CALL_KEYS_MAX ||
+            stream_last(stream, stored->packet->subject) != stored)
+            continue;
+        for (size_t j = 0; j < watch->count && !is_there; j++)
+            is_there = watch->entries[j].revision == stored->sequence;
+        if (!is_there)
+            world_fail("a watch that began at %.6f s was not delivered revision %" PRIu64 ", which was there",
+                       (double)watch->begun_ns / 1e9, stored->sequence);
+    }
+}
+
 static void judge_watch(const struct judgement *judgement, const struct watch_record *watch)
 {
     const struct stream *stream = judgement->stream;
@@ -552,7 +607,10 @@ static void judge_watch(const struct judgement *judgement, const struct watch_re
             world_fail("a watch was delivered a revision %" PRIu64 " that the bucket never had so",
                        watch->entries[i].revision);
     }
-    if (!watch->is_ready || watch->count == 0)
+    if (!watch->is_ready)
+        return;
+    judge_beginning(judgement, watch);
+    if (watch->count == 0)
         return;
     /* Each message after the beginning, up to the last delivery, must be there, unless it was overwritten. */
     uint64_t last = watch->entries[watch->count - 1].revision;

@@ -2,6 +2,7 @@
 
 #include "tests/sim/caller.h"
 #include "tests/sim/memory.h"
+#include "tests/sim/server.h"
 #include "tests/sim/world.h"
 #include "tests/support/lock_check.h"
 
@@ -93,7 +94,7 @@ static bool locker_is_sure(struct locker *locker)
 static bool locker_come_back(struct locker *locker, uint64_t token)
 {
     for (size_t i = locker->held_count; i > 0; i--) {
-        if (locker->held[i - 1].token == token) {
+        if (locker->held[i - 1].token == token && locker->held[i - 1].lock == locker->lock) {
             locker->present = i - 1;
             return true;
         }
@@ -107,7 +108,7 @@ static void locker_begin_holding(struct locker *locker, const msgpack_object *re
     uint64_t token = number_of(map_at(result, "token")), end_ns = locker->sent_ns + valid_ns(result);
     bool is_same = locker_come_back(locker, token);
 
-    if (is_same && locker->owner[0] == '\0' && !locker->load->was_set_back)
+    if (is_same && locker->owner[0] == '\0' && !server_was_set_back(locker->load->server))
         world_fail("%s got token %" PRIu64 " twice, without an owner", locker->name, token);
     if (!is_same) {
         locker->held = memory_grow(locker->held, locker->held_count, sizeof(*locker->held));
@@ -261,7 +262,7 @@ static void locker_on_error(struct locker *locker, enum locker_step step, const 
         world_fail("%s: the error %s is not one that its call can cause", locker->name, code);
     if (strcmp(code, "not_held") == 0 && locker->lost_token != token)
         world_fail("%s: it does not hold token %" PRIu64 ", and was not notified of its loss", locker->name, token);
-    if (strcmp(code, "conflict") == 0 && locker_is_sure(locker) && !locker->load->was_set_back)
+    if (strcmp(code, "conflict") == 0 && locker_is_sure(locker) && !server_was_set_back(locker->load->server))
         world_fail("%s: a write with token %" PRIu64 " is refused, while it is vouched for", locker->name, token);
     if (strcmp(code, "conflict") == 0) {
         locker->has_given_up |= locker->is_holding;
@@ -457,15 +458,16 @@ static bool is_of_a_session(const char *key)
     return false;
 }
 
-bool lockers_have_left_nothing(const struct stream *stream)
+const char *lockers_find_left(const struct stream *stream)
 {
     for (size_t i = 0; i < stream->present.count; i++) {
-        const char *key = strstr(stream->present.items[i]->packet->subject, "here.");
-        bool is_lock = strstr(stream->present.items[i]->packet->subject, ".lock.") != NULL;
-        if ((is_lock || key != NULL) && stored_is_put(stream->present.items[i]) && (is_lock || !is_of_a_session(key)))
-            return false;
+        const struct stored *stored = stream->present.items[i];
+        const char *subject = stored->packet->subject, *key = strstr(subject, "here.");
+        bool is_lock = strstr(subject, ".lock.") != NULL;
+        if (stored_is_put(stored) && (is_lock || (key != NULL && !is_of_a_session(key))))
+            return subject;
     }
-    return true;
+    return NULL;
 }
 
 uint64_t lockers_acquired(void)
@@ -493,8 +495,9 @@ void lockers_judge(void)
             fenced[fenced_count++] = locker->fenced[i];
         }
     }
-    const char *wrong =
-        held_count > 0 && !all->load->was_set_back ? lock_check(held, held_count, fenced, fenced_count) : NULL;
+    const char *wrong = held_count > 0 && !server_was_set_back(all->load->server)
+                            ? lock_check(held, held_count, fenced, fenced_count)
+                            : NULL;
     if (wrong != NULL)
         world_fail("%s", wrong);
     free(held);

@@ -22,7 +22,7 @@ struct lock_load {
     uint64_t most_hold_ns;
     unsigned stall_per_mille; /* of pauses, in which the program reads nothing */
     unsigned leave_per_mille; /* of holdings that end with the session */
-    bool was_set_back;        /* the server has forgotten something: what was promised before does not hold */
+    struct server *server;    /* if it was set back, what was promised before does not hold */
 };
 
 struct locker;
@@ -41,8 +41,8 @@ void locker_finish(struct locker *locker);
 bool locker_is_finished(const struct locker *locker);
 void locker_leave(struct locker *locker);
 
-/* Return whether nothing is left in the bucket of sessions that have ended. */
-bool lockers_have_left_nothing(const struct stream *stream);
+/* Return the subject of a lock or an ephemeral key whose session has ended, or NULL: none is left. */
+const char *lockers_find_left(const struct stream *stream);
 
 /* Judge what all lockers have noted. */
 void lockers_judge(void);

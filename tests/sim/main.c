@@ -121,29 +121,28 @@ static int run_all(uint64_t first, uint64_t count, double until)
     return 0;
 }
 
-#define KEPT_MAX 1000u
-
+/* A file without seeds is an error: nothing would be tested. */
 static int run_kept(const char *path)
 {
-    static uint64_t seeds[KEPT_MAX];
     FILE *file = fopen(path, "r");
     char line[256];
     size_t count = 0;
+    bool is_well = true;
 
     if (file == NULL) {
         perror(path);
         return 1;
     }
-    while (count < KEPT_MAX && fgets(line, sizeof(line), file) != NULL) {
-        if (line[0] >= '0' && line[0] <= '9')
-            seeds[count++] = strtoull(line, NULL, 10);
+    while (is_well && fgets(line, sizeof(line), file) != NULL) {
+        if (line[0] < '0' || line[0] > '9')
+            continue;
+        is_well = run_chunk(strtoull(line, NULL, 10), 1, 0);
+        count++;
     }
     fclose(file);
-    for (size_t i = 0; i < count; i++) {
-        if (!run_chunk(seeds[i], 1, 0))
-            return 1;
-    }
-    return 0;
+    if (count == 0)
+        fprintf(stderr, "%s: there are no seeds in it\n", path);
+    return is_well && count > 0 ? 0 : 1;
 }
 
 static int run_printed(uint64_t seed, bool is_repeated)

@@ -25,7 +25,7 @@ struct server {
     unsigned starts;
     bool is_up;
     bool is_full;
-    bool sets_back; /* at its next start */
+    bool sets_back, was_set_back; /* at its next start */
     unsigned wrong_estimates;
     uint64_t stopped_until_ns, blocked_until_ns;
     struct stream *streams;
@@ -262,6 +262,7 @@ void server_start(struct server *server)
             stream_set_back(stream);
         stream_restart(stream);
     }
+    server->was_set_back |= server->sets_back;
     server->sets_back = false;
 }
 
@@ -292,6 +293,11 @@ void server_back_up(struct server *server)
 {
     for (struct stream *stream = server->streams; stream != NULL; stream = stream->next)
         stream_back_up(stream);
+}
+
+bool server_was_set_back(const struct server *server)
+{
+    return server->was_set_back;
 }
 
 void server_set_back(struct server *server)

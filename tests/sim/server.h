@@ -60,6 +60,7 @@ unsigned server_wrong_estimates(const struct server *server);
 
 /* Copy the store. After server_set_back, the server has that copy at its next start. */
 void server_back_up(struct server *server);
+bool server_was_set_back(const struct server *server);
 void server_set_back(struct server *server);
 
 #endif
