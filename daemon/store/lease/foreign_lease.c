@@ -290,7 +290,7 @@ static void foreign_lease_tick_one(struct foreign_lease *lease)
     if (lease->is_asking)
         return;
     if (lease->waits == NULL && !lease->is_named && unused_ms > FORGOTTEN_AFTER * lease->ttl_ms &&
-        (lease->state != FOREIGN_LEASE_ALIVE || lease->is_removed || lease->in->listener.copy == NULL)) {
+        (lease->state == FOREIGN_LEASE_UNKNOWN || lease->is_removed || lease->in->listener.copy == NULL)) {
         foreign_lease_free(lease);
         return;
     }
