@@ -32,8 +32,14 @@ void lease_end_notify(struct lease *lease, const struct error *why)
 
 /* --- Its own key ----------------------------------------------------------------------------------- */
 
+/* If a key that names the lease was delivered meanwhile, its deletion comes first. */
 static void lease_end_finish(struct lease *lease)
 {
+    if (lease->references > 0) {
+        lease_retry_later(lease);
+        arena_clear(&lease->arena);
+        return;
+    }
     DL_DELETE2(lease->in->ending, lease, previous, next);
     lease_file_remove(lease->in->store, lease->in->name, lease->id);
     lease_free(lease);
