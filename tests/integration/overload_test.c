@@ -7,7 +7,10 @@
 
 #include <string.h>
 
-/* Ask count times for a key, in one write. options: what follows the key in the parameters. */
+/*
+ * Ask count times for a key, in one write. options: what follows the key in the parameters. A slow machine needs more
+ * than the usual timeout for half a gigabyte.
+ */
 static void ask_at_once(struct client *client, unsigned count, const char *bucket, const char *key, const char *options)
 {
     msgpack_sbuffer buffer;
@@ -29,7 +32,7 @@ START_TEST(reading_many_large_values_does_not_lose_the_connection)
 
     assert_ok(client_put(greedy, bucket, "large", value, size));
     assert_ok(client_call(other, "kv.put", "['%s', 'small', 'v']", bucket));
-    ask_at_once(greedy, 500, bucket, "large", "");
+    ask_at_once(greedy, 500, bucket, "large", ", {'timeout': 60}");
 
     /* Each call is answered, with the value or with what to do about it. In the meantime other clients are served. */
     for (unsigned i = 0; i < 500; i++) {
@@ -59,7 +62,7 @@ START_TEST(unexpectedly_large_values_lose_the_connection_at_most_once)
     for (unsigned round = 0; round < 3; round++) {
         for (unsigned i = 0; i < 400; i++)
             assert_ok(client_call(greedy, "kv.get", "['%s', 'small']", bucket));
-        ask_at_once(greedy, 400, bucket, "large", ", {'revision': 1}");
+        ask_at_once(greedy, 400, bucket, "large", ", {'revision': 1, 'timeout': 60}");
         for (unsigned i = 0; i < 400; i++) {
             const struct answer *answer = client_receive(greedy);
             if (answer->error.type != MSGPACK_OBJECT_NIL)
