@@ -136,9 +136,9 @@ static enum connection_publish_result create_reader(struct consumer_reading *rea
 }
 
 /*
- * Return whether the next lap may read by sequence. Among the messages up to the target there are those that were
- * overwritten before the reading began: a list must leave them out. Of the later ones, each was a last message while it
- * goes on.
+ * Return whether the next lap may read all messages by sequence. A last_per_subject reading may not before the target:
+ * it would deliver messages that were overwritten before the reading began. Each message after the target was the last
+ * one of its subject at some time during the reading.
  */
 static bool lap_may_read_sequence(const struct consumer_reading *reading)
 {

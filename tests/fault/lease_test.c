@@ -53,15 +53,22 @@ static const char *lease_subject(void)
 
 static uint64_t held_token;
 
+/* Return when the time is over for which the daemon vouches. sent_ns: when the call was sent. */
+static uint64_t vouched_until_ns(uint64_t sent_ns, const struct answer *answer)
+{
+    assert_ok(answer);
+    return sent_ns + (uint64_t)(double_at(&answer->result, "valid_for") * 1e9);
+}
+
 /* Acquire the lock, and return when the time is over for which the daemon vouches. */
 static uint64_t hold(struct client *client)
 {
     uint64_t sent_ns = lock_client_now_ns();
     const struct answer *answer = client_call(client, "lock.acquire", "['b', 'lock', {'wait': 10}]");
 
-    assert_ok(answer);
+    uint64_t vouched_ns = vouched_until_ns(sent_ns, answer);
     held_token = number_at(&answer->result, "token");
-    return sent_ns + (uint64_t)(double_at(&answer->result, "valid_for") * 1e9);
+    return vouched_ns;
 }
 
 /* The same, of the lock that the client holds. */
@@ -71,8 +78,7 @@ static uint64_t check(struct client *client)
     const struct answer *answer =
         client_call(client, "lock.check", "['b', 'lock', %llu]", (unsigned long long)held_token);
 
-    assert_ok(answer);
-    return sent_ns + (uint64_t)(double_at(&answer->result, "valid_for") * 1e9);
+    return vouched_until_ns(sent_ns, answer);
 }
 
 static void expect_not_before(uint64_t vouched_ns)

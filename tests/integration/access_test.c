@@ -158,7 +158,7 @@ START_TEST(a_reload_changes_the_rules_for_existing_sessions)
 }
 END_TEST
 
-/* They wait since before the rules have changed, and may not end with what the rules deny. */
+/* The calls began before the reload. Their answers must obey the new rules. */
 START_TEST(a_reload_changes_the_rules_for_calls_that_wait)
 {
     daemon_start(&daemon_of_test, NULL, NULL);

@@ -415,7 +415,7 @@ START_TEST(what_is_written_to_a_recreated_bucket_is_not_taken_for_a_lost_lock)
 }
 END_TEST
 
-/* Its session is gone, and nobody waits for the time for which it was vouched for. */
+/* The session of the lost lock has ended, so its key is deleted before valid_for is over. */
 START_TEST(a_daemon_that_ends_does_not_keep_lost_locks)
 {
     nats_server_start(&server, NULL);
@@ -710,7 +710,7 @@ START_TEST(a_stopped_daemon_loses_its_locks_to_another_one)
 }
 END_TEST
 
-/* The session is told that it may no longer write, and may still work with the lock when another host wants it. */
+/* The holder may not have read lock.lost when a client of another host wants the lock. */
 START_TEST(a_lock_that_new_rules_take_away_is_free_when_its_time_is_over)
 {
     start_two_daemons();

@@ -64,8 +64,8 @@ START_TEST(each_change_of_the_key_ends_a_wait)
 END_TEST
 
 /*
- * A purge leaves no markers: what waits is told that the key is deleted, with the revision up to which the daemon has
- * looked. Once in a while the purge comes before the wait has begun; then there is nothing to tell.
+ * A purge leaves no markers. A call that waits is answered with a delete at the revision up to which the daemon has
+ * read. If the purge comes before the wait has begun, the call ends with its timeout, and the test tries again.
  */
 START_TEST(a_key_that_vanishes_ends_a_wait)
 {

@@ -46,7 +46,7 @@ void caller_free(struct caller *caller);
 
 /* --- Packing and reading --------------------------------------------------------------------------- */
 
-/* Begin the arguments of a call, an array of so many. */
+/* Begin to pack the arguments of a call: an array of count elements. */
 msgpack_packer caller_begin(msgpack_sbuffer *arguments, size_t count);
 
 void pack_text(msgpack_packer *packer, const char *text);

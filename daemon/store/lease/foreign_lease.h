@@ -62,8 +62,8 @@ void foreign_lease_cancel_wait(struct foreign_lease_wait *wait);
 void foreign_lease_note_entry(struct lease_bucket *in, const char *id, const struct kv_entry *entry);
 
 /*
- * A key that names the lease was delivered. A write may come late, after the lease has ended and its keys were deleted:
- * then somebody must delete the key.
+ * A key that names the lease was delivered. Its write may have been stored late, after the lease had ended and its keys
+ * were deleted. In that case the tick ends the lease once more, which deletes the key.
  */
 void foreign_lease_note_key(struct lease_bucket *in, const char *id);
 

@@ -84,7 +84,7 @@ void holding_add_doubtful(struct lease *lease, const char *key);
 /* Return whether its owner may have it in another session. */
 bool holding_can_be_attached(const struct holding *holding);
 
-/* Give the holding to a session. If another session had it, for the same owner, that one is notified of the loss. */
+/* Give the holding to a session. A former session of the same owner is notified that it has lost it. */
 void holding_attach(struct holding *holding, holding_lost_fn *lost, void *arg);
 
 /* The session has ended: the key is deleted, or waits for its owner. lost is no longer called. */

@@ -11,8 +11,8 @@
  * (foreign_lease). Both count by CLOCK_BOOTTIME, which goes on while the machine is suspended. A lease that could not
  * be renewed is lost before that time: the sessions are notified, and its keys are deleted.
  *
- * A daemon that restarts adopts the leases of its last run (lease_file), and deletes their keys. Those that have an
- * owner, who may come back, are kept for a TTL.
+ * A daemon that restarts adopts the leases of its last run (lease_file), and deletes their keys. It keeps a key that
+ * has an owner for a TTL, because the owner may come back.
  */
 #ifndef DAEMON_STORE_LEASE_H
 #define DAEMON_STORE_LEASE_H

@@ -351,7 +351,7 @@ static void on_lock_read(void *arg, const struct kv_entry *entry, const struct e
     const char *id = lease_text_lease_of(entry);
     wait->is_ordinary = id == NULL;
     if (id == NULL) {
-        lock_listen(wait, UINT64_MAX); /* it stays until somebody deletes it */
+        lock_listen(wait, UINT64_MAX); /* an ordinary key: only a client can delete it */
         return;
     }
     struct lease *own = lease_find(wait->lock->in, id);
