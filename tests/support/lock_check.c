@@ -58,7 +58,8 @@ static const char *check_times(struct lock_held *held, size_t count)
 {
     const struct lock_held *last = NULL;
 
-    qsort(held, count, sizeof(*held), compare_begins);
+    if (count > 0)
+        qsort(held, count, sizeof(*held), compare_begins);
     for (size_t i = 0; i < count; i++) {
         const struct lock_held *next = &held[i];
         if (next->end_ns <= next->begin_ns)
@@ -80,7 +81,8 @@ static const char *check_fences(const struct lock_held *held, size_t held_count,
 {
     size_t at = 0;
 
-    qsort(fenced, fenced_count, sizeof(*fenced), compare_fenced);
+    if (fenced_count > 0)
+        qsort(fenced, fenced_count, sizeof(*fenced), compare_fenced);
     for (size_t i = 0; i < fenced_count; i++) {
         const struct lock_fenced *write = &fenced[i];
         while (at < held_count &&
@@ -104,7 +106,8 @@ const char *lock_check(struct lock_held *held, size_t held_count, struct lock_fe
 
     if (wrong != NULL)
         return wrong;
-    qsort(held, held_count, sizeof(*held), compare_tokens);
+    if (held_count > 0)
+        qsort(held, held_count, sizeof(*held), compare_tokens);
     for (size_t i = 1; i < held_count; i++) {
         if (held[i].lock == held[i - 1].lock && held[i].token == held[i - 1].token)
             return describe("two have the same token", &held[i - 1], &held[i]);
