@@ -246,7 +246,8 @@ chaos:
 over-tls:
 	@./bootstrap test
 	@$(MAKE) --no-print-directory -s -j2 VARIANT=asan all build/asan/integration build/asan/fault
-	tests/over_tls all
+	tests/over_tls 1.2 all
+	tests/over_tls 1.3 all
 
 # Every acknowledged write must survive a power failure at any of POWER_MOMENTS moments.
 .PHONY: power

@@ -93,6 +93,17 @@ SRunner *selection_create_runner(Suite *(*const suites[])(void), size_t count)
     return runner;
 }
 
+/*
+ * AddressSanitizer's name for the options that a program has by itself. Check keeps a record of each assertion that a test
+ * passes until the test ends. ASan would keep 256 MB of freed ones, and each later test, which is a fork, would copy the
+ * pages and look for leaks in them.
+ */
+const char *__asan_default_options(void); // NOLINT(bugprone-reserved-identifier)
+const char *__asan_default_options(void)  // NOLINT(bugprone-reserved-identifier)
+{
+    return "quarantine_size_mb=8";
+}
+
 int selection_run(SRunner *runner)
 {
     srunner_run_all(runner, CK_NORMAL);
