@@ -419,14 +419,14 @@ END_TEST
 START_TEST(a_daemon_that_ends_does_not_keep_lost_locks)
 {
     nats_server_start(&server, NULL);
-    daemon_start(&daemon_of_test, nats_server_section(&server), "locks:\n  lease_ttl: 600\n");
-    daemon_start(&other_daemon, nats_server_section(&server), "locks:\n  lease_ttl: 600\n");
+    daemon_start(&daemon_of_test, nats_server_section(&server), "locks:\n  lease_ttl: 3600\n");
+    daemon_start(&other_daemon, nats_server_section(&server), "locks:\n  lease_ttl: 3600\n");
     struct client *here = client_open(&daemon_of_test), *there = client_open(&other_daemon);
     const char *bucket = client_new_bucket(here, NULL);
 
     acquire(here, bucket, "job");
     daemon_configure(&daemon_of_test, nats_server_section(&server),
-                     "locks:\n  lease_ttl: 600\naccess:\n  - {buckets: [\"*\"], allow: read}\n");
+                     "locks:\n  lease_ttl: 3600\naccess:\n  - {buckets: [\"*\"], allow: read}\n");
     process_signal(&daemon_of_test.process, SIGHUP);
     ck_assert_str_eq(client_wait_notification(here, 0)->method, "lock.lost");
     assert_code(client_call(there, "lock.acquire", "['%s', 'job']", bucket), "locked");

@@ -236,17 +236,19 @@ static void on_holding_looked(void *arg, const struct kv_entry *entry, const str
     }
     is_ours = is_ours && !holding_is_superseded(holding, entry);
     bool is_others = error == NULL && holding->revision > 0; /* no write of it is in flight */
-    if (is_ours) {
-        holding->revision = entry->revision;
-        holding->must_look = false;
-    }
     holding->looks += error == NULL;
-    if (is_ours || (!is_gone && !is_others && holding->looks < LOOKS_MAX)) {
+    if (!is_ours && !is_gone && !is_others && holding->looks < LOOKS_MAX) {
         holding_try_again(holding);
         return;
     }
     holding_stop_deleting(holding);
-    holding_finish(holding, 0);
+    if (is_ours) {
+        holding->revision = entry->revision;
+        holding->must_look = false;
+        DL_PREPEND2(in->deletions, holding, previous_in_line, next_in_line);
+    } else {
+        holding_finish(holding, 0);
+    }
     holding_start_some(in);
 }
 

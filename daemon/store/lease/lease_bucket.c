@@ -13,6 +13,7 @@
 
 /* Ticks in the time of a lease. */
 #define TICKS_PER_TTL 12u
+#define TICK_MS_MAX   2000u /* however long the TTL: what has failed is tried again with a tick */
 
 /* What is known of other daemons' leases is kept for this number of TTLs: a dead one is declared dead before that. */
 #define KEPT_FOR 4u
@@ -150,7 +151,8 @@ static void lease_bucket_start_tick(struct lease_bucket *in)
 
     if (in->lease != NULL && in->lease->ttl_ms < ttl_ms) /* of the last run, when the setting was shorter */
         ttl_ms = in->lease->ttl_ms;
-    timer_start(store->timers, &in->tick, uv_now(store->loop) + ttl_ms / TICKS_PER_TTL, on_lease_bucket_tick);
+    uint64_t tick_ms = ttl_ms / TICKS_PER_TTL < TICK_MS_MAX ? ttl_ms / TICKS_PER_TTL : TICK_MS_MAX;
+    timer_start(store->timers, &in->tick, uv_now(store->loop) + tick_ms, on_lease_bucket_tick);
 }
 
 static void on_lease_bucket_tick(struct timer *timer)
