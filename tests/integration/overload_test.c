@@ -215,7 +215,7 @@ START_TEST(a_bucket_may_go_while_cancelled_writes_are_not_answered)
     put_text(leaving, bucket, "k", "v");
     nats_server_freeze(&server);
     for (unsigned i = 0; i < 50; i++)
-        client_send(leaving, "kv.put", "['%s', 'k%u', 'v']", bucket, i);
+        client_send(leaving, "kv.put", "['%s', 'k%u', 'v', {'timeout': 10}]", bucket, i);
     wait_for_stat(client, "calls_in_flight", 51);
     client_close(leaving);
     wait_for_stat(client, "sessions.open", 1);

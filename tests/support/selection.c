@@ -94,9 +94,9 @@ SRunner *selection_create_runner(Suite *(*const suites[])(void), size_t count)
 }
 
 /*
- * AddressSanitizer's name for the options that a program has by itself. Check keeps a record of each assertion that a test
- * passes until the test ends. ASan would keep 256 MB of freed ones, and each later test, which is a fork, would copy the
- * pages and look for leaks in them.
+ * AddressSanitizer's name for the options that a program has by itself. Check keeps a record of each assertion that a
+ * test passes until the test ends. ASan would keep 256 MB of freed ones, and each later test, which is a fork, would
+ * copy the pages and look for leaks in them.
  */
 const char *__asan_default_options(void); // NOLINT(bugprone-reserved-identifier)
 const char *__asan_default_options(void)  // NOLINT(bugprone-reserved-identifier)
