@@ -65,7 +65,7 @@ class Calls(AioTest):
     async def test_a_cancelled_call_leaves_nothing_behind(self):
         client, bucket = self.client, self.bucket
         tasks = [asyncio.ensure_future(client.get(bucket, "k", wait_above=0, timeout=PATIENCE_S)) for _ in range(100)]
-        while (await client.stats())["watches"]["open"] < 100:
+        while (await client.stats()).watches.open < 100:
             pass
         for task in tasks[:50]:
             task.cancel()
@@ -75,7 +75,7 @@ class Calls(AioTest):
         results = await asyncio.gather(*tasks, return_exceptions=True)
         self.assertTrue(all(isinstance(result, asyncio.CancelledError) for result in results[:50]))
         self.assertEqual([result.revision for result in results[50:]], [revision] * 50)
-        while (await client.stats())["watches"]["open"]:
+        while (await client.stats()).watches.open:
             pass
         core = client._channel.core  # pylint: disable=protected-access
         self.assertEqual(len(core._pending), 0)  # pylint: disable=protected-access
@@ -109,7 +109,7 @@ class Calls(AioTest):
         watch = self.client.watch(self.bucket)
         task = asyncio.ensure_future(self.client.get(self.bucket, "k", wait_above=0, timeout=PATIENCE_S))
         next_entry = asyncio.ensure_future(watch.__anext__())
-        while (await self.client.stats())["watches"]["open"] < 2:
+        while (await self.client.stats()).watches.open < 2:
             pass
         await self.client.close()
         results = await asyncio.gather(task, next_entry, return_exceptions=True)
@@ -123,7 +123,7 @@ class ErrorsAsText(AioTest):
 
     async def test_they_are_understood(self):
         client = self.client
-        await client.call("session.configure", errors="text")
+        await client.session_configure(errors="text")
         with self.assertRaises(kvstored.BucketNotFound) as raised:
             await asyncio.wait_for(client.get("nobucket", "k"), PATIENCE_S)
         self.assertEqual((raised.exception.outcome, raised.exception.retryable), (None, False))
@@ -237,7 +237,7 @@ class Watches(AioTest):
             first, second = await watch.__anext__(), await watch.__anext__()
             self.assertEqual((first.key, first.is_deleted, second.key, second.text), ("a.1", True, "c.1", "3"))
         self.assertEqual([entry async for entry in watch], [])
-        while (await client.stats())["watches"]["open"]:
+        while (await client.stats()).watches.open:
             pass
 
     async def test_it_continues_across_restarts_without_a_gap(self):
@@ -367,7 +367,7 @@ class Locks(AioTest):
         lock = self.client.lock(self.bucket, "l")
         async with other.lock(self.bucket, "l"):
             task = asyncio.ensure_future(lock.acquire())
-            while not (await other.stats())["locks"]["waiting"]:
+            while not (await other.stats()).locks.waiting:
                 pass
             task.cancel()
             with self.assertRaises(asyncio.CancelledError):
@@ -528,7 +528,7 @@ class FakeAnswers(unittest.IsolatedAsyncioTestCase):
         await lock.acquire()
         may_answer.clear()
         daemon.drop()
-        await client.info()
+        await client.call("daemon.info")
         return daemon, client, lock, may_answer
 
     async def cancel_when_called(self, work, daemon, method, count):
@@ -543,8 +543,8 @@ class FakeAnswers(unittest.IsolatedAsyncioTestCase):
         daemon, client, lock, may_answer = await self.lose_lock_session()
         await self.cancel_when_called(lock.check(), daemon, "lock.acquire", 2)
         may_answer.set()
-        await client.info()
-        await client.info()
+        await client.call("daemon.info")
+        await client.call("daemon.info")
         self.assertNotIn("lock.release", daemon.methods())
         self.assertGreater(await lock.check(), 0)
         await lock.release()
@@ -585,12 +585,17 @@ class FakeAnswers(unittest.IsolatedAsyncioTestCase):
         for result in (True, 5, "text", [5], {"a": 1}):
             _, client = self.start(lambda method, _, result=result: (None, result))
             calls = [client.get("b", "k"), client.history("b", "k"), client.bulk_get("b", ["k"]),
-                     client.bulk_put("b", {"k": "v"}), client.bucket_info("b"), client.health(),
+                     client.bulk_put("b", {"k": "v"}), client.bucket_info("b"), client.bucket_infos(), client.health(),
+                     client.info(), client.stats(), client.dump(), client.config(), client.sessions(),
                      client.lock("b", "l", wait=0).acquire(), client.watch("b").__anext__()]
             if result != 5:
                 calls += [client.put("b", "k", "v"), client.increment("b", "k"), client.delete_matching("b", "x")]
             if not isinstance(result, list):
                 calls.append(client.keys("b"))
+            if not isinstance(result, str):
+                calls.append(client.metrics())
+            if not isinstance(result, dict):
+                calls.append(client.session_configure())
             for call in calls:
                 with self.assertRaises(kvstored.Internal) as raised:
                     await asyncio.wait_for(call, PATIENCE_S / 2)

@@ -10,7 +10,8 @@
 is raised if a call fails; its classes are the codes of the protocol.
 """
 from .blocking import Bucket, Client, Lock, Transaction, Watch
-from .entries import BYTES, JSON, TEXT, BucketInfo, Codec, Counted, Duration, Entry, Health, Value
+from .daemon import Config, DaemonInfo, DumpList, Health, Sessions, Stats
+from .entries import BYTES, JSON, TEXT, BucketInfo, Codec, Counted, Duration, Entry, Value
 from .errors import (AlreadyExists, BucketNotFound, Conflict, DeadlineExceeded, Internal, InvalidArgument,
                      KvstoredError, Locked, LockLost, NotAnInteger, NotHeld, NotJson, OutOfRange,
                      PermissionDenied, ResourceExhausted, RevisionGone, TooLarge, Unavailable, Unsupported)
@@ -18,8 +19,9 @@ from .errors import (AlreadyExists, BucketNotFound, Conflict, DeadlineExceeded, 
 __version__ = "0.1.0"
 
 __all__ = [
-    "BYTES", "JSON", "TEXT", "AlreadyExists", "Bucket", "BucketInfo", "BucketNotFound", "Client", "Codec", "Conflict",
-    "Counted", "DeadlineExceeded", "Duration", "Entry", "Health", "Internal", "InvalidArgument", "KvstoredError",
-    "Lock", "LockLost", "Locked", "NotAnInteger", "NotHeld", "NotJson", "OutOfRange", "PermissionDenied",
-    "ResourceExhausted", "RevisionGone", "TooLarge", "Transaction", "Unavailable", "Unsupported", "Value", "Watch",
+    "BYTES", "JSON", "TEXT", "AlreadyExists", "Bucket", "BucketInfo", "BucketNotFound", "Client", "Codec", "Config",
+    "Conflict", "Counted", "DaemonInfo", "DeadlineExceeded", "DumpList", "Duration", "Entry", "Health", "Internal",
+    "InvalidArgument", "KvstoredError", "Lock", "LockLost", "Locked", "NotAnInteger", "NotHeld", "NotJson",
+    "OutOfRange", "PermissionDenied", "ResourceExhausted", "RevisionGone", "Sessions", "Stats", "TooLarge",
+    "Transaction", "Unavailable", "Unsupported", "Value", "Watch",
 ]

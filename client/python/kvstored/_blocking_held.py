@@ -29,7 +29,7 @@ class HeldLock:
     """A lock that was acquired, or will be."""
 
     def __init__(self, channel: Channel, bucket: str, name: str, wait_s: Optional[float], value: Optional[Value],
-                 timeout_s: Optional[float]) -> None:
+                 owner: Optional[str], timeout_s: Optional[float]) -> None:
         self._channel = channel
         self.bucket = bucket
         self.name = name
@@ -38,7 +38,7 @@ class HeldLock:
         self._value = value
         self._timeout_s = timeout_s
         # With an owner, the daemon keeps the lock for some time after a lost connection.
-        self._owner = uuid.uuid4().hex if channel.core.reconnects else None
+        self._owner = owner or (uuid.uuid4().hex if channel.core.reconnects else None)
         self._pid = 0
         self._valid_until = 0.0
         self._loss: Optional[KvstoredError] = None

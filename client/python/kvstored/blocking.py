@@ -21,9 +21,11 @@ from ._core import Request
 from ._core import Watch as CoreWatch
 from ._mapping import MappingView
 from ._paths import AnyPath
-from .entries import (BYTES, BucketInfo, Codec, Counted, Duration, Entry, Health, Value, decoded, entries_of,
-                      entry_or_none, health_of, info_of, integer_of, key_list, mapping_of, names_of, seconds_of,
-                      settings_of, ttl_of, value_map, value_of)
+from .daemon import (Config, DaemonInfo, DumpList, Health, Sessions, Stats, config_of, dump_of, health_of,
+                     info_of_daemon, sessions_of, stats_of)
+from .entries import (BYTES, BucketInfo, Codec, Counted, Duration, Entry, Value, decoded, entries_of, entry_or_none,
+                      info_of, infos_of, integer_of, key_list, mapping_answer, mapping_of, names_of, seconds_of,
+                      settings_of, text_of, ttl_of, value_map, value_of)
 from .errors import AlreadyExists, Conflict, KvstoredError, error_of
 
 __all__ = ["Bucket", "Client", "Lock", "Transaction", "Watch"]
@@ -111,10 +113,13 @@ class Client:
             "revision": revision, "wait_above": wait_above, "consistency": consistency},
             lambda fields: entry_or_none(fields, bucket)), timeout)
 
-    def get_json(self, bucket: str, key: str, *, consistency: Optional[str] = None,
-                       timeout: Optional[Duration] = None) -> Any:
-        """Return the value of a key, parsed as JSON; None if the key does not exist. Raises NotJson."""
-        entry = self.get(bucket, key, consistency=consistency, timeout=timeout)
+    def get_json(self, bucket: str, key: str, *, revision: Optional[int] = None,
+                       consistency: Optional[str] = None, timeout: Optional[Duration] = None) -> Any:
+        """Return the value of a key, parsed as JSON; None if the key does not exist. Raises NotJson.
+
+        revision  the value at this revision, if the bucket's history still has it
+        """
+        entry = self.get(bucket, key, revision=revision, consistency=consistency, timeout=timeout)
         return None if entry is None else entry.json()
 
     def history(self, bucket: str, key: str, *, timeout: Optional[Duration] = None) -> List[Entry]:
@@ -290,19 +295,66 @@ class Client:
         return self._call(Request("bucket.list", [], {
             "filter": filter, "limit": limit, "after": after}, names_of), timeout)
 
+    def bucket_infos(self, filter: Optional[str] = None, *, limit: Optional[int] = None,
+                           after: Optional[str] = None,
+                           timeout: Optional[Duration] = None) -> Dict[str, Union[BucketInfo, KvstoredError]]:
+        """Return a page of the infos of the buckets that match the filter, by their names in byte order.
+
+        A bucket whose info cannot be read has its error instead. A page has at most `limit` buckets (1 to 1,000, the
+        default). Pass the last name as `after` to get the next page, until one is empty.
+        """
+        return self._call(Request("bucket.list", [], {
+            "filter": filter, "limit": limit, "after": after, "infos": True}, infos_of), timeout)
+
     # --- The daemon --------------------------------------------------------------------------------
 
     def health(self, bucket: Optional[str] = None, *, timeout: Optional[Duration] = None) -> Health:
         """Return whether the daemon, or a bucket, can do its work."""
         return self._call(Request("health.check", [] if bucket is None else [bucket], {}, health_of), timeout)
 
-    def info(self, *, timeout: Optional[Duration] = None) -> Dict[str, Any]:
+    def info(self, *, timeout: Optional[Duration] = None) -> DaemonInfo:
         """Return version, limits and features of the daemon."""
-        return self._call(Request("daemon.info", [], {}, _same), timeout)
+        return self._call(Request("daemon.info", [], {}, info_of_daemon), timeout)
 
-    def stats(self, *, timeout: Optional[Duration] = None) -> Dict[str, Any]:
+    def stats(self, *, timeout: Optional[Duration] = None) -> Stats:
         """Return the statistics of the daemon."""
-        return self._call(Request("daemon.stats", [], {}, _same), timeout)
+        return self._call(Request("daemon.stats", [], {}, stats_of), timeout)
+
+    def metrics(self, *, timeout: Optional[Duration] = None) -> str:
+        """Return the metrics of the daemon, as a text in the format of OpenMetrics 1.0."""
+        return self._call(Request("daemon.metrics", [], {}, text_of), timeout)
+
+    def dump(self, *, limit: Optional[int] = None, timeout: Optional[Duration] = None) -> Dict[str, DumpList]:
+        """Return what the daemon is doing now: lists of sessions, calls, requests to NATS, and more.
+
+        limit  items of each list, 1 to 1,000; 100 by default
+        """
+        return self._call(Request("daemon.dump", [], {"limit": limit}, dump_of), timeout)
+
+    def config(self, *, timeout: Optional[Duration] = None) -> Config:
+        """Return the configuration in effect, and the origin of each value."""
+        return self._call(Request("daemon.config", [], {}, config_of), timeout)
+
+    def sessions(self, *, sort: Optional[str] = None, limit: Optional[int] = None,
+                       timeout: Optional[Duration] = None) -> Sessions:
+        """Return the sessions of the daemon: all, or those of the same user.
+
+        sort   the largest first by "rate" (the default), "calls", "in_flight", "bytes", "traffic", "watches" or "age"
+        limit  1 to 1,000; 100 by default
+        """
+        return self._call(Request("daemon.sessions", [], {"sort": sort, "limit": limit}, sessions_of), timeout)
+
+    def kill_session(self, session_id: int, *, timeout: Optional[Duration] = None) -> None:
+        """End the session of another client. A client with `reconnect` connects again."""
+        self._call(Request("daemon.kill_session", [session_id], {}, _same), timeout)
+
+    def session_configure(self, *, errors: Optional[str] = None,
+                                timeout: Optional[Duration] = None) -> Dict[str, Any]:
+        """Change settings of this session, and return all of them. They end with the connection.
+
+        errors  "map" (the default) or "text": then exceptions have no bucket, key, revision and value
+        """
+        return self._call(Request("session.configure", [], {"errors": errors}, mapping_answer), timeout)
 
     # --- More ----------------------------------------------------------------------------------------
 
@@ -358,18 +410,21 @@ class Client:
                     raise
 
     def lock(self, bucket: str, name: str, *, wait: Optional[Duration] = None, value: Optional[Value] = None,
-             timeout: Optional[Duration] = None) -> Lock:
+             owner: Optional[str] = None, timeout: Optional[Duration] = None) -> Lock:
         """Return a lock, which `with` acquires and releases.
 
         wait   for at most this time until it is free; by default as long as it takes; 0: not at all
         value  says who holds it, in at most 1,024 bytes
+        owner  an id of 8 to 36 letters, digits, "-" and "_" that nobody else uses. If the session ends, the daemon
+               keeps the lock for `locks.lease_ttl`, and an acquire with the same owner continues it: also of another
+               process. By default, a Lock of a client with `reconnect` has a random one
         """
         wait_s = seconds_of(wait, "wait")
         if wait_s is not None and wait_s < 0:
             raise ValueError("wait: a time of 0 or more; None waits as long as it takes")
         if value is not None:
             value_of(value)
-        return Lock(self._channel, bucket, name, wait_s, value, seconds_of(timeout))
+        return Lock(self._channel, bucket, name, wait_s, value, owner, seconds_of(timeout))
 
 
 class Bucket(MappingView[V]):

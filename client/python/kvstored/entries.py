@@ -7,7 +7,7 @@ import datetime
 import json
 from typing import Any, Callable, Dict, Generic, Iterable, List, Mapping, Optional, Tuple, TypeVar, Union
 
-from .errors import NotJson
+from .errors import KvstoredError, NotJson, error_of
 
 V = TypeVar("V")
 
@@ -95,15 +95,6 @@ class BucketInfo:
 
 
 @dataclasses.dataclass
-class Health:
-    """Whether the daemon, or a bucket, can do its work. details has all members of the protocol's health."""
-
-    healthy: bool
-    error: Optional[str]
-    details: Mapping[str, Any]
-
-
-@dataclasses.dataclass
 class Counted:
     """The result of increment: the new number, and its revision."""
 
@@ -158,15 +149,29 @@ def info_of(fields: Dict[str, Any]) -> BucketInfo:
                       fields["max_value_size"], fields["allows_ttl"], fields["allows_atomic"], fields)
 
 
-def health_of(fields: Dict[str, Any]) -> Health:
-    """Return the health that a map of the protocol describes."""
-    return Health(fields["healthy"], fields.get("error"), fields)
-
-
 def integer_of(result: Any) -> int:
     """Return an answer that is an integer."""
     if not isinstance(result, int) or isinstance(result, bool):
         raise TypeError(f"not an integer but {result!r:.100}")
+    return result
+
+
+def infos_of(maps: List[Dict[str, Any]]) -> Dict[str, Union[BucketInfo, KvstoredError]]:
+    """Return the infos of an answer to bucket.list. A bucket whose info cannot be read has an error instead."""
+    return {fields["bucket"]: error_of(fields["error"]) if "error" in fields else info_of(fields) for fields in maps}
+
+
+def text_of(result: Any) -> str:
+    """Return an answer that is a text."""
+    if not isinstance(result, str):
+        raise TypeError(f"not a text but {result!r:.100}")
+    return result
+
+
+def mapping_answer(result: Any) -> Dict[str, Any]:
+    """Return an answer that is a map."""
+    if not isinstance(result, dict):
+        raise TypeError(f"not a map but {result!r:.100}")
     return result
 
 

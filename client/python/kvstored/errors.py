@@ -162,8 +162,10 @@ _METHODS = {
     **{f"kv.{name}": name for name in (
         "create", "delete", "entries", "get", "get_json", "history", "increment", "keys", "purge", "put", "touch",
         "update")},
-    "daemon.info": "info", "daemon.stats": "stats", "health.check": "health",
-    "lock.acquire": "lock", "txn.commit": "transaction", "watch.start": "watch",
+    **{f"daemon.{name}": name for name in (
+        "config", "dump", "info", "kill_session", "metrics", "sessions", "stats")},
+    "health.check": "health", "lock.acquire": "lock", "session.configure": "session_configure",
+    "txn.commit": "transaction", "watch.start": "watch",
 }
 
 #: One of them as a word of its own, and not within a name or in quotes.
