@@ -7,6 +7,7 @@ import unittest
 
 import kvstored
 import kvstored.aio
+import msgpack
 from daemon_process import PATIENCE_S
 from fake_daemon import NOT_HELD, FakeDaemon
 from own_daemon import DaemonTest
@@ -564,6 +565,60 @@ class FakeAnswers(unittest.IsolatedAsyncioTestCase):
         may_answer.set()
         await self.wait_until(lambda: len(releases()) == 3)
         self.assertEqual(lock.token, 0)
+
+    async def test_names_that_are_not_utf8_are_texts_with_surrogate_escapes(self):
+        """Other NATS clients can store them. The daemon sends them as bin."""
+        entry = {"key": b"k\xff", "value": b"v", "revision": 7, "created": 0, "operation": "put",
+                 "headers": {b"N\xfe": "x", "By": b"\xe4"}}
+        plain = {"key": b"\xe4.b", "value": b"v", "revision": 8, "created": 0, "operation": "put"}
+        answers = {
+            "kv.get": entry, "kv.history": [entry, plain], "kv.keys": ["a", b"k\xff"], "bucket.info": {
+                "last_revision": 0}, "watch.start": 1, "daemon.config": {
+                "file": b"/etc/\xff", "access": [{"users": [b"\xff"], "groups": [], "buckets": ["*"], "allow": "read",
+                                                  "line": 1}],
+                "settings": {"listen.path": {"value": b"/run/\xff", "from": "file", "line": 2}}}}
+        pages = [[entry, plain], []]
+
+        def answer(method, _):
+            if method == "kv.entries":
+                return None, pages.pop(0)
+            if method == "kv.put":
+                return {"code": "conflict", "message": "m", "retryable": False, "bucket": "b", "key": b"k\xff"}, None
+            if method == "watch.stop":
+                return None, None
+            if method == "watch.start":
+                return msgpack.packb([1, 2, None, 1]) + msgpack.packb([2, "watch.entries", [1, [entry, plain]]])
+            return None, answers[method]
+
+        daemon, client = self.start(answer)
+        watch = self.start(answer)[1].watch("b")
+        read = [await client.get("b", "k"), (await client.history("b", "k"))[0], await watch.__anext__()]
+        await watch.close()
+        for one in read:
+            self.assertEqual((one.key, one.headers), ("k\udcff", {"N\udcfe": "x", "By": "\udce4"}))
+            self.assertEqual(one.key.encode(errors="surrogateescape"), b"k\xff")
+        self.assertEqual((await client.history("b", "k"))[1].key, "\udce4.b")
+        self.assertEqual(await client.keys("b", after="k\udcff"), ["a", "k\udcff"])
+        self.assertEqual([one.key async for one in client.iterate("b")], ["k\udcff", "\udce4.b"])
+        self.assertEqual([arguments[-1].get("after") for method, arguments in daemon.calls if method in (
+            "kv.keys", "kv.entries")], [b"k\xff", None, b"\xe4.b"])
+        with self.assertRaises(kvstored.Conflict) as raised:
+            await client.put("b", "k", "v")
+        self.assertEqual(raised.exception.key, "k\udcff")
+        config = await client.config()
+        self.assertEqual((config.file, config.settings["listen.path"].value, config.access[0].users),
+                         ("/etc/\udcff", "/run/\udcff", ["\udcff"]))
+
+    async def test_a_call_with_a_name_that_is_not_utf8_is_refused(self):
+        daemon, client = self.start(lambda method, _: (None, 1))
+        for call, where in (
+                (client.get("b", "k\udcff"), "argument 2 of kv.get"), (client.put("b", "k\udcff", "v"), "argument 2"),
+                (client.put("b", "k", "v", headers={"By": "\udcff"}), "option headers of kv.put")):
+            with self.assertRaisesRegex(kvstored.InvalidArgument, f"^{where}.*: '.*' is not UTF-8: ") as raised:
+                await call
+            self.assertEqual(raised.exception.outcome, "none")
+        self.assertEqual(await client.put("b", "k", "v"), 1)
+        self.assertEqual(daemon.methods(), ["kv.put"])
 
     async def test_a_malformed_error_ends_the_calls(self):
         for malformed in (True, 5, [], {"code": "conflict"}, {"message": "no code"}, "no code"):

@@ -195,7 +195,7 @@ class Core:
 
     @staticmethod
     def _new_unpacker() -> Any:
-        # A name that another NATS client has stored, and that is not UTF-8, comes as bytes.
+        # A name that another NATS client has stored, and that is not UTF-8, comes as bytes: see _text.py.
         return msgpack.Unpacker(max_buffer_size=MESSAGE_BYTES_MAX, strict_map_key=False)
 
     # --- Calls -------------------------------------------------------------------------------------
@@ -253,7 +253,13 @@ class Core:
             packed = self._packer.pack([0, msgid, request.method, params])
         except (TypeError, ValueError, OverflowError) as error:
             self._packer.reset()
-            if is_of_program(error) or not isinstance(error, TypeError):
+            if is_of_program(error):
+                raise
+            if isinstance(error, UnicodeEncodeError):
+                raise InvalidArgument(f"{self._unsendable(request)} of {request.method}: {error.object!r:.100} is not "
+                                      "UTF-8: keys and headers must be; pass bytes as a value",
+                                      outcome="none") from error
+            if not isinstance(error, TypeError):
                 raise
             raise TypeError(f"{self._unsendable(request)} of {request.method}: {error}: pass bytes or str, or what "
                             "JSON can express (numbers, lists and dicts)") from error

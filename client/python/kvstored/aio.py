@@ -20,11 +20,12 @@ from ._aio_lock import Lock
 from ._core import Request
 from ._core import Watch as CoreWatch
 from ._paths import AnyPath
+from ._text import sent_text
 from .daemon import (Config, DaemonInfo, DumpList, Health, Sessions, Stats, config_of, dump_of, health_of,
                      info_of_daemon, sessions_of, stats_of)
 from .entries import (BYTES, BucketInfo, Codec, Counted, Duration, Entry, Value, decoded, entries_of, entry_or_none,
                       info_of, infos_of, integer_of, key_list, mapping_answer, mapping_of, names_of, seconds_of,
-                      settings_of, text_of, ttl_of, value_map, value_of)
+                      settings_of, text_answer, ttl_of, value_map, value_of)
 from .errors import AlreadyExists, Conflict, KvstoredError, error_of
 
 __all__ = ["Bucket", "Client", "Lock", "Transaction", "Watch"]
@@ -129,7 +130,8 @@ class Client:
                    timeout: Optional[Duration] = None) -> List[str]:
         """Return the keys that match the filter, in byte order: at most `limit`, and only those after `after`."""
         return await self._call(Request("kv.keys", [bucket], {
-            "filter": filter, "limit": limit, "after": after, "consistency": consistency}, names_of), timeout)
+            "filter": filter, "limit": limit, "after": sent_text(after), "consistency": consistency},
+            names_of), timeout)
 
     async def entries(self, bucket: str, filter: Optional[str] = None, *, limit: Optional[int] = None,
                       after: Optional[str] = None, consistency: Optional[str] = None,
@@ -139,7 +141,7 @@ class Client:
         Only an empty page means that there are no more. `iterate` reads all pages.
         """
         return await self._call(Request("kv.entries", [bucket], {
-            "filter": filter, "limit": limit, "after": after, "consistency": consistency},
+            "filter": filter, "limit": limit, "after": sent_text(after), "consistency": consistency},
             lambda maps: entries_of(maps, bucket)), timeout)
 
     async def iterate(self, bucket: str, filter: Optional[str] = None, *, consistency: Optional[str] = None,
@@ -319,7 +321,7 @@ class Client:
 
     async def metrics(self, *, timeout: Optional[Duration] = None) -> str:
         """Return the metrics of the daemon, as a text in the format of OpenMetrics 1.0."""
-        return await self._call(Request("daemon.metrics", [], {}, text_of), timeout)
+        return await self._call(Request("daemon.metrics", [], {}, text_answer), timeout)
 
     async def dump(self, *, limit: Optional[int] = None, timeout: Optional[Duration] = None) -> Dict[str, DumpList]:
         """Return what the daemon is doing now: lists of sessions, calls, requests to NATS, and more.

@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Dict, List, Mapping, Optional, Type, TypeVar, Union
 
+from ._text import texts_of
+
 R = TypeVar("R", bound="Record")
 
 
@@ -310,6 +312,7 @@ def dump_of(fields: Dict[str, Any]) -> Dict[str, DumpList]:
 
 def config_of(fields: Dict[str, Any]) -> Config:
     """Return the answer to daemon.config."""
+    fields = texts_of(fields)
     return record_of(
         Config, fields, settings={name: record_of(Setting, one, origin=one["from"])
                                   for name, one in fields["settings"].items()},

@@ -7,6 +7,7 @@ import datetime
 import json
 from typing import Any, Callable, Dict, Generic, Iterable, List, Mapping, Optional, Tuple, TypeVar, Union
 
+from ._text import text_of, text_or_none
 from .errors import KvstoredError, NotJson, error_of
 
 V = TypeVar("V")
@@ -28,7 +29,9 @@ TIME_SETTINGS = ("ttl", "marker_ttl", "limit_marker_ttl")
 class Entry:
     """A value of a key, or the marker of a deletion.
 
-    value is bytes; `text` and `json()` decode it. created_us and expires_us are microseconds since the Unix epoch.
+    value is bytes; `text` and `json()` decode it. key and headers are str. If another NATS client has stored one that
+    is not UTF-8, its bytes are `key.encode(errors="surrogateescape")`, as with the names of os.listdir(). created_us
+    and expires_us are microseconds since the Unix epoch.
     """
 
     key: str
@@ -124,12 +127,16 @@ def decoded(codec: Codec[V], entry: Entry) -> V:
 
 def entry_of(fields: Dict[str, Any], bucket: str) -> Entry:
     """Return the entry that a map of the protocol describes."""
+    key = fields["key"]
+    if key.__class__ is not str:
+        key = text_of(key)
     if len(fields) == 5 and "value" in fields:  # the usual one
-        return Entry(fields["key"], fields["value"], fields["revision"], fields["created"], fields["operation"],
+        return Entry(key, fields["value"], fields["revision"], fields["created"], fields["operation"],
                      bucket=bucket)
-    return Entry(fields["key"], fields.get("value", b""), fields["revision"], fields["created"], fields["operation"],
-                 fields.get("headers") or {}, fields.get("ttl"), fields.get("expires"), fields.get("lease"),
-                 fields.get("size"), fields.get("previous"), fields.get("previous_value"), bucket)
+    headers = {text_of(name): text_of(value) for name, value in (fields.get("headers") or {}).items()}
+    return Entry(key, fields.get("value", b""), fields["revision"], fields["created"], fields["operation"], headers,
+                 fields.get("ttl"), fields.get("expires"), text_or_none(fields.get("lease")), fields.get("size"),
+                 fields.get("previous"), fields.get("previous_value"), bucket)
 
 
 def entry_or_none(fields: Optional[Dict[str, Any]], bucket: str) -> Optional[Entry]:
@@ -161,7 +168,7 @@ def infos_of(maps: List[Dict[str, Any]]) -> Dict[str, Union[BucketInfo, Kvstored
     return {fields["bucket"]: error_of(fields["error"]) if "error" in fields else info_of(fields) for fields in maps}
 
 
-def text_of(result: Any) -> str:
+def text_answer(result: Any) -> str:
     """Return an answer that is a text."""
     if not isinstance(result, str):
         raise TypeError(f"not a text but {result!r:.100}")
@@ -179,7 +186,7 @@ def names_of(result: Any) -> List[str]:
     """Return an answer that is an array of names."""
     if not isinstance(result, list):
         raise TypeError(f"not an array but {result!r:.100}")
-    return result
+    return [name if name.__class__ is str else text_of(name) for name in result]
 
 
 def grant_of(fields: Dict[str, Any]) -> Tuple[int, float]:

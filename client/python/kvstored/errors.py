@@ -4,6 +4,8 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, Optional, Type
 
+from ._text import text_or_none
+
 
 class KvstoredError(Exception):
     """An error that the daemon has returned, or that ended a call.
@@ -195,7 +197,8 @@ def error_of(fields: Any) -> KvstoredError:
         raise ValueError(f"an error has no code and message: {fields!r:.100}")
     return _CLASSES.get(fields["code"], Internal)(
         _translate(fields["message"]), retryable=fields.get("retryable") is True, outcome=fields.get("outcome"),
-        bucket=fields.get("bucket"), key=fields.get("key"), revision=fields.get("revision"), value=fields.get("value"))
+        bucket=text_or_none(fields.get("bucket")), key=text_or_none(fields.get("key")),
+        revision=fields.get("revision"), value=fields.get("value"))
 
 
 def _translate(message: str) -> str:
