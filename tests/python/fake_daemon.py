@@ -5,6 +5,7 @@ import pathlib
 import socket
 import tempfile
 import threading
+import tracemalloc
 
 import msgpack
 
@@ -12,11 +13,25 @@ import msgpack
 NOT_HELD = {"code": "not_held", "message": "this session does not hold the lock", "retryable": False}
 
 
+@contextlib.contextmanager
+def measured_memory():
+    """Measure the memory of a `with` statement: it returns a function that returns its largest growth in bytes."""
+    tracemalloc.start()
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    peaks = []
+    try:
+        yield lambda: peaks[0]
+        peaks.append(tracemalloc.get_traced_memory()[1] - before)
+    finally:
+        tracemalloc.stop()
+
+
 class FakeDaemon:
     """Listens on `path` and notes each call in `calls`, as (method, arguments).
 
     answer(method, arguments) returns the error and the result of an answer, or bytes to send instead of one. It can
-    wait: each connection has a thread.
+    wait: each connection has a thread. While the Event `may_read` is not set, the daemon reads nothing.
     """
 
     def __init__(self, answer):
@@ -24,7 +39,9 @@ class FakeDaemon:
         self._directory = tempfile.mkdtemp()
         self.path = os.path.join(self._directory, "socket")
         self.calls = []
-        self._connections = []
+        self.may_read = threading.Event()
+        self.may_read.set()
+        self.connections = []
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(self.path)
         self._listener.listen()
@@ -36,7 +53,7 @@ class FakeDaemon:
 
     def drop(self):
         """Close all connections."""
-        for connection in self._connections:
+        for connection in self.connections:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
@@ -46,6 +63,7 @@ class FakeDaemon:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.drop()
+        self.may_read.set()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
         with contextlib.suppress(FileNotFoundError):
@@ -57,13 +75,14 @@ class FakeDaemon:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            self._connections.append(connection)
+            self.connections.append(connection)
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection):
         unpacker = msgpack.Unpacker(strict_map_key=False)
         with contextlib.suppress(OSError), connection:
             while True:
+                self.may_read.wait()
                 data = connection.recv(65536)
                 if not data:
                     return

@@ -9,7 +9,7 @@ import kvstored
 import kvstored.aio
 import msgpack
 from daemon_process import PATIENCE_S
-from fake_daemon import NOT_HELD, FakeDaemon
+from fake_daemon import NOT_HELD, FakeDaemon, measured_memory
 from own_daemon import DaemonTest
 
 
@@ -565,6 +565,55 @@ class FakeAnswers(unittest.IsolatedAsyncioTestCase):
         may_answer.set()
         await self.wait_until(lambda: len(releases()) == 3)
         self.assertEqual(lock.token, 0)
+
+    async def test_calls_wait_for_a_daemon_that_reads_nothing_until_their_timeout(self):
+        """They are not packed meanwhile: one value of 1 MB is in memory few times, however many calls write it."""
+        daemon, client = self.start(lambda method, _: (None, 1))
+        daemon.may_read.clear()
+        value = bytes(1_000_000)
+        with measured_memory() as peak:
+            begin = time.monotonic()
+            errors = await asyncio.gather(*(client.put("b", "k", value, timeout=1) for _ in range(200)),
+                                          return_exceptions=True)
+            self.assertGreaterEqual(time.monotonic() - begin, 1)
+        self.assertLess(peak(), 20_000_000)
+        self.assertEqual({type(error) for error in errors}, {kvstored.DeadlineExceeded})
+        unsent = [error for error in errors if error.outcome == "none"]
+        self.assertGreater(len(unsent), 190)
+        for error in unsent:
+            self.assertRegex(str(error), "^the daemon reads nothing: the call was not sent$")
+            self.assertTrue(error.retryable)
+        daemon.may_read.set()
+        self.assertEqual(await client.put("b", "l", "v"), 1)
+        self.assertLessEqual(len(daemon.calls), 200 - len(unsent) + 1)  # those are not sent later
+
+    async def test_closing_does_not_wait_for_a_daemon_that_reads_nothing(self):
+        daemon, client = self.start(lambda method, _: (None, 1))
+        daemon.may_read.clear()
+        task = asyncio.ensure_future(client.put("b", "k", bytes(5_000_000)))
+        await self.wait_until(lambda: daemon.connections)
+        await asyncio.wait_for(client.close(), PATIENCE_S / 2)
+        with self.assertRaises(kvstored.Unavailable):
+            await task
+
+    async def test_calls_that_wait_for_room_are_sent_in_their_order_also_on_the_next_connection(self):
+        daemon, client = self.start(lambda method, _: (None, 1))
+        daemon.may_read.clear()
+        with measured_memory() as peak:
+            value = bytes(1_000_000)
+            tasks = [asyncio.ensure_future(client.put("b", f"k{i:03}", value)) for i in range(100)]
+            await self.wait_until(lambda: daemon.connections)
+            daemon.drop()
+            await self.wait_until(lambda: len(daemon.connections) == 2)
+            connection = client._channel  # pylint: disable=protected-access
+            await self.wait_until(lambda: connection._is_full)  # pylint: disable=protected-access
+        self.assertLess(peak(), 20_000_000)
+        cancelled = tasks.pop()
+        cancelled.cancel()
+        daemon.may_read.set()
+        self.assertEqual(await asyncio.gather(*tasks), [1] * 99)
+        keys = [arguments[1] for _, arguments in daemon.calls]
+        self.assertEqual(keys, [f"k{i:03}" for i in range(99)])
 
     async def test_names_that_are_not_utf8_are_texts_with_surrogate_escapes(self):
         """Other NATS clients can store them. The daemon sends them as bin."""

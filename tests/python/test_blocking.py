@@ -7,9 +7,11 @@ import pathlib
 import signal
 import threading
 import time
+import unittest
 
 import kvstored
 from daemon_process import PATIENCE_S
+from fake_daemon import FakeDaemon, measured_memory
 from kvstored import daemon
 from kvstored._core import Request
 from kvstored.errors import error_of
@@ -563,6 +565,60 @@ class Threads(DaemonTest):
             watch.close()
             reader.join(PATIENCE_S)
             self.assertFalse(reader.is_alive())
+
+
+class SilentDaemon(unittest.TestCase):
+    """A daemon that reads nothing."""
+
+    def setUp(self):
+        self.daemon = FakeDaemon(lambda method, _: (None, 1))
+        self.addCleanup(self.daemon.close)
+        self.client = kvstored.Client(self.daemon.path, timeout=PATIENCE_S)
+        self.addCleanup(self.client.close)
+
+    def test_calls_wait_until_their_timeout_and_are_not_packed(self):
+        """One value of 1 MB is in memory few times, however many calls write it."""
+        client, value, errors = self.client, bytes(1_000_000), []
+        self.daemon.may_read.clear()
+
+        def work(_):
+            for _ in range(2):
+                begin = time.monotonic()
+                with self.assertRaises(kvstored.DeadlineExceeded) as raised:
+                    client.put("b", "k", value, timeout=1)
+                self.assertGreaterEqual(time.monotonic() - begin, 1)
+                errors.append(raised.exception)
+
+        with measured_memory() as peak, concurrent.futures.ThreadPoolExecutor(50) as pool:
+            list(pool.map(work, range(50)))
+        self.assertLess(peak(), 20_000_000)
+        unsent = [error for error in errors if error.outcome == "none"]
+        self.assertGreater(len(unsent), 90)
+        for error in unsent:
+            self.assertRegex(str(error), "^the daemon reads nothing: the call was not sent$")
+        self.daemon.may_read.set()
+        self.assertEqual(client.put("b", "l", "v"), 1)
+        self.assertLessEqual(len(self.daemon.calls), 100 - len(unsent) + 1)  # those are not sent later
+
+    def test_calls_are_sent_when_it_reads_again(self):
+        self.daemon.may_read.clear()
+        with concurrent.futures.ThreadPoolExecutor(20) as pool:
+            puts = [pool.submit(self.client.put, "b", f"k{i}", bytes(1_000_000)) for i in range(20)]
+            while not self.client._channel.core._held:  # pylint: disable=protected-access
+                time.sleep(0.001)
+            self.daemon.may_read.set()
+            self.assertEqual([put.result() for put in puts], [1] * 20)
+        self.assertEqual({arguments[1] for _, arguments in self.daemon.calls}, {f"k{i}" for i in range(20)})
+
+    def test_closing_the_client_does_not_wait_for_it(self):
+        self.daemon.may_read.clear()
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            put = pool.submit(self.client.put, "b", "k", bytes(5_000_000))
+            while not self.daemon.connections:
+                time.sleep(0.001)
+            self.client.close()
+            with self.assertRaises(kvstored.Unavailable):
+                put.result()
 
 
 class Signals(DaemonTest):

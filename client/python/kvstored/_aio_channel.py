@@ -10,7 +10,7 @@ from typing import Any, Awaitable, Callable, Coroutine, List, Optional, TypeVar
 
 from ._core import FIRST_PAUSE_S, LAST_PAUSE_S, BrokenProtocol, Call, Core, Request, Watch
 from ._paths import AnyPath, socket_path
-from .errors import DeadlineExceeded, KvstoredError, Unavailable, fresh
+from .errors import KvstoredError, Unavailable, fresh
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -39,7 +39,7 @@ class Channel(asyncio.Protocol):
         self._flush_is_planned = False
         self._timer: Optional[asyncio.TimerHandle] = None
         self._timer_due = float("inf")
-        self._room: Optional[asyncio.Future[None]] = None  # set while the socket takes no more
+        self._is_full = False  # the socket takes no more
         self._ended: Optional[asyncio.Future[None]] = None  # of the transport
 
     # --- Calls -------------------------------------------------------------------------------------
@@ -53,8 +53,6 @@ class Channel(asyncio.Protocol):
         core = self.core
         call = core.new_call(request, lambda call: None if future.done() else future.set_result(None), timeout_s,
                              wait_s)
-        while self._room is not None:
-            await self._wait_for_room(call.deadline)
         core.submit(call)
         self._after_core()
         try:
@@ -66,14 +64,6 @@ class Channel(asyncio.Protocol):
         if call.error is not None:
             raise call.error
         return request.decoded(call.result)
-
-    async def _wait_for_room(self, deadline: float) -> None:
-        assert self._room is not None
-        try:
-            await asyncio.wait_for(asyncio.shield(self._room), max(deadline - time.monotonic(), 0))
-        except asyncio.TimeoutError:
-            raise DeadlineExceeded("the daemon reads nothing: the call was not sent", retryable=True,
-                                   outcome="none") from None
 
     async def connect(self) -> None:
         """Connect, if there is no connection."""
@@ -90,7 +80,7 @@ class Channel(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         if self._transport is not None:
-            self._transport.close()
+            self._transport.abort()  # and not close(), which waits until the daemon has read everything
         if self._ended is not None:
             await self._ended
 
@@ -257,7 +247,7 @@ class Channel(asyncio.Protocol):
     def connection_lost(self, exception: Optional[Exception]) -> None:
         """The connection has ended."""
         self._transport = None
-        self.resume_writing()
+        self._is_full = False
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
         if self.core.closed_because is not None:
@@ -271,16 +261,13 @@ class Channel(asyncio.Protocol):
         self._after_core()
 
     def pause_writing(self) -> None:
-        """The socket takes no more: further calls wait."""
-        assert self.loop is not None
-        if self._room is None:
-            self._room = self.loop.create_future()
+        """The socket takes no more: the core keeps its output, and holds further calls."""
+        self._is_full = True
 
     def resume_writing(self) -> None:
         """The socket takes more."""
-        room, self._room = self._room, None
-        if room is not None:
-            room.set_result(None)
+        self._is_full = False
+        self._after_core()
 
     # --- The core's output and timers ----------------------------------------------------------------
 
@@ -288,7 +275,7 @@ class Channel(asyncio.Protocol):
         """The core was used: send its output at the end of this turn of the loop, and set its timer."""
         core, loop = self.core, self.loop
         assert loop is not None
-        if not self._flush_is_planned and core.has_output():
+        if not self._flush_is_planned and not self._is_full and core.has_output():
             self._flush_is_planned = True
             loop.call_soon(self._flush)
         due = core.next_due()
@@ -301,13 +288,14 @@ class Channel(asyncio.Protocol):
     def _flush(self) -> None:
         self._flush_is_planned = False
         transport = self._transport
-        output = self.core.take_output()
-        if transport is None:
-            return
-        for _, call in output:
-            call.is_sent = True
-        for piece in join_pieces([message for message, _ in output]):
-            transport.write(piece)
+        while transport is not None and not self._is_full:  # a write can call pause_writing
+            output = self.core.take_output()
+            if not output:
+                return
+            for _, call in output:
+                call.is_sent = True
+            for piece in join_pieces([message for message, _ in output]):
+                transport.write(piece)
 
     def _run_timers(self) -> None:
         self._timer, self._timer_due = None, float("inf")

@@ -309,17 +309,21 @@ class Channel:
             self._interrupt_reader()
 
     def _send_output(self) -> None:
-        for message, call in self.core.take_output():
-            call.is_sent = True
-            if self._unsent:
-                self._unsent += message
-                continue
-            sent = self._send_some(message, call)
-            if sent < len(message):
-                self._unsent += memoryview(message)[sent:]
         if self._unsent:
             sent = self._send_some(self._unsent, None)
             del self._unsent[:sent]
+        while not self._unsent:  # otherwise the core keeps its output, and holds further calls
+            output = self.core.take_output()
+            if not output:
+                return
+            for message, call in output:
+                call.is_sent = True
+                if self._unsent:
+                    self._unsent += message
+                    continue
+                sent = self._send_some(message, call)
+                if sent < len(message):
+                    self._unsent += memoryview(message)[sent:]
 
     def _send_some(self, data: Any, call: Optional[Call]) -> int:
         assert self._socket is not None

@@ -35,6 +35,9 @@ FIRST_PAUSE_S, LAST_PAUSE_S = 0.05, 2.0
 #: A watch whose consumer is behind by more bytes is stopped, and resumed when the consumer has caught up.
 WATCH_QUEUE_BYTES = 8 * 1024 * 1024
 
+#: When messages of this size wait for the socket, further calls are held until it takes some.
+OUTPUT_BYTES = 1024 * 1024
+
 #: An answer is at most as large as limits.frame_bytes of the daemon, which can be configured up to this.
 MESSAGE_BYTES_MAX = 1 << 30
 
@@ -178,9 +181,10 @@ class Core:
         self._unpacker = self._new_unpacker()
         self._packer = msgpack.Packer(autoreset=True)
         self._output: List[Tuple[bytes, Call]] = []
+        self._output_bytes = 0
         self._msgid = 0
         self._pending: Dict[int, Call] = {}  # in flight, the oldest first
-        self._held: Deque[Call] = deque()  # for the next connection
+        self._held: Deque[Call] = deque()  # until there is a connection, and room in the output
         self._watches: Dict[int, Watch] = {}  # by the id of this connection
         self._waiting_watches: List[Watch] = []  # for the next connection
         self._resting_watches: List[Watch] = []  # in the pause before the next attempt to start
@@ -208,14 +212,14 @@ class Core:
         return Call(request, time.monotonic() + timeout_s + GRACE_S + wait_s, wake)
 
     def submit(self, call: Call) -> None:
-        """Send a call, or hold it until there is a connection. Raises why the client is closed."""
+        """Send a call, or hold it until it can be sent. Raises why the client is closed."""
         self.check_open()
         request = call.request
         if self.reconnects and request.method in WRITES_WITH_ID and "id" not in request.options and \
                 not request.options.get("ephemeral") and "filter" not in request.options:
             self._id_count += 1
             request.options["id"] = self._id_prefix + self._id_count.to_bytes(8, "little")
-        if self.is_connected:
+        if self._has_room() and not self._held:
             self._send(call)
         else:
             self._held.append(call)
@@ -243,6 +247,9 @@ class Core:
         """Return whether calls are in flight or held."""
         return bool(self._pending or self._held)
 
+    def _has_room(self) -> bool:
+        return self.is_connected and self._output_bytes < OUTPUT_BYTES
+
     def _send(self, call: Call) -> None:
         request = call.request
         self._msgid = msgid = (self._msgid + 1) & 0xFFFFFFFF
@@ -268,6 +275,21 @@ class Core:
         call.is_sent = False
         self._pending[msgid] = call
         self._output.append((packed, call))
+        self._output_bytes += len(packed)
+
+    def _send_held(self) -> None:
+        """Send the calls that were held, in their order, as far as there is room."""
+        while self._held and self._has_room():
+            call = self._held[0]
+            if call.first_sent_us != 0 and call.request.method in WRITES_WITH_ID:
+                call.request.options["first_sent"] = call.first_sent_us
+            elif call.request.method in READS:
+                call.request.options["timeout"] = max(call.deadline - GRACE_S - time.monotonic(), 0.001)
+            try:
+                self._send(call)
+            except (TypeError, ValueError, OverflowError) as error:
+                call.end(None, InvalidArgument(f"the call cannot be sent: {error}", outcome="none"))
+            self._held.popleft()
 
     def _unsendable(self, request: Request[Any]) -> str:
         """Return the name of the argument that MessagePack cannot express."""
@@ -296,12 +318,16 @@ class Core:
             call.end(None, DeadlineExceeded("the daemon did not answer in time: is it running?", retryable=True,
                                             outcome=outcome))
             call.is_given_up = True  # its msgid stays in use until the answer comes
+            if not call.request.method.startswith("lock."):
+                call.request.arguments = []  # free the value
         # A call that is held is not sent after its timeout: there would be no time for its answer.
         for call in [call for call in self._held if call.deadline - GRACE_S <= now]:
             self._held.remove(call)
-            self._fail_unanswered(call, self._why_not_connected(now))
+            self._fail_unanswered(call, self._why_held(now))
 
-    def _why_not_connected(self, now: float) -> KvstoredError:
+    def _why_held(self, now: float) -> KvstoredError:
+        if self.is_connected:
+            return DeadlineExceeded("the daemon reads nothing: the call was not sent")
         if self._connect_error is None:
             return self.lost_because or Unavailable("there is no connection")
         path, reason = self._connect_error
@@ -316,22 +342,13 @@ class Core:
     # --- The connection ----------------------------------------------------------------------------
 
     def connected(self) -> None:
-        """A connection is there. Send the calls that were held, in their order, and start the watches again."""
+        """A connection is there. Send the calls that were held, and start the watches again."""
         self.is_connected = True
         self.has_answered = False
         self._connect_error = None
         self._dismissal = None
         self._unpacker = self._new_unpacker()
-        for call in list(self._held):
-            if call.first_sent_us != 0 and call.request.method in WRITES_WITH_ID:
-                call.request.options["first_sent"] = call.first_sent_us
-            elif call.request.method in READS:
-                call.request.options["timeout"] = max(call.deadline - GRACE_S - time.monotonic(), 0.001)
-            try:
-                self._send(call)
-            except (TypeError, ValueError, OverflowError) as error:
-                call.end(None, InvalidArgument(f"the call cannot be sent: {error}", outcome="none"))
-            self._held.popleft()
+        self._send_held()
         watches, self._waiting_watches = self._waiting_watches, []
         for watch in watches:
             self._start_watch(watch)
@@ -347,6 +364,7 @@ class Core:
         self.is_connected = False
         self.lost_because, self._lost_at = reason, time.monotonic()
         self._output.clear()
+        self._output_bytes = 0
         if not self.reconnects:
             self.closed_because = reason
         is_dismissed = dismissal is not None and dismissal.outcome == "none" and \
@@ -365,7 +383,8 @@ class Core:
                 continue  # the watch has ended with its session
             can_repeat = not is_begun or method in READS or "id" in call.request.options
             (held if self.reconnects and can_repeat else ended).append(call)
-        self._held = deque(dict.fromkeys([*held, *self._held]))  # one may be in both if `connected` was interrupted
+        held += [call for call in self._held if call.request.method != "watch.stop"]
+        self._held = deque(dict.fromkeys(held))  # one may have been in both if `_send_held` was interrupted
         watches, self._watches = list(self._watches.values()), {}
         for watch in watches:
             watch.id = None
@@ -395,8 +414,10 @@ class Core:
             self._end_watch(watch, reason)
 
     def take_output(self) -> List[Tuple[bytes, Call]]:
-        """Return the messages to send, with their calls, and forget them."""
+        """Return the messages to send, with their calls, and forget them. Calls that were held come next."""
         output, self._output = self._output, []
+        self._output_bytes = 0
+        self._send_held()
         return output
 
     def has_output(self) -> bool:
