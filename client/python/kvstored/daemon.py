@@ -1,7 +1,7 @@
 """What the daemon says about itself.
 
 Each class has the members that the protocol names. `details` is the whole map of the protocol: it also has the members
-of a later version.
+of a later version. A member that is added here later needs a default, because an older daemon does not send it.
 """
 from __future__ import annotations
 
