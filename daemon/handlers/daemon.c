@@ -92,10 +92,11 @@ void handle_health_check(struct call *call)
 
 /* --- daemon.info ----------------------------------------------------------------------------------- */
 
+/* Settings of the section limits have their bare names, for clients of versions that had no others here. */
 static void daemon_pack_limits(msgpack_packer *packer, const struct conf *conf)
 {
     pack_str(packer, "limits");
-    msgpack_pack_map(packer, 15);
+    msgpack_pack_map(packer, 22);
     pack_named_unsigned(packer, "out_bytes", conf->limits.out_bytes);
     pack_named_unsigned(packer, "user_percent", conf->limits.user_percent);
     pack_str(packer, "message_timeout");
@@ -115,6 +116,13 @@ static void daemon_pack_limits(msgpack_packer *packer, const struct conf *conf)
     msgpack_pack_double(packer, conf->calls.timeout_ms / 1000.0);
     pack_str(packer, "max_timeout");
     msgpack_pack_double(packer, conf->calls.max_timeout_ms / 1000.0);
+    pack_named_unsigned(packer, "watches.max_per_session", conf->watches.max_per_session);
+    pack_named_unsigned(packer, "watches.max_filters", conf->watches.max_filters);
+    pack_named_unsigned(packer, "watches.max_buckets", conf->watches.max_buckets);
+    pack_named_unsigned(packer, "watches.buffer_bytes", conf->watches.buffer_bytes);
+    pack_named_unsigned(packer, "locks.max_per_session", conf->locks.max_per_session);
+    pack_named_unsigned(packer, "locks.max", conf->locks.max);
+    pack_named_unsigned(packer, "cache.max_bytes", conf->cache.max_bytes);
 }
 
 static void daemon_pack_server(msgpack_packer *packer, const struct store *store)

@@ -2,6 +2,8 @@
 #include "tests/integration/suites.h"
 #include "tests/support/client.h"
 
+static struct daemon daemon_of_test;
+
 START_TEST(health_reports_the_connection_to_nats)
 {
     struct client *client = client_open_shared();
@@ -81,6 +83,31 @@ START_TEST(daemon_info_lists_the_features_of_daemon_and_server)
         ck_assert_uint_gt(number_at(info, format_text("limits.%s", limits[i])), 0);
     ck_assert_double_eq(double_at(info, "limits.timeout"), DAEMON_CALL_TIMEOUT_S);
     ck_assert_double_eq(double_at(info, "limits.max_timeout"), 60);
+}
+END_TEST
+
+START_TEST(daemon_info_has_the_limits_of_the_running_daemon)
+{
+    daemon_start(&daemon_of_test, NULL,
+                 "watches:\n  max_per_session: 11\n  max_filters: 12\n  max_buckets: 13\n  buffer_bytes: 14K\n"
+                 "locks:\n  max_per_session: 15\n  max: 16\ncache:\n  max_bytes: 17M\n"
+                 "limits:\n  out_bytes: 18M\n  message_timeout: 19\n  user_percent: 20\n");
+    struct client *client = client_open(&daemon_of_test);
+    struct answer *answer = client_call(client, "daemon.info", "[]");
+    const msgpack_object *info = &answer->result;
+
+    assert_ok(answer);
+    ck_assert_uint_eq(number_at(info, "limits.watches.max_per_session"), 11);
+    ck_assert_uint_eq(number_at(info, "limits.watches.max_filters"), 12);
+    ck_assert_uint_eq(number_at(info, "limits.watches.max_buckets"), 13);
+    ck_assert_uint_eq(number_at(info, "limits.watches.buffer_bytes"), 14 << 10);
+    ck_assert_uint_eq(number_at(info, "limits.locks.max_per_session"), 15);
+    ck_assert_uint_eq(number_at(info, "limits.locks.max"), 16);
+    ck_assert_uint_eq(number_at(info, "limits.cache.max_bytes"), 17 << 20);
+    ck_assert_uint_eq(number_at(info, "limits.out_bytes"), 18 << 20);
+    ck_assert_double_eq(double_at(info, "limits.message_timeout"), 19);
+    ck_assert_uint_eq(number_at(info, "limits.user_percent"), 20);
+    daemon_stop(&daemon_of_test);
 }
 END_TEST
 
@@ -171,6 +198,7 @@ Suite *health_suite(void)
 {
     Suite *suite = suite_create("health");
     TCase *tests = shared_daemon_case(suite, "health");
+    TCase *own = tcase_create("daemons");
 
     tcase_add_test(tests, the_statistics_count_calls_and_errors);
     tcase_add_test(tests, health_reports_the_connection_to_nats);
@@ -179,5 +207,7 @@ Suite *health_suite(void)
     tcase_add_test(tests, a_bucket_that_is_full_is_not_healthy_until_there_is_room);
     tcase_add_test(tests, daemon_info_lists_the_features_of_daemon_and_server);
     tcase_add_test(tests, every_method_that_daemon_info_names_is_known);
+    tcase_add_test(own, daemon_info_has_the_limits_of_the_running_daemon);
+    suite_add_tcase(suite, own);
     return suite;
 }
