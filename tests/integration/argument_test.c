@@ -516,6 +516,55 @@ START_TEST(a_buckets_settings_must_have_their_type_and_range)
 }
 END_TEST
 
+/* Call with these parameters, in which each ~ stands for the byte 0xff, which no text in UTF-8 has. */
+static struct answer *call_without_utf8(struct client *client, uint32_t msgid, const char *method, const char *params)
+{
+    msgpack_sbuffer buffer;
+    char *at;
+
+    msgpack_sbuffer_init(&buffer);
+    pack_request(&buffer, msgid, method, "%s", params);
+    while ((at = memchr(buffer.data, '~', buffer.size)) != NULL)
+        *at = '\xff';
+    client_write(client, buffer.data, buffer.size);
+    msgpack_sbuffer_destroy(&buffer);
+    return client_wait(client, msgid);
+}
+
+START_TEST(a_buckets_settings_must_be_utf8)
+{
+    static const char *const settings[] = {
+        "'description': 'a~'",
+        "'metadata': {'team': 'a~'}",
+        "'metadata': {'a~': 'team'}",
+        "'placement': {'cluster': 'a~'}",
+        "'placement': {'tags': ['ssd', 'a~']}",
+        "'republish': {'source': '>', 'destination': 'a~'}",
+        "'republish': {'source': 'a~', 'destination': 'a'}",
+        "'sources': ['a~']",
+        "'sources': [{'bucket': 'a', 'domain': 'a~'}]",
+        "'sources': [{'bucket': 'a', 'filter': 'a~'}]",
+        "'mirror': {'bucket': 'a', 'domain': 'a~'}",
+    };
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    uint32_t msgid = 1000;
+
+    for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++) {
+        assert_code_says(
+            call_without_utf8(client, ++msgid, "bucket.create", format_text("['%s-new', {%s}]", bucket, settings[i])),
+            "invalid_argument", "must be UTF-8");
+        assert_code(client_call(client, "bucket.info", "['%s-new']", bucket), "bucket_not_found");
+        assert_code_says(
+            call_without_utf8(client, ++msgid, "bucket.update", format_text("['%s', {%s}]", bucket, settings[i])),
+            "invalid_argument", "must be UTF-8");
+    }
+    const struct answer *info = client_call(client, "bucket.info", "['%s']", bucket);
+    ck_assert_ptr_null(find_at(&info->result, "description"));
+    ck_assert_ptr_null(find_at(&info->result, "metadata.team"));
+}
+END_TEST
+
 START_TEST(a_missing_bucket_is_not_found)
 {
     struct client *client = client_open_shared();
@@ -587,6 +636,7 @@ Suite *argument_suite(void)
     tcase_add_test(tests, patterns_filters_and_options_have_a_length);
     tcase_add_test(tests, a_timeout_must_be_within_the_limits);
     tcase_add_test(tests, a_buckets_settings_must_have_their_type_and_range);
+    tcase_add_test(tests, a_buckets_settings_must_be_utf8);
     tcase_add_test(tests, a_missing_bucket_is_not_found);
     tcase_add_test(tests, an_error_says_at_most_255_bytes_and_stays_utf8);
     return suite;

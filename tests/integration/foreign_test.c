@@ -343,6 +343,65 @@ START_TEST(a_line_of_headers_without_a_colon_hides_nothing)
 }
 END_TEST
 
+/* The entry must have the headers of the next test. */
+static void check_headers_without_utf8(const msgpack_object *entry)
+{
+    const msgpack_object *headers = find_at(entry, "headers");
+
+    ck_assert_ptr_nonnull(headers);
+    ck_assert_int_eq(headers->type, MSGPACK_OBJECT_MAP);
+    ck_assert_uint_eq(headers->via.map.size, 3);
+    const msgpack_object_kv *header = headers->via.map.ptr;
+    ck_assert_int_eq(header[0].key.type, MSGPACK_OBJECT_STR);
+    ck_assert_int_eq(header[0].val.type, MSGPACK_OBJECT_BIN);
+    ck_assert_str_eq(text_at(headers, "Color"), "gr\xfcn");
+    ck_assert_int_eq(header[1].key.type, MSGPACK_OBJECT_BIN);
+    ck_assert_uint_eq(header[1].key.via.bin.size, 5);
+    ck_assert_mem_eq(header[1].key.via.bin.ptr,
+                     "Gr\xf6\xdf"
+                     "e",
+                     5);
+    ck_assert_int_eq(header[1].val.type, MSGPACK_OBJECT_STR);
+    ck_assert_int_eq(header[2].key.type, MSGPACK_OBJECT_STR);
+    ck_assert_int_eq(header[2].val.type, MSGPACK_OBJECT_STR);
+    ck_assert_str_eq(text_at(headers, "Plain"), "text");
+}
+
+START_TEST(a_header_that_is_not_utf8_is_a_bin)
+{
+    static const char *const consistencies[] = {"direct", "leader", "cached"};
+    struct client *client = client_open_shared();
+    struct nats *nats = connect_nats();
+    const char *bucket = client_new_bucket(client, NULL);
+    struct answer *answer = client_call(client, "watch.start", "['%s']", bucket);
+
+    uint64_t watch = number_at(&answer->result, "");
+    ck_assert_str_eq(client_wait_notification(client, watch)->method, "watch.ready");
+    put_there(nats, bucket, "k",
+              "Color: gr\xfcn\r\nGr\xf6\xdf"
+              "e: L\r\nPlain: text\r\n",
+              "value");
+    show(client, bucket, "k");
+    for (size_t i = 0; i < sizeof(consistencies) / sizeof(consistencies[0]); i++) {
+        answer = client_call(client, "kv.get", "['%s', 'k', {'consistency': '%s'}]", bucket, consistencies[i]);
+        assert_ok(answer);
+        check_headers_without_utf8(&answer->result);
+        answer = client_call(client, "bulk.get", "['%s', ['k'], {'consistency': '%s'}]", bucket, consistencies[i]);
+        assert_ok(answer);
+        check_headers_without_utf8(find_at(&answer->result, "k"));
+    }
+    answer = client_call(client, "kv.history", "['%s', 'k']", bucket);
+    assert_ok(answer);
+    check_headers_without_utf8(find_at(&answer->result, "0"));
+    answer = client_call(client, "kv.entries", "['%s']", bucket);
+    assert_ok(answer);
+    check_headers_without_utf8(find_at(&answer->result, "0"));
+    const struct notification *change = client_wait_notification(client, watch);
+    ck_assert_str_eq(change->method, "watch.entries");
+    check_headers_without_utf8(find_at(&change->params, "1.0"));
+}
+END_TEST
+
 START_TEST(purging_a_bucket_without_rollups_says_what_is_needed)
 {
     struct client *client = client_open_shared();
@@ -407,6 +466,7 @@ Suite *foreign_suite(void)
     tcase_add_test(tests, a_key_that_no_protocol_allows_does_not_harm_a_listing);
     tcase_add_test(tests, a_header_named_status_of_another_client_is_a_header);
     tcase_add_test(tests, a_line_of_headers_without_a_colon_hides_nothing);
+    tcase_add_test(tests, a_header_that_is_not_utf8_is_a_bin);
     tcase_add_test(tests, purging_a_bucket_without_rollups_says_what_is_needed);
     tcase_add_test(tests, writers_of_a_deleted_bucket_get_bucket_not_found);
     tcase_add_test(tests, too_many_headers_do_not_hide_a_value);

@@ -6,9 +6,13 @@
 
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Short, because some tests wait for the end of a lease. */
 #define LEASE_SECTION "locks:\n  lease_ttl: 2\n"
+
+/* Any user but the one who runs the tests. */
+#define OTHER_USER 4000
 
 static struct daemon daemon_of_test, other_daemon;
 static struct nats_server server;
@@ -797,6 +801,67 @@ START_TEST(locks_and_waits_are_limited)
 }
 END_TEST
 
+START_TEST(one_user_cannot_hold_all_locks)
+{
+    struct sockaddr_un address;
+    socklen_t length;
+
+    daemon_prepare(&daemon_of_test);
+    daemon_configure(&daemon_of_test, NULL, "locks:\n  max: 8\nlimits:\n  user_percent: 50\n");
+    int listener = daemon_listen_without_file(&address, &length);
+    daemon_spawn(&daemon_of_test, NULL, listener);
+    daemon_wait_ready(&daemon_of_test);
+    struct client *client = client_open_address(&address, length), *same = client_open_address(&address, length);
+    const char *bucket = client_new_bucket(client, NULL);
+    const char *says =
+        format_text("uid %u has 4 locks, ephemeral keys and waits for locks, and the limit of one user is "
+                    "4 (limits.user_percent of locks.max)",
+                    (unsigned)getuid());
+
+    acquire(client, bucket, "job.0");
+    uint64_t token = acquire(client, bucket, "job.1");
+    assert_ok(client_call(client, "kv.put", "['%s', 'host', 'x', {'ephemeral': true}]", bucket));
+    client_send(same, "lock.acquire", "['%s', 'job.0', {'wait': 1000}]", bucket);
+    wait_for_stat(client, "locks.waiting", 1);
+    assert_code_says(client_call(client, "lock.acquire", "['%s', 'job.2']", bucket), "resource_exhausted", says);
+    assert_code_says(client_call(same, "lock.acquire", "['%s', 'job.1', {'wait': 1000}]", bucket), "resource_exhausted",
+                     says);
+    assert_code_says(client_call(same, "kv.create", "['%s', 'host.2', 'x', {'ephemeral': true}]", bucket),
+                     "resource_exhausted", says);
+    if (geteuid() == 0) {
+        ck_assert_int_eq(seteuid(OTHER_USER), 0);
+        struct client *other = client_open_address(&address, length);
+        ck_assert_int_eq(seteuid(0), 0);
+        for (unsigned i = 0; i < 4; i++)
+            acquire(other, bucket, format_text("other.%u", i));
+        assert_code_says(client_call(other, "lock.acquire", "['%s', 'other.4']", bucket), "resource_exhausted",
+                         "the daemon has 8 locks");
+    }
+    assert_ok(client_call(client, "lock.release", "['%s', 'job.1', %llu]", bucket, (unsigned long long)token));
+    acquire(client, bucket, "job.2");
+    daemon_stop(&daemon_of_test);
+    close(listener);
+}
+END_TEST
+
+START_TEST(a_wait_for_a_lock_may_be_longer_than_any_timeout)
+{
+    daemon_start(&daemon_of_test, NULL, "calls:\n  timeout: 1\n  max_timeout: 1\n");
+    struct client *holder = client_open(&daemon_of_test), *waiting = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(holder, NULL);
+    uint64_t token = acquire(holder, bucket, "job"), start = now_ms();
+
+    uint32_t sent = client_send(waiting, "lock.acquire", "['%s', 'job', {'wait': 1000, 'timeout': 1}]", bucket);
+    assert_code(client_call(client_open(&daemon_of_test), "lock.acquire", "['%s', 'job', {'wait': 2.5}]", bucket),
+                "locked");
+    ck_assert_uint_ge(now_ms() - start, 2500);
+    ck_assert(!client_has(waiting, sent));
+    assert_ok(client_call(holder, "lock.release", "['%s', 'job', %llu]", bucket, (unsigned long long)token));
+    ck_assert_uint_gt(wait_for_token(waiting, sent), token);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 Suite *lock_suite(void)
 {
     Suite *suite = suite_create("lock");
@@ -838,6 +903,8 @@ Suite *lock_suite(void)
     tcase_add_test(own, a_stopped_daemon_loses_its_locks_to_another_one);
     tcase_add_test(own, a_lock_that_new_rules_take_away_is_free_when_its_time_is_over);
     tcase_add_test(own, locks_and_waits_are_limited);
+    tcase_add_test(own, one_user_cannot_hold_all_locks);
+    tcase_add_test(own, a_wait_for_a_lock_may_be_longer_than_any_timeout);
     suite_add_tcase(suite, own);
     return suite;
 }
