@@ -123,17 +123,24 @@ START_TEST(daemon_stats_and_the_text_agree)
 }
 END_TEST
 
-START_TEST(sessions_are_shown_by_user)
+START_TEST(sessions_and_locks_are_shown_by_user)
 {
     daemon_start(&daemon_of_test, NULL, NULL);
-    struct client *client = client_open(&daemon_of_test);
+    struct client *client = client_open(&daemon_of_test), *other = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, NULL);
 
-    metrics_of(client_open(&daemon_of_test));
+    metrics_of(other);
+    assert_ok(client_call(client, "lock.acquire", "['%s', 'job']", bucket));
+    assert_ok(client_call(client, "kv.put", "['%s', 'host', 'x', {'ephemeral': true}]", bucket));
     const char *text = metrics_of(client);
     const char *label = format_text("{uid=\"%u\"}", (unsigned)getuid());
     ck_assert_double_eq(openmetrics_value(text, format_text("kvstored_user_sessions%s", label)), 2);
     ck_assert_double_eq(openmetrics_value(text, format_text("kvstored_user_calls_in_flight%s", label)), 1);
     ck_assert_double_gt(openmetrics_value(text, format_text("kvstored_user_call_memory_bytes%s", label)), 0);
+    ck_assert_double_eq(openmetrics_value(text, format_text("kvstored_user_locks%s", label)), 2);
+    client_send(other, "lock.acquire", "['%s', 'job', {'wait': 1000}]", bucket);
+    wait_for_stat(client, "locks.waiting", 1);
+    ck_assert_double_eq(openmetrics_value(metrics_of(client), format_text("kvstored_user_locks%s", label)), 3);
     daemon_stop(&daemon_of_test);
 }
 END_TEST
@@ -305,7 +312,7 @@ Suite *metrics_suite(void)
     tcase_add_test(tests, the_text_is_valid_openmetrics);
     tcase_add_test(tests, calls_are_counted_by_method_and_code_with_their_durations);
     tcase_add_test(tests, daemon_stats_and_the_text_agree);
-    tcase_add_test(tests, sessions_are_shown_by_user);
+    tcase_add_test(tests, sessions_and_locks_are_shown_by_user);
     tcase_add_test(tests, buckets_of_the_configuration_show_their_values_and_limits);
     tcase_add_test(tests, hundreds_of_buckets_are_shown_without_a_slow_turn);
     tcase_add_test(tests, without_nats_the_text_says_so);
