@@ -85,7 +85,8 @@ bench_row_fn scrape_p50_us, scrape_p99_us, scrape_longest_us;
  */
 bench_row_fn neighbour_unfinished_ms, neighbour_unread_ms, neighbour_leaving_ms, neighbour_bulk_put_ms,
     neighbour_bulk_get_ms, neighbour_transactions_ms, neighbour_json_ms, neighbour_watch_churn_ms,
-    neighbour_lock_churn_ms, neighbour_lock_waiters_ms;
+    neighbour_lock_churn_ms, neighbour_lock_waiters_ms, neighbour_decoded_arrays_ms, neighbour_missing_buckets_ms,
+    neighbour_connections_ms, neighbour_wrong_logins_ms;
 
 /* --- servers.c: the servers. All files are in the working directory, which is the benchmark's own. ------ */
 

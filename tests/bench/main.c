@@ -19,7 +19,7 @@
 #define RESTART_PAUSE_MS 1000 /* what a restart may cost a program */
 
 static const char embedded[] = "Embedded mode, the default", external[] = "External mode",
-                  neighbour[] = "Beside a bad neighbour; the peer is without it", size[] = "Size",
+                  neighbour[] = "Beside a bad neighbour, embedded mode; the peer is without it", size[] = "Size",
                   python[] = "Python's asyncio, embedded mode", tls[] = "Over TLS; the peer is without it",
                   restart[] = "A restart of the daemon, embedded mode",
                   scrape[] = "Beside a scrape of the metrics; the peer is without it";
@@ -71,6 +71,13 @@ static const struct table_row rows[] = {
     {neighbour, "neighbour of unfinished messages of 16 MB, p99", "ms", false, 0, 0, NEIGHBOUR_P99_MS,
      neighbour_unfinished_ms},
     {neighbour, "neighbour of unread answers, p99", "ms", false, 0, 0, NEIGHBOUR_P99_MS, neighbour_unread_ms},
+    {neighbour, "neighbour of arrays of nil, p99", "ms", false, 0, 0, NEIGHBOUR_P99_MS, neighbour_decoded_arrays_ms},
+    {neighbour, "neighbour of reads of missing buckets, p99", "ms", false, 0, 0, NEIGHBOUR_P99_MS,
+     neighbour_missing_buckets_ms},
+    {neighbour, "neighbour of connections that close, p99", "ms", false, 0, 0, NEIGHBOUR_P99_MS,
+     neighbour_connections_ms},
+    {neighbour, "neighbour of wrong logins at nats-server, p99", "ms", false, 0, 0, NEIGHBOUR_P99_MS,
+     neighbour_wrong_logins_ms},
     {neighbour, "neighbour of sessions that leave, p99", "ms", false, 0, 0, NEIGHBOUR_P99_MS, neighbour_leaving_ms},
     {neighbour, "neighbour of bulk.put to the same bucket, p99", "ms", false, 0, 0, NEIGHBOUR_P99_MS,
      neighbour_bulk_put_ms},

@@ -1,20 +1,46 @@
 /* A well-behaved client during an attack on the daemon; the peer is the same client without the attack. */
 #include "tests/bench/bench.h"
 
-#include "tests/bench/load.h"
 #include "tests/support/attack.h"
 #include "tests/support/neighbour.h"
 
+#include <glob.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define NEIGHBOUR_BUCKET "neighbour"
 
+/* Return the port of the daemon's nats-server, which that has written into a file of the data directory. */
+static unsigned nats_port_of(const struct bench_servers *servers)
+{
+    static const char address[] = "nats://127.0.0.1:";
+    char path[128], text[512] = "";
+    glob_t found;
+
+    snprintf(path, sizeof(path), "%s/ports/*.ports", servers->name);
+    if (glob(path, 0, NULL, &found) == 0) {
+        FILE *file = fopen(found.gl_pathv[0], "r");
+        if (file != NULL) {
+            text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
+            fclose(file);
+        }
+        globfree(&found);
+    }
+    const char *url = strstr(text, address);
+    if (url == NULL)
+        bench_die("%s: no port of nats-server", path);
+    return (unsigned)strtoul(url + strlen(address), NULL, 10);
+}
+
 static void run_neighbour(struct bench_client *client)
 {
     const struct attack_kind *kind = client->context;
-    struct attack attack = {
-        .socket_path = client->servers->socket_path, .neighbour_bucket = NEIGHBOUR_BUCKET, .seconds = BENCH_ROUND_S};
+    struct attack attack = {.socket_path = client->servers->socket_path,
+                            .neighbour_bucket = NEIGHBOUR_BUCKET,
+                            .port = nats_port_of(client->servers),
+                            .seconds = BENCH_ROUND_S};
     struct neighbour_report report;
 
     attack_prepare(kind, &attack);
@@ -33,19 +59,17 @@ static void run_neighbour(struct bench_client *client)
     client->result = report.p99_ms;
 }
 
-/* A daemon of its own for each round: some attacks last longer than their clients. */
+/* A daemon of its own for each round, in embedded mode: some attacks last longer than their clients. */
 static double measure(const struct bench *bench, bool is_ours, const struct attack_kind *kind)
 {
     static unsigned number;
-    struct bench_servers servers = bench->ordinary;
+    struct bench_servers servers = {0};
     const struct bench_client client = {
         .bench = bench, .servers = &servers, .is_ours = is_ours, .context = (void *)kind};
     char name[32];
 
     snprintf(name, sizeof(name), "neighbour-%u", ++number);
-    bench_start_daemon(bench, &servers, name);
-    const struct load load = {.protocol = &load_kvstored, .where = servers.socket_path, .prefix = "first", .keys = 1};
-    load_await(&load);
+    bench_start_embedded(bench, &servers, name, NULL);
     double p99_ms = bench_alone(&client, run_neighbour);
     bench_end(servers.daemon);
     return p99_ms;
@@ -59,6 +83,10 @@ static double measure(const struct bench *bench, bool is_ours, const struct atta
 
 NEIGHBOUR_ROW(neighbour_unfinished_ms, attack_unfinished_messages)
 NEIGHBOUR_ROW(neighbour_unread_ms, attack_unread_answers)
+NEIGHBOUR_ROW(neighbour_decoded_arrays_ms, attack_decoded_arrays)
+NEIGHBOUR_ROW(neighbour_missing_buckets_ms, attack_missing_buckets)
+NEIGHBOUR_ROW(neighbour_connections_ms, attack_connections)
+NEIGHBOUR_ROW(neighbour_wrong_logins_ms, attack_wrong_logins)
 NEIGHBOUR_ROW(neighbour_leaving_ms, attack_leaving)
 NEIGHBOUR_ROW(neighbour_bulk_put_ms, attack_bulk_put_same_bucket)
 NEIGHBOUR_ROW(neighbour_bulk_get_ms, attack_bulk_get)
