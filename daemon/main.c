@@ -7,20 +7,11 @@
 #include "conf/conf.h"
 #include "daemon/base/busy_poll.h"
 #include "daemon/base/heap.h"
-#include "daemon/base/jobs.h"
 #include "daemon/base/log.h"
-#include "daemon/base/metrics.h"
-#include "daemon/base/timers.h"
+#include "daemon/core.h"
 #include "daemon/embedded/process.h"
-#include "daemon/handlers/methods.h"
-#include "daemon/handlers/waiting_get.h"
-#include "daemon/monitor/monitor.h"
 #include "daemon/reload.h"
-#include "daemon/rpc/dispatch.h"
-#include "daemon/store/lease/leases.h"
-#include "daemon/store/store.h"
 #include "daemon/transport/server.h"
-#include "daemon/transport/session.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -43,8 +34,6 @@
 /* The exit status for errors that a restart does not cure. The unit does not restart the daemon then. */
 #define EXIT_CONFIGURATION 2
 
-enum daemon_state { DAEMON_RUNNING, DAEMON_DRAINING, DAEMON_STOPPING };
-
 /* All state of the process. */
 struct daemon {
     uv_loop_t loop;
@@ -52,19 +41,11 @@ struct daemon {
     const char *conf_path; /* NULL: the defaults */
     bool with_hints;       /* print example commands when ready */
     const char *program;   /* as it was called */
-    enum daemon_state state;
-    struct metrics metrics;
     struct heap heap;
-    struct jobs jobs;
-    struct timers timers;
     uint64_t turn_cpu_ns; /* of the thread, at the end of the last turn; only while log.slow_turn is set */
     struct log_limit slow_turn_log;
-    struct store store;
+    struct core core;
     struct embedded_process *embedded; /* NULL in external mode */
-    struct monitor monitor;
-    struct service service;
-    struct dispatcher dispatcher;
-    struct session_list sessions;
     struct server server;
     const char *const *urls; /* in external mode */
     uv_signal_t signals[3];  /* SIGTERM, SIGINT, SIGHUP */
@@ -75,7 +56,6 @@ struct daemon {
     uv_timer_t watchdog;
     uv_timer_t ready_check; /* until the daemon is ready */
     uint64_t extended_ms;   /* when the service manager was last notified that the start takes longer; 0: never */
-    uv_timer_t drain_limit;
     bool is_ready;
     int exit_status;
 };
@@ -110,7 +90,7 @@ static void main_check_turn(struct daemon *daemon, uint64_t took_ns)
     if (daemon->turn_cpu_ns > 0 && used_ns > limit_ms * 1000000ull && took_ns > limit_ms * 1000000ull)
         log_limited(&daemon->slow_turn_log, "slow turns", CONF_LOG_WARNING,
                     "loop: slow turn: %.1f ms of processor time (log.slow_turn is %.3g s); the last call was %s",
-                    (double)used_ns / 1e6, limit_ms / 1000.0, dispatcher_last_method(&daemon->dispatcher));
+                    (double)used_ns / 1e6, limit_ms / 1000.0, dispatcher_last_method(&daemon->core.dispatcher));
     daemon->turn_cpu_ns = cpu_ns;
 }
 
@@ -120,37 +100,24 @@ static void main_check_turn(struct daemon *daemon, uint64_t took_ns)
 /* Memory that grows with what clients do. */
 static size_t main_bytes_in_use(const struct daemon *daemon)
 {
-    const size_t *taken = daemon->sessions.usage.taken;
+    const size_t *taken = daemon->core.sessions.usage.taken;
 
-    return store_cache_bytes(&daemon->store) + taken[USAGE_CALL_BYTES] + taken[USAGE_INPUT_BYTES] +
+    return store_cache_bytes(&daemon->core.store) + taken[USAGE_CALL_BYTES] + taken[USAGE_INPUT_BYTES] +
            taken[USAGE_OUT_BYTES] + taken[USAGE_FILTERS] * FILTER_BYTES;
 }
 
-/*
- * Runs before the loop waits. All requests of the turn leave in one write to NATS, and the answers to each client in
- * one write. NATS comes first, so that the server works while the daemon writes answers.
- */
+/* Runs before the loop waits. */
 static void main_on_turn_end(uv_prepare_t *handle)
 {
     struct daemon *daemon = handle->data;
-    uint64_t reads = daemon->sessions.reads + connection_get_status(daemon->store.connection)->reads;
+    uint64_t reads = daemon->core.sessions.reads + connection_get_status(daemon->core.store.connection)->reads;
 
-    store_flush(&daemon->store);
-    session_list_flush(&daemon->sessions);
-    /* Jobs may have made requests and answers. These are sent in this turn, too. */
-    jobs_run(&daemon->jobs);
-    store_flush(&daemon->store);
-    session_list_flush(&daemon->sessions);
+    core_work(&daemon->core);
     heap_note(&daemon->heap, main_bytes_in_use(daemon), uv_hrtime());
-    if (daemon->sessions.dirty != NULL || jobs_are_waiting(&daemon->jobs))
+    if (core_has_more(&daemon->core))
         uv_idle_start(&daemon->more, main_on_more);
-    uint64_t took_ns = jobs_end_turn(&daemon->jobs);
-    if (took_ns > 0)
-        metrics_note(&daemon->metrics.turns, took_ns / 1000);
-    main_check_turn(daemon, took_ns);
-    uint64_t now_ns = uv_hrtime();
-    metrics_settle(&daemon->metrics, now_ns);
-    busy_poll_turn(&daemon->busy_poll, reads - daemon->reads, daemon->metrics.calls, now_ns);
+    main_check_turn(daemon, core_end_turn(&daemon->core));
+    busy_poll_turn(&daemon->busy_poll, reads - daemon->reads, daemon->core.metrics.calls, uv_hrtime());
     daemon->reads = reads;
 }
 
@@ -171,9 +138,8 @@ static void main_close_own_handles(struct daemon *daemon)
     main_close_handle((uv_handle_t *)&daemon->busy_poll.idle);
     main_close_handle((uv_handle_t *)&daemon->watchdog);
     main_close_handle((uv_handle_t *)&daemon->ready_check);
-    main_close_handle((uv_handle_t *)&daemon->drain_limit);
-    timers_close(&daemon->timers);
-    if (connection_is_abandoned(daemon->store.connection))
+    core_close(&daemon->core);
+    if (connection_is_abandoned(daemon->core.store.connection))
         uv_stop(&daemon->loop);
 }
 
@@ -182,7 +148,7 @@ static void main_on_embedded_stopped(void *arg)
     main_close_own_handles(arg);
 }
 
-static void main_on_store_stopped(void *arg)
+static void main_on_core_stopped(void *arg)
 {
     struct daemon *daemon = arg;
 
@@ -192,56 +158,13 @@ static void main_on_store_stopped(void *arg)
         main_close_own_handles(daemon);
 }
 
-/* All sessions are gone, and their keys: end the store, then the embedded server, then the handles of the loop. */
-static void main_on_leases_idle(void *arg)
-{
-    struct daemon *daemon = arg;
-
-    if (daemon->state == DAEMON_STOPPING)
-        return;
-    daemon->state = DAEMON_STOPPING;
-    uv_timer_stop(&daemon->drain_limit);
-    monitor_stop(&daemon->monitor);
-    store_stop(&daemon->store, main_on_store_stopped, daemon);
-}
-
-/* The keys that lived with the sessions are being deleted. */
-static void main_on_sessions_gone(void *arg)
-{
-    struct daemon *daemon = arg;
-
-    if (daemon->state != DAEMON_STOPPING)
-        leases_await_idle(&daemon->store, main_on_leases_idle, daemon);
-}
-
-static void main_on_drain_limit(uv_timer_t *timer)
-{
-    struct daemon *daemon = timer->data;
-
-    if (daemon->sessions.first == NULL) {
-        log_warning("locks and ephemeral keys of sessions are not deleted after %.3g s (calls.drain_timeout)",
-                    daemon->conf.calls.drain_timeout_ms / 1000.0);
-        main_on_leases_idle(daemon);
-        return;
-    }
-    log_warning("%u calls are not answered after %.3g s (calls.drain_timeout)", daemon->metrics.calls,
-                daemon->conf.calls.drain_timeout_ms / 1000.0);
-    uv_timer_start(timer, main_on_drain_limit, daemon->conf.calls.drain_timeout_ms, 0);
-    session_list_end(&daemon->sessions);
-}
-
 static void main_drain(struct daemon *daemon)
 {
-    if (daemon->state != DAEMON_RUNNING)
+    if (daemon->core.state != CORE_RUNNING)
         return;
-    daemon->state = DAEMON_DRAINING;
     sd_notify(0, "STOPPING=1");
-    log_info("ending: %u sessions, %u calls in flight", daemon->metrics.sessions, daemon->metrics.calls);
     server_close(&daemon->server);
-    waiting_get_drop_all(&daemon->service);
-    uv_timer_start(&daemon->drain_limit, main_on_drain_limit, daemon->conf.calls.drain_timeout_ms, 0);
-    leases_drain(&daemon->store);
-    session_list_drain(&daemon->sessions, main_on_sessions_gone, daemon);
+    core_drain(&daemon->core, main_on_core_stopped, daemon);
 }
 
 /* --- Signals --------------------------------------------------------------------------------------- */
@@ -249,14 +172,11 @@ static void main_drain(struct daemon *daemon)
 /* Before the daemon is ready, and while it ends, systemd waits for something else. */
 static void main_reload(struct daemon *daemon)
 {
-    const struct reload modules = {&daemon->conf,  daemon->conf_path,  &daemon->dispatcher, &daemon->sessions,
-                                   &daemon->store, &daemon->busy_poll, &daemon->monitor};
-
-    if (daemon->state != DAEMON_RUNNING)
+    if (daemon->core.state != CORE_RUNNING)
         return;
     if (daemon->is_ready)
         sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)(uv_hrtime() / 1000));
-    reload(&modules);
+    reload(&daemon->core, daemon->conf_path, &daemon->busy_poll);
     if (daemon->is_ready)
         sd_notify(0, "READY=1");
 }
@@ -301,7 +221,7 @@ static void main_extend_start(struct daemon *daemon)
         return;
     daemon->extended_ms = now_ms;
     sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%u\nSTATUS=%s", EXTEND_BY_MS * 1000u,
-               connection_get_status(daemon->store.connection)->trouble);
+               connection_get_status(daemon->core.store.connection)->trouble);
 }
 
 /* With the embedded server, ready means that it answers. An external NATS may come later. */
@@ -309,7 +229,7 @@ static void main_on_ready_check(uv_timer_t *timer)
 {
     struct daemon *daemon = timer->data;
 
-    if (daemon->embedded != NULL && !connection_is_up(daemon->store.connection)) {
+    if (daemon->embedded != NULL && !connection_is_up(daemon->core.store.connection)) {
         main_extend_start(daemon);
         return;
     }
@@ -341,7 +261,7 @@ static void main_on_server_ready(void *arg, const struct connection_target *targ
 {
     struct daemon *daemon = arg;
 
-    connection_start(daemon->store.connection, target);
+    connection_start(daemon->core.store.connection, target);
 }
 
 static void main_on_server_unusable(void *arg, const char *why)
@@ -349,19 +269,19 @@ static void main_on_server_unusable(void *arg, const char *why)
     struct daemon *daemon = arg;
 
     log_error("%s", why);
-    if (daemon->state == DAEMON_RUNNING)
+    if (daemon->core.state == CORE_RUNNING)
         daemon->exit_status = EXIT_CONFIGURATION;
     main_drain(daemon);
 }
 
 static void main_on_server_trouble(void *arg, const char *text)
 {
-    connection_set_trouble(((struct daemon *)arg)->store.connection, text);
+    connection_set_trouble(((struct daemon *)arg)->core.store.connection, text);
 }
 
 static void main_on_server_broken(void *arg, bool is_broken)
 {
-    room_note_broken(&((struct daemon *)arg)->store, is_broken);
+    room_note_broken(&((struct daemon *)arg)->core.store, is_broken);
 }
 
 static bool main_restart_server(void *arg)
@@ -371,7 +291,7 @@ static bool main_restart_server(void *arg)
 
 static uint64_t main_on_server_heard(void *arg)
 {
-    return connection_get_status(((struct daemon *)arg)->store.connection)->reads;
+    return connection_get_status(((struct daemon *)arg)->core.store.connection)->reads;
 }
 
 /* Return 0, or the exit status of a process that cannot start. */
@@ -386,11 +306,11 @@ static int main_start_nats(struct daemon *daemon)
     if (daemon->conf.nats.mode == CONF_NATS_EXTERNAL) {
         struct connection_target target = {(const char *const *)daemon->conf.nats.servers.items,
                                            daemon->conf.nats.servers.count, NULL, NULL};
-        connection_start(daemon->store.connection, &target);
+        connection_start(daemon->core.store.connection, &target);
         return 0;
     }
-    daemon->store.room.restart = main_restart_server;
-    daemon->store.room.restart_arg = daemon;
+    daemon->core.store.room.restart = main_restart_server;
+    daemon->core.store.room.restart_arg = daemon;
     daemon->embedded = embedded_process_start(&daemon->loop, &daemon->conf, &events, &is_unusable, error);
     if (daemon->embedded == NULL) {
         log_error("%s", error);
@@ -413,16 +333,13 @@ static int main_init_loop(struct daemon *daemon)
     }
     if (status != 0)
         return status;
-    jobs_init(&daemon->jobs);
-    timers_init(&daemon->timers, &daemon->loop, &daemon->jobs);
     uv_prepare_init(&daemon->loop, &daemon->turn_end);
     uv_idle_init(&daemon->loop, &daemon->more);
     busy_poll_init(&daemon->busy_poll, &daemon->loop);
     busy_poll_allow(&daemon->busy_poll, daemon->conf.calls.busy_poll == CONF_BUSY_POLL_AUTO);
     uv_timer_init(&daemon->loop, &daemon->watchdog);
     uv_timer_init(&daemon->loop, &daemon->ready_check);
-    uv_timer_init(&daemon->loop, &daemon->drain_limit);
-    daemon->turn_end.data = daemon->watchdog.data = daemon->ready_check.data = daemon->drain_limit.data = daemon;
+    daemon->turn_end.data = daemon->watchdog.data = daemon->ready_check.data = daemon;
     uv_prepare_start(&daemon->turn_end, main_on_turn_end);
     return 0;
 }
@@ -438,34 +355,26 @@ static int main_start(struct daemon *daemon)
         log_error("cannot start: %s", uv_strerror(status));
         return 1;
     }
-    if (store_init(&daemon->store, &daemon->loop, &daemon->jobs, &daemon->timers, &daemon->conf) != 0 ||
-        session_list_init(&daemon->sessions, &daemon->loop, &daemon->jobs, &daemon->timers, &daemon->conf,
-                          &daemon->metrics, &dispatcher_session_ops, &daemon->dispatcher) != 0) {
-        log_error("out of memory");
-        return 1;
-    }
-    service_init(&daemon->service, &daemon->store, &daemon->sessions, &daemon->monitor);
-    if (dispatcher_init(&daemon->dispatcher, &methods_ops, &daemon->service, &daemon->loop, &daemon->conf,
-                        &daemon->metrics, &daemon->sessions.usage, error) != 0 ||
-        server_open(&daemon->server, &daemon->loop, &daemon->conf, &daemon->sessions, error) != 0) {
+    if (core_init(&daemon->core, &daemon->loop, &daemon->conf, error) != 0 ||
+        server_open(&daemon->server, &daemon->loop, &daemon->conf, &daemon->core.sessions, error) != 0) {
         log_error("%s", error);
         return 1;
     }
-    if (monitor_init(&daemon->monitor, &daemon->store, &daemon->metrics, &daemon->sessions.usage) != 0) {
+    if (core_start_monitor(&daemon->core) != 0) {
         log_error("out of memory");
         server_close(&daemon->server);
         return 1;
     }
     if (!daemon->server.is_ours)
         conf_note_socket_unit(&daemon->conf);
-    store_open_files(&daemon->store, daemon->server.path);
+    store_open_files(&daemon->core.store, daemon->server.path);
     status = main_start_nats(daemon);
     if (status != 0) {
-        monitor_stop(&daemon->monitor);
+        monitor_stop(&daemon->core.monitor);
         server_close(&daemon->server);
         return status;
     }
-    monitor_set_embedded(&daemon->monitor, daemon->embedded);
+    monitor_set_embedded(&daemon->core.monitor, daemon->embedded);
     main_start_watchdog(daemon);
     uv_timer_start(&daemon->ready_check, main_on_ready_check, 0, READY_CHECK_MS);
     return 0;
@@ -477,17 +386,13 @@ static int main_run(struct daemon *daemon)
     if (status != 0)
         return status; /* nothing was started that outlives the process */
     uv_run(&daemon->loop, UV_RUN_DEFAULT);
-    if (connection_is_abandoned(daemon->store.connection)) {
+    if (connection_is_abandoned(daemon->core.store.connection)) {
         log_info("ended");
         _exit(daemon->exit_status);
     }
 
-    monitor_free(&daemon->monitor);
-    store_free(&daemon->store);
+    core_free(&daemon->core);
     embedded_process_free(daemon->embedded);
-    dispatcher_free(&daemon->dispatcher);
-    service_free(&daemon->service);
-    session_list_free(&daemon->sessions);
     uv_loop_close(&daemon->loop);
     log_info("ended");
     return daemon->exit_status;

@@ -1,15 +1,11 @@
 #include "daemon/reload.h"
 
-#include "conf/conf.h"
 #include "daemon/base/busy_poll.h"
 #include "daemon/base/log.h"
+#include "daemon/core.h"
 #include "daemon/handlers/session_holding.h"
 #include "daemon/handlers/watch.h"
-#include "daemon/monitor/monitor.h"
-#include "daemon/rpc/dispatch.h"
-#include "daemon/store/store.h"
 #include "daemon/transport/server.h"
-#include "daemon/transport/session.h"
 
 static void reload_on_fixed(void *arg, const char *name)
 {
@@ -17,18 +13,18 @@ static void reload_on_fixed(void *arg, const char *name)
     log_warning("reload: %s has changed; this needs a restart", name);
 }
 
-void reload(const struct reload *modules)
+void reload(struct core *core, const char *conf_path, struct busy_poll *busy_poll)
 {
-    struct conf *conf = modules->conf;
+    struct conf *conf = core->conf;
     struct conf fresh;
     struct access fresh_access = {0};
     char error[CONF_ERROR_BYTES];
 
-    if (modules->conf_path == NULL) {
+    if (conf_path == NULL) {
         log_warning("reload: the daemon runs without a configuration file; nothing was changed");
         return;
     }
-    if (conf_read(&fresh, modules->conf_path, error) != 0) {
+    if (conf_read(&fresh, conf_path, error) != 0) {
         log_error("reload: %s; nothing was changed", error);
         return;
     }
@@ -43,12 +39,12 @@ void reload(const struct reload *modules)
 
     log_set_level(conf->log.level);
     server_raise_descriptor_limit(conf);
-    session_list_reload(modules->sessions);
-    dispatcher_reload(modules->dispatcher, &fresh_access);
-    watches_reload(modules->dispatcher, modules->sessions);
-    session_holdings_reload(modules->dispatcher, modules->sessions);
-    store_reload(modules->store);
-    busy_poll_allow(modules->busy_poll, conf->calls.busy_poll == CONF_BUSY_POLL_AUTO);
-    monitor_reload(modules->monitor);
-    log_info("reload: %s is in effect", modules->conf_path);
+    session_list_reload(&core->sessions);
+    dispatcher_reload(&core->dispatcher, &fresh_access);
+    watches_reload(&core->dispatcher, &core->sessions);
+    session_holdings_reload(&core->dispatcher, &core->sessions);
+    store_reload(&core->store);
+    busy_poll_allow(busy_poll, conf->calls.busy_poll == CONF_BUSY_POLL_AUTO);
+    monitor_reload(&core->monitor);
+    log_info("reload: %s is in effect", conf_path);
 }

@@ -9,23 +9,9 @@
 #define DAEMON_RELOAD_H
 
 struct busy_poll;
-struct conf;
-struct dispatcher;
-struct monitor;
-struct session_list;
-struct store;
+struct core;
 
-/* What a reload changes. */
-struct reload {
-    struct conf *conf;
-    const char *conf_path; /* NULL: the daemon runs on the defaults */
-    struct dispatcher *dispatcher;
-    struct session_list *sessions;
-    struct store *store;
-    struct busy_poll *busy_poll;
-    struct monitor *monitor;
-};
-
-void reload(const struct reload *modules);
+/* conf_path is NULL: the daemon runs on the defaults. */
+void reload(struct core *core, const char *conf_path, struct busy_poll *busy_poll);
 
 #endif

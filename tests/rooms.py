@@ -48,7 +48,13 @@ MAY_USE = {
 }
 
 # Files that put rooms together, and so may include any room of their tree.
-FACADES = {"daemon/main.c": "daemon/", "daemon/reload.c": "daemon/", "daemon/reload.h": "daemon/", "daemon/store/store.c": "daemon/store"}
+FACADES = {
+    "daemon/main.c": "daemon/",
+    "daemon/core.c": "daemon/",
+    "daemon/core.h": "daemon/",
+    "daemon/reload.c": "daemon/",
+    "daemon/store/store.c": "daemon/store",
+}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
 

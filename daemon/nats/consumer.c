@@ -16,9 +16,11 @@
 #define PULL_MESSAGES 1000u
 #define PULL_BYTES    (2u * 1024u * 1024u)
 
-/* After this number of empty pulls in a row, the list of a last_per_subject consumer is given up: the rest is read by
- * sequence. */
-#define EMPTY_PULLS_MAX 2u
+/*
+ * After this number of empty pulls in a row, the list of a last_per_subject consumer is given up. Each may be an entry
+ * of the list whose message was overwritten since. The next lap makes a new list, or reads by sequence.
+ */
+#define EMPTY_PULLS_MAX 16u
 
 /* After this number of empty laps in a row, the next one waits. While keys are overwritten, the server's estimate can
  * be 0 for a moment. */
@@ -182,6 +184,7 @@ static enum request_verdict request_pull(struct consumer_reading *reading)
     reading->phase = CONSUMER_PULLING;
     reading->pulled = PULL_MESSAGES;
     reading->delivered = 0;
+    reading->pulled_from = reading->position;
     if (request_publish(&reading->request, subject, NULL, 0, body, strlen(body)) == CONNECTION_PUBLISHED)
         return REQUEST_MORE;
     request_set_trouble(&reading->request, REQUEST_CONGESTED);
@@ -202,7 +205,7 @@ static void log_progress(struct consumer_reading *reading)
 /* The present pull is complete. */
 static enum request_verdict pull_more(struct consumer_reading *reading)
 {
-    if (reading->delivered > 0) {
+    if (reading->position > reading->pulled_from) { /* a lap of a list begins with what was read before */
         request_reset_backoff(&reading->request);
         log_progress(reading);
     }
@@ -315,7 +318,8 @@ static enum request_verdict on_no_messages(struct consumer_reading *reading)
      */
     reading->saw_end = reading->reads_sequence && reading->delivered > 0;
     reading->empty_pulls = reading->delivered > 0 ? 0 : reading->empty_pulls + 1;
-    if (!reading->reads_sequence && reading->pending > 0 && reading->empty_pulls < EMPTY_PULLS_MAX)
+    uint64_t empty_pulls_max = reading->pending < EMPTY_PULLS_MAX ? reading->pending : EMPTY_PULLS_MAX;
+    if (!reading->reads_sequence && reading->empty_pulls < empty_pulls_max)
         return pull_more(reading);
     return suppose_end(reading);
 }

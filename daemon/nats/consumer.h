@@ -89,11 +89,12 @@ struct consumer_reading {
     uint64_t position; /* sequence of the last message that came, of all laps */
 
     /* Of the present consumer. */
-    bool reads_sequence; /* by sequence, and not the list of a last_per_subject consumer */
-    bool saw_end;        /* the store had no matching message after position */
-    uint64_t pending;    /* the server's estimate of the messages that follow */
-    unsigned pulled;     /* messages that the present pull may still bring */
-    unsigned delivered;  /* messages that it brought */
+    bool reads_sequence;  /* by sequence, and not the list of a last_per_subject consumer */
+    bool saw_end;         /* the store had no matching message after position */
+    uint64_t pending;     /* the server's estimate of the messages that follow */
+    unsigned pulled;      /* messages that the present pull may still bring */
+    unsigned delivered;   /* messages that it brought */
+    uint64_t pulled_from; /* the position before it */
     unsigned empty_pulls;
 
     /* Of all laps. */

@@ -1,10 +1,6 @@
 #include "tests/sim/host.h"
 
-#include "daemon/handlers/methods.h"
-#include "daemon/handlers/service.h"
-#include "daemon/handlers/waiting_get.h"
-#include "daemon/store/lease/leases.h"
-#include "daemon/transport/session.h"
+#include "daemon/core.h"
 #include "tests/sim/link.h"
 #include "tests/sim/loop.h"
 #include "tests/sim/memory.h"
@@ -21,16 +17,7 @@ struct daemon {
     struct conf conf;
     uv_loop_t uv;
     struct loop *loop;
-    struct jobs jobs;
-    struct timers timers;
-    struct metrics metrics;
-    struct store store;
-    struct monitor monitor;
-    struct service service;
-    struct dispatcher dispatcher;
-    struct session_list sessions;
-    uv_timer_t drain_limit;
-    bool is_draining, is_stopping;
+    struct core core;
 };
 
 struct host {
@@ -53,16 +40,9 @@ static bool daemon_end_turn(void *arg)
 {
     struct daemon *daemon = arg;
 
-    store_flush(&daemon->store);
-    session_list_flush(&daemon->sessions);
-    jobs_run(&daemon->jobs);
-    store_flush(&daemon->store);
-    session_list_flush(&daemon->sessions);
-    bool has_more = daemon->sessions.dirty != NULL || jobs_are_waiting(&daemon->jobs);
-    uint64_t took_ns = jobs_end_turn(&daemon->jobs);
-    if (took_ns > 0)
-        metrics_note(&daemon->metrics.turns, took_ns / 1000);
-    metrics_settle(&daemon->metrics, uv_hrtime());
+    core_work(&daemon->core);
+    bool has_more = core_has_more(&daemon->core);
+    core_end_turn(&daemon->core);
     return has_more;
 }
 
@@ -73,7 +53,7 @@ static void daemon_connect(struct daemon *daemon)
     const char *const urls[] = {"nats"};
     struct connection_target target = {urls, 1, NULL, NULL};
 
-    connection_start(daemon->store.connection, &target);
+    connection_start(daemon->core.store.connection, &target);
 }
 
 static void daemon_read_conf(struct daemon *daemon, const struct host *host)
@@ -100,25 +80,14 @@ void host_start(struct host *host)
     daemon->host = host;
     daemon_read_conf(daemon, host);
     daemon->loop = loop_new(&daemon->uv, daemon_end_turn, daemon);
-    jobs_init(&daemon->jobs);
-    timers_init(&daemon->timers, &daemon->uv, &daemon->jobs);
-    uv_timer_init(&daemon->uv, &daemon->drain_limit);
-    daemon->drain_limit.data = daemon;
-    if (store_init(&daemon->store, &daemon->uv, &daemon->jobs, &daemon->timers, &daemon->conf) != 0 ||
-        session_list_init(&daemon->sessions, &daemon->uv, &daemon->jobs, &daemon->timers, &daemon->conf,
-                          &daemon->metrics, &dispatcher_session_ops, &daemon->dispatcher) != 0)
-        abort();
-    service_init(&daemon->service, &daemon->store, &daemon->sessions, &daemon->monitor);
-    if (dispatcher_init(&daemon->dispatcher, &methods_ops, &daemon->service, &daemon->uv, &daemon->conf,
-                        &daemon->metrics, &daemon->sessions.usage, error) != 0 ||
-        monitor_init(&daemon->monitor, &daemon->store, &daemon->metrics, &daemon->sessions.usage) != 0)
+    if (core_init(&daemon->core, &daemon->uv, &daemon->conf, error) != 0 || core_start_monitor(&daemon->core) != 0)
         abort();
     daemon_connect(daemon);
 }
 
 void host_note_server_started(struct host *host)
 {
-    if (host->daemon != NULL && host->is_embedded && !host->daemon->is_stopping)
+    if (host->daemon != NULL && host->is_embedded && host->daemon->core.state != CORE_STOPPING)
         daemon_connect(host->daemon);
 }
 
@@ -138,10 +107,10 @@ static void daemon_accept(void *arg)
     struct daemon *daemon = arrival->daemon;
 
     arrival->daemon = NULL;
-    if (daemon->is_draining)
+    if (daemon->core.state != CORE_RUNNING)
         pipe_refuse(arrival->pipe);
     else
-        session_accept(&daemon->sessions, pipe_descriptor(arrival->pipe));
+        session_accept(&daemon->core.sessions, pipe_descriptor(arrival->pipe));
 }
 
 /* The daemon's process ends: its listening socket does, too. */
@@ -176,11 +145,7 @@ static void daemon_free(void *arg)
 
     daemon_refuse_rest(daemon);
     loop_free(daemon->loop);
-    monitor_free(&daemon->monitor);
-    store_free(&daemon->store);
-    dispatcher_free(&daemon->dispatcher);
-    service_free(&daemon->service);
-    session_list_free(&daemon->sessions);
+    core_free(&daemon->core);
     conf_free(&daemon->conf);
     daemon->host->daemon = NULL;
     trace("%s has ended", daemon->host->name);
@@ -198,45 +163,12 @@ static void daemon_wait_for_handles(void *arg)
         world_after(0, daemon_free, daemon);
 }
 
-static void daemon_on_store_stopped(void *arg)
+static void daemon_on_core_stopped(void *arg)
 {
     struct daemon *daemon = arg;
 
-    uv_close((uv_handle_t *)&daemon->drain_limit, NULL);
-    timers_close(&daemon->timers);
+    core_close(&daemon->core);
     loop_post(daemon->loop, daemon_wait_for_handles, daemon);
-}
-
-static void daemon_on_leases_idle(void *arg)
-{
-    struct daemon *daemon = arg;
-
-    if (daemon->is_stopping)
-        return;
-    daemon->is_stopping = true;
-    uv_timer_stop(&daemon->drain_limit);
-    monitor_stop(&daemon->monitor);
-    store_stop(&daemon->store, daemon_on_store_stopped, daemon);
-}
-
-static void daemon_on_sessions_gone(void *arg)
-{
-    struct daemon *daemon = arg;
-
-    if (!daemon->is_stopping)
-        leases_await_idle(&daemon->store, daemon_on_leases_idle, daemon);
-}
-
-static void daemon_on_drain_limit(uv_timer_t *timer)
-{
-    struct daemon *daemon = timer->data;
-
-    if (daemon->sessions.first == NULL) {
-        daemon_on_leases_idle(daemon);
-        return;
-    }
-    uv_timer_start(timer, daemon_on_drain_limit, daemon->conf.calls.drain_timeout_ms, 0);
-    session_list_end(&daemon->sessions);
 }
 
 /* As main_drain. */
@@ -244,14 +176,8 @@ static void daemon_drain(void *arg)
 {
     struct daemon *daemon = arg;
 
-    if (daemon->is_draining)
-        return;
-    daemon->is_draining = true;
     trace("%s drains", daemon->host->name);
-    waiting_get_drop_all(&daemon->service);
-    uv_timer_start(&daemon->drain_limit, daemon_on_drain_limit, daemon->conf.calls.drain_timeout_ms, 0);
-    leases_drain(&daemon->store);
-    session_list_drain(&daemon->sessions, daemon_on_sessions_gone, daemon);
+    core_drain(&daemon->core, daemon_on_core_stopped, daemon);
 }
 
 void host_stop(struct host *host)
@@ -270,7 +196,7 @@ void host_kill(struct host *host)
     daemon_refuse_rest(daemon);
     loop_free(daemon->loop);
     pipe_break_all(&daemon->uv);
-    connection_die(daemon->store.connection);
+    connection_die(daemon->core.store.connection);
     daemon->next = killed;
     killed = daemon;
     host->daemon = NULL;

@@ -123,6 +123,8 @@ static void foreign_lease_note(struct foreign_lease *lease, const struct kv_entr
     lease->state = is_well && !text.is_alive ? FOREIGN_LEASE_DEAD : FOREIGN_LEASE_ALIVE;
     if (is_well)
         lease->ttl_ms = text.ttl_ms;
+    if (is_well && text.is_alive)
+        lease->is_named = false;
 }
 
 void foreign_lease_note_entry(struct lease_bucket *in, const char *id, const struct kv_entry *entry)
@@ -134,6 +136,28 @@ void foreign_lease_note_entry(struct lease_bucket *in, const char *id, const str
     foreign_lease_note(lease, entry);
     if (lease->state == FOREIGN_LEASE_DEAD && !lease->is_asking)
         foreign_lease_answer(lease, NULL);
+}
+
+void foreign_lease_note_ended(struct lease_bucket *in, const char *id)
+{
+    struct foreign_lease *lease = NULL;
+
+    if (in->others != NULL)
+        HASH_FIND_STR(in->others, id, lease);
+    if (lease != NULL)
+        lease->is_removed = true;
+}
+
+bool foreign_lease_any_busy(const struct lease_bucket *in)
+{
+    const struct foreign_lease *lease, *next;
+
+    HASH_ITER(hh, in->others, lease, next)
+    {
+        if (lease->is_asking || lease->is_named)
+            return true;
+    }
+    return false;
 }
 
 void foreign_lease_note_key(struct lease_bucket *in, const char *id)

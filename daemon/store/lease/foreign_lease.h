@@ -67,6 +67,12 @@ void foreign_lease_note_entry(struct lease_bucket *in, const char *id, const str
  */
 void foreign_lease_note_key(struct lease_bucket *in, const char *id);
 
+/* This daemon has deleted the keys of a dead lease, and the lease's own is gone. */
+void foreign_lease_note_ended(struct lease_bucket *in, const char *id);
+
+/* Return whether something is being found out or written of a lease. */
+bool foreign_lease_any_busy(const struct lease_bucket *in);
+
 /* Declare leases dead that nobody has renewed for long, and delete their keys. */
 void foreign_lease_tick(struct lease_bucket *in);
 

@@ -3,19 +3,36 @@
 #include <stdio.h>
 #include <string.h>
 
-bool held_write_is_in_progress(const struct lease_bucket *in, const char *key)
+static struct held_write *held_write_find(const struct lease_bucket *in, const char *key)
 {
-    const struct held_write *held = NULL;
+    struct held_write *held = NULL;
 
     if (in->writes != NULL)
         HASH_FIND_STR(in->writes, key, held);
-    return held != NULL;
+    return held;
+}
+
+bool held_write_is_in_progress(const struct lease_bucket *in, const char *key)
+{
+    return held_write_find(in, key) != NULL;
+}
+
+bool held_write_meet(const struct lease *lease, const char *key)
+{
+    struct held_write *held = held_write_find(lease->in, key);
+    bool is_met = held != NULL && held->lease == lease;
+
+    if (is_met)
+        held->was_met = true;
+    return is_met;
 }
 
 /* It has the lease, and is sent. */
 static void held_write_begin(struct held_write *held, struct lease *lease)
 {
     held->lease = lease;
+    held->doubts = held->in->doubts;
+    held->was_met = false;
     lease_retain(lease);
     HASH_ADD_KEYPTR(hh, held->in->writes, held->operation.key, strlen(held->operation.key), held);
 }
@@ -24,6 +41,8 @@ static void held_write_begin(struct held_write *held, struct lease *lease)
 static void held_write_end(struct held_write *held)
 {
     HASH_DEL(held->in->writes, held);
+    if (held->was_met && holding_find(held->in, held->operation.key) == NULL)
+        holding_add_doubtful(held->lease, held->operation.key, true);
     lease_release(held->lease);
     held->lease = NULL;
 }
@@ -48,10 +67,12 @@ static void held_write_take_back(struct held_write *held, uint64_t revision, str
     struct holding *holding = holding_add(held->lease, held->kind, held->operation.key, revision, held->owner);
 
     error->outcome = ERROR_OUTCOME_NONE;
-    if (holding != NULL)
-        holding_end(holding);
-    else
+    if (holding == NULL) {
         held->lease->needs_scan = true;
+        return;
+    }
+    holding->doubts = held->doubts;
+    holding_end(holding);
 }
 
 static void on_held_write_done(void *arg, uint64_t revision, const struct error *error)
@@ -62,7 +83,7 @@ static void on_held_write_done(void *arg, uint64_t revision, const struct error 
     if (error != NULL) {
         failed = *error;
         if (error->outcome == ERROR_OUTCOME_UNKNOWN)
-            holding_add_doubtful(held->lease, held->operation.key);
+            holding_add_doubtful(held->lease, held->operation.key, false);
         held_write_finish(held, NULL, &failed);
         return;
     }
@@ -74,6 +95,8 @@ static void on_held_write_done(void *arg, uint64_t revision, const struct error 
         error_set(&failed, ERROR_RESOURCE_EXHAUSTED, "out of memory");
     if (holding == NULL)
         held_write_take_back(held, revision, &failed);
+    else
+        holding->doubts = held->doubts;
     held_write_finish(held, holding, holding == NULL ? &failed : NULL);
 }
 
@@ -105,7 +128,7 @@ static void held_write_cancel(struct arena_task *task)
     lease_cancel_wait(&held->wait);
     if (held->lease != NULL) {
         if (held->write.request.base.was_sent)
-            holding_add_doubtful(held->lease, held->operation.key);
+            holding_add_doubtful(held->lease, held->operation.key, false);
         held_write_end(held);
     }
 }

@@ -26,12 +26,20 @@ struct held_write {
     struct arena_task task;
     UT_hash_handle hh; /* by its key, while it is being written: several may have the same one */
     struct lease *lease;
+    uint64_t doubts; /* of the bucket, when it was sent */
+    bool was_met;    /* a key was found that may be its own */
     struct lease_wait wait;
     struct write write;
 };
 
 /* Write. *held is zeroed but for what the caller sets. It and the arena live until done was called. */
 void held_write_start(struct arena *arena, struct held_write *held);
+
+/*
+ * A key was found that names the lease. Return whether a write of it with that lease is in progress. If it ends without
+ * a holding, the key is looked at again.
+ */
+bool held_write_meet(const struct lease *lease, const char *key);
 
 /* Return whether a write of the key with a lease is in progress. */
 bool held_write_is_in_progress(const struct lease_bucket *in, const char *key);

@@ -12,8 +12,8 @@
 #include <string.h>
 #include <utlist.h>
 
-/* Deletions of one bucket in progress at a time: a session may end with ten thousand keys. */
-#define DELETING_MAX 128u
+/* Deletions and looks of one bucket in progress at a time: a session may end with ten thousand keys. */
+#define WORKING_MAX 128u
 
 #define DELETION_MS 10000u
 
@@ -85,9 +85,12 @@ static void holding_give_up(struct holding *holding, uint64_t revision, bool is_
 {
     struct error error;
 
-    error_set(&error, ERROR_CONFLICT, "the key was %s, at revision %" PRIu64, is_overwritten ? "written" : "deleted",
-              revision);
-    error.has_revision = true;
+    if (revision > 0)
+        error_set(&error, ERROR_CONFLICT, "the key was %s, at revision %" PRIu64,
+                  is_overwritten ? "written" : "deleted", revision);
+    else
+        error_set(&error, ERROR_CONFLICT, "the server has lost the key");
+    error.has_revision = revision > 0;
     error.revision = revision;
     holding->is_overwritten = is_overwritten;
     holding_enter(holding, HOLDING_ENDING);
@@ -120,6 +123,7 @@ static struct holding *holding_new(struct lease *lease, enum holding_kind kind, 
     holding->revision = revision;
     if (owner != NULL)
         snprintf(holding->owner, sizeof(holding->owner), "%s", owner);
+    holding->doubts = lease->in->doubts;
     HASH_ADD_KEYPTR(hh, lease->in->holdings, holding->key, length, holding);
     holding->is_known = true;
     lease_retain(lease);
@@ -134,6 +138,20 @@ void holding_cancel_release(struct holding_release *release)
     release->holding = NULL;
 }
 
+static void holding_leave_line(struct holding *holding)
+{
+    if (holding->previous_in_line != NULL)
+        DL_DELETE2(holding->lease->in->line, holding, previous_in_line, next_in_line);
+    holding->previous_in_line = NULL;
+}
+
+static void holding_stop_working(struct holding *holding)
+{
+    holding->lease->in->working--;
+    holding->is_working = false;
+    arena_destroy(&holding->arena);
+}
+
 /* The key is gone, with a marker at this revision; 0: the key is no longer the holding's, or is not known to be. */
 static void holding_finish(struct holding *holding, uint64_t marker_revision)
 {
@@ -144,8 +162,9 @@ static void holding_finish(struct holding *holding, uint64_t marker_revision)
     snprintf(key, sizeof(key), "%s", holding->key);
     timer_stop(holding_timers(holding), &holding->timer);
     holding_leave_table(holding);
-    if (holding->previous_in_line != NULL)
-        DL_DELETE2(in->deletions, holding, previous_in_line, next_in_line);
+    holding_leave_line(holding);
+    if (holding->is_working)
+        holding_stop_working(holding);
     while (holding->releases != NULL) {
         struct holding_release *release = holding->releases;
         holding_cancel_release(release);
@@ -159,21 +178,16 @@ static void holding_finish(struct holding *holding, uint64_t marker_revision)
         lock_wake(in, key, marker_revision);
 }
 
-/* --- Deletion -------------------------------------------------------------------------------------- */
+/* --- Deletion, and looks at keys ------------------------------------------------------------------- */
 
 static void holding_start_some(struct lease_bucket *in);
-
-static void holding_stop_deleting(struct holding *holding)
-{
-    holding->lease->in->deleting--;
-    arena_destroy(&holding->arena);
-}
+static void holding_orphan(struct holding *holding);
 
 /* At the end of the line; the next tick continues. */
 static void holding_try_again(struct holding *holding)
 {
-    holding_stop_deleting(holding);
-    DL_APPEND2(holding->lease->in->deletions, holding, previous_in_line, next_in_line);
+    holding_stop_working(holding);
+    DL_APPEND2(holding->lease->in->line, holding, previous_in_line, next_in_line);
 }
 
 static void on_holding_deleted(void *arg, uint64_t revision, const struct error *error)
@@ -185,7 +199,6 @@ static void on_holding_deleted(void *arg, uint64_t revision, const struct error 
         holding_try_again(holding);
         return;
     }
-    holding_stop_deleting(holding);
     holding_finish(holding, revision);
     holding_start_some(in);
 }
@@ -218,64 +231,126 @@ static bool holding_is_superseded(const struct holding *holding, const struct kv
     return known != NULL && known != holding && known->revision >= entry->revision;
 }
 
-/*
- * The key whose write was in doubt, or which may be in another bucket. If it names the lease, it is the holding's,
- * unless another write has done that.
- */
-static void on_holding_looked(void *arg, const struct kv_entry *entry, const struct error *error)
+/* The key is the holding's: delete it, or let it wait for its owner. */
+static void holding_confirm(struct holding *holding, const struct kv_entry *entry)
 {
-    struct holding *holding = arg;
     struct lease_bucket *in = holding->lease->in;
-    const char *id = entry != NULL ? lease_text_lease_of(entry) : NULL;
-    bool is_ours = id != NULL && strcmp(id, holding->lease->id) == 0;
+    const char *owner = lease_text_owner_of(entry);
+    bool is_kept = holding->awaits_owner && owner != NULL && holding->lease->state == LEASE_ALIVE;
+
+    snprintf(holding->owner, sizeof(holding->owner), "%s", owner != NULL ? owner : "");
+    holding->revision = entry->revision;
+    holding->doubts = holding->looked_doubts;
+    holding_stop_working(holding);
+    holding->awaits_owner = false;
+    if (is_kept) {
+        holding_orphan(holding);
+        lock_wake(in, holding->key, 0);
+    } else {
+        DL_PREPEND2(in->line, holding, previous_in_line, next_in_line);
+    }
+}
+
+/*
+ * The key of a holding that ends: its write was in doubt, or it was found, or the bucket may be another one. If the key
+ * names the lease, it is the holding's, unless another write has done that.
+ */
+static void holding_take_look(struct holding *holding, const struct kv_entry *entry, bool is_ours,
+                              const struct error *error)
+{
+    struct lease_bucket *in = holding->lease->in;
     bool is_gone = error != NULL && error->code == ERROR_BUCKET_NOT_FOUND;
+    bool is_others = error == NULL && holding->revision > 0; /* no write of it is in flight */
 
     if (is_ours && held_write_is_in_progress(in, holding->key)) {
         holding_try_again(holding); /* it may be that write's */
         return;
     }
     is_ours = is_ours && !holding_is_superseded(holding, entry);
-    bool is_others = error == NULL && holding->revision > 0; /* no write of it is in flight */
     holding->looks += error == NULL;
     if (!is_ours && !is_gone && !is_others && holding->looks < LOOKS_MAX) {
         holding_try_again(holding);
         return;
     }
-    holding_stop_deleting(holding);
-    if (is_ours) {
-        holding->revision = entry->revision;
-        holding->must_look = false;
-        DL_PREPEND2(in->deletions, holding, previous_in_line, next_in_line);
-    } else {
+    if (is_ours)
+        holding_confirm(holding, entry);
+    else
         holding_finish(holding, 0);
+    holding_start_some(in);
+}
+
+/* The key of a holding that a session has, or an owner may have. */
+static void holding_take_check(struct holding *holding, const struct kv_entry *entry, bool is_ours,
+                               const struct error *error)
+{
+    struct lease_bucket *in = holding->lease->in;
+
+    if (error != NULL && error->code != ERROR_BUCKET_NOT_FOUND) { /* that is for the lease to find */
+        holding_try_again(holding);
+        return;
+    }
+    if (error != NULL || (is_ours && entry->revision == holding->revision)) {
+        holding->doubts = holding->looked_doubts;
+        holding_stop_working(holding);
+    } else {
+        holding_give_up(holding, entry != NULL ? entry->revision : 0, entry != NULL);
     }
     holding_start_some(in);
+}
+
+static void on_holding_looked(void *arg, const struct kv_entry *entry, const struct error *error)
+{
+    struct holding *holding = arg;
+    struct lease_bucket *in = holding->lease->in;
+    const char *id = entry != NULL ? lease_text_lease_of(entry) : NULL;
+    bool is_ours = id != NULL && strcmp(id, holding->lease->id) == 0;
+
+    if (holding->state == HOLDING_ENDING) {
+        holding_take_look(holding, entry, is_ours, error);
+    } else if (holding_can_be_attached(holding)) {
+        holding_take_check(holding, entry, is_ours, error);
+    } else {
+        holding_stop_working(holding);
+        holding_start_some(in);
+    }
 }
 
 static bool holding_look(struct holding *holding)
 {
     struct lease_bucket *in = holding->lease->in;
 
+    holding->looked_doubts = in->doubts;
     return lease_bucket_read(in, &holding->arena, holding->key, uv_now(in->store->loop) + DELETION_MS,
                              on_holding_looked, holding);
 }
 
-/* Start deletions, as many as may be in progress. Those that fail get in line again, and wait for the next tick. */
+static bool holding_is_certain(const struct holding *holding)
+{
+    return holding->revision > 0 && !holding->awaits_owner && holding->doubts == holding->lease->in->doubts;
+}
+
+/*
+ * Start deletions and looks, as many as may be in progress. Those that fail get in line again, and wait for the next
+ * tick.
+ */
 static void holding_start_some(struct lease_bucket *in)
 {
     if (in->store->leases->is_ended)
         return;
     /* One that fails at once gets in line again. */
-    for (unsigned started = 0; started < DELETING_MAX && in->deletions != NULL && in->deleting < DELETING_MAX;
-         started++) {
-        struct holding *holding = in->deletions;
+    for (unsigned started = 0; started < WORKING_MAX && in->line != NULL && in->working < WORKING_MAX; started++) {
+        struct holding *holding = in->line;
+        if (holding->state == HOLDING_LOST) { /* it was to be checked */
+            holding_leave_line(holding);
+            continue;
+        }
         if (!arena_init(&holding->arena, ARENA_BYTES))
             return;
-        DL_DELETE2(in->deletions, holding, previous_in_line, next_in_line);
-        holding->previous_in_line = NULL;
-        in->deleting++;
-        bool is_certain = holding->revision > 0 && !holding->must_look;
-        if (!(is_certain ? holding_delete(holding) : holding_look(holding))) {
+        holding_leave_line(holding);
+        holding->is_working = true;
+        in->working++;
+        bool may_delete = holding->state == HOLDING_ENDING && holding_is_certain(holding);
+        if (!(may_delete ? holding_delete(holding) : holding_look(holding))) {
             holding_try_again(holding);
             return;
         }
@@ -289,8 +364,8 @@ static void holding_get_in_line(struct holding *holding)
     timer_stop(holding_timers(holding), &holding->timer);
     if (holding->lease->is_given_up)
         holding_finish(holding, 0);
-    else
-        DL_APPEND2(holding->lease->in->deletions, holding, previous_in_line, next_in_line);
+    else if (holding->previous_in_line == NULL && !holding->is_working)
+        DL_APPEND2(holding->lease->in->line, holding, previous_in_line, next_in_line);
 }
 
 void holding_end(struct holding *holding)
@@ -310,7 +385,7 @@ void holding_tick(struct lease_bucket *in)
 
 bool holding_is_idle(const struct lease_bucket *in)
 {
-    return in->deletions == NULL && in->deleting == 0 && in->lost == 0;
+    return in->line == NULL && in->working == 0 && in->lost == 0;
 }
 
 /* --- Making one ------------------------------------------------------------------------------------ */
@@ -361,20 +436,20 @@ void holding_add_found(struct lease *lease, const struct kv_entry *entry, bool a
 
     if (holding == NULL)
         return; /* it is found again when somebody wants the lock, or at the end of the lease */
-    if (awaits_owner)
-        holding_orphan(holding);
-    else
-        holding_get_in_line(holding); /* the tick starts */
+    holding->awaits_owner = awaits_owner; /* who found it may have read old data: look before anybody relies on it */
+    holding_get_in_line(holding);         /* the tick starts */
 }
 
-void holding_add_doubtful(struct lease *lease, const char *key)
+void holding_add_doubtful(struct lease *lease, const char *key, bool may_await_owner)
 {
     struct holding *holding = holding_new(lease, HOLDING_LOCK, key, 0, NULL);
 
-    if (holding != NULL)
-        holding_get_in_line(holding);
-    else
+    if (holding == NULL) {
         lease->needs_scan = true;
+        return;
+    }
+    holding->awaits_owner = may_await_owner;
+    holding_get_in_line(holding);
 }
 
 bool holding_can_be_attached(const struct holding *holding)
@@ -456,7 +531,6 @@ static void holding_lose(struct holding *holding, const struct error *error)
     holding_tell_lost(holding, error);
     timer_stop(holding_timers(holding), &holding->timer);
     holding_enter(holding, HOLDING_LOST);
-    holding->must_look = true;
     holding->vouched_until_ms = holding->kind == HOLDING_LOCK ? holding->lease->valid_until_ms : 0;
     if (!holding_wait_vouched(holding))
         holding_get_in_line(holding);
@@ -482,6 +556,20 @@ void holding_end_lost(struct lease_bucket *in)
     holding_start_some(in);
 }
 
+void holding_check_all(struct lease *lease)
+{
+    struct lease_bucket *in = lease->in;
+    struct holding *holding, *next;
+
+    HASH_ITER(hh, in->holdings, holding, next)
+    {
+        bool is_free = holding->previous_in_line == NULL && !holding->is_working;
+        if (holding->lease == lease && holding_can_be_attached(holding) && is_free && holding->doubts != in->doubts)
+            DL_APPEND2(in->line, holding, previous_in_line, next_in_line);
+    }
+    holding_start_some(in);
+}
+
 bool holding_take_some_away(struct lease *lease, const struct error *error)
 {
     struct lease_bucket *in = lease->in;
@@ -503,12 +591,12 @@ void holding_free_all(struct lease_bucket *in)
 {
     struct holding *holding, *next;
 
-    DL_FOREACH_SAFE2(in->deletions, holding, next, next_in_line)
+    DL_FOREACH_SAFE2(in->line, holding, next, next_in_line)
     {
         if (!holding->is_known)
             holding_free(holding);
     }
-    in->deletions = NULL;
+    in->line = NULL;
     HASH_ITER(hh, in->holdings, holding, next)
     {
         timer_stop(in->store->timers, &holding->timer);

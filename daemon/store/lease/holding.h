@@ -22,7 +22,7 @@ enum holding_state {
     HOLDING_HELD,
     HOLDING_ORPHANED, /* its session has ended, and its owner may come back */
     HOLDING_LOST,     /* a lock whose session is notified of the loss, and which nobody else may have yet */
-    HOLDING_ENDING    /* its key is being deleted */
+    HOLDING_ENDING    /* its key is being deleted, or was found and is looked at */
 };
 
 /*
@@ -46,11 +46,14 @@ struct holding {
     struct timer timer;                              /* of HOLDING_ORPHANED and HOLDING_LOST */
     uint64_t vouched_until_ms;                       /* of HOLDING_LOST: by clock_boot_ms */
     struct holding_release *releases;                /* those who wait for the deletion */
-    struct holding *next_in_line, *previous_in_line; /* of deletions; previous_in_line is NULL: it is not in it */
-    struct arena arena;                              /* of the deletion that is in progress */
+    struct holding *next_in_line, *previous_in_line; /* previous_in_line is NULL: it is not in line */
+    bool is_working;                                 /* its key is being looked at or deleted */
+    struct arena arena;                              /* of that */
     bool is_overwritten;                             /* it is lost because somebody has written the key */
-    bool must_look; /* the bucket may be another one by now: the key may have this revision and not name the lease */
-    unsigned looks; /* at a key that was in doubt */
+    bool awaits_owner;      /* of HOLDING_ENDING: if the key is still there, it waits for its owner */
+    uint64_t looked_doubts; /* of the bucket, when the present look began */
+    uint64_t doubts;        /* of the bucket, when it was last known that the key is the holding's */
+    unsigned looks;         /* at a key that was in doubt */
     char key[];
 };
 
@@ -78,8 +81,11 @@ void holding_note_value(struct holding *holding, const char *value, size_t bytes
 /* A key was found that names the lease: delete it, or keep it for a while for its owner. */
 void holding_add_found(struct lease *lease, const struct kv_entry *entry, bool awaits_owner);
 
-/* A write of the key has ended, and it is not known whether the key names the lease: find out, and delete it then. */
-void holding_add_doubtful(struct lease *lease, const char *key);
+/*
+ * A write of the key has ended, and it is not known whether the key names the lease: find out, and delete it then, or
+ * keep it for its owner, if it may be that of an earlier write.
+ */
+void holding_add_doubtful(struct lease *lease, const char *key, bool may_await_owner);
 
 /* Return whether its owner may have it in another session. */
 bool holding_can_be_attached(const struct holding *holding);
@@ -105,6 +111,10 @@ void holding_end(struct holding *holding);
 /* The same as holding_end, and call done when the key is gone. */
 void holding_release(struct holding *holding, struct holding_release *release, void (*done)(void *arg), void *arg);
 void holding_cancel_release(struct holding_release *release);
+
+/* Look whether the keys of the lease's holdings are still theirs, unless that is known since the bucket's last doubt.
+ */
+void holding_check_all(struct lease *lease);
 
 /* A change of the bucket was delivered. */
 void holding_note_entry(struct lease_bucket *in, const struct kv_entry *entry);

@@ -2,6 +2,7 @@
 
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
+#include "daemon/store/lease/held_write.h"
 #include "daemon/store/lease/holding.h"
 #include "daemon/store/lease/lease_end.h"
 #include "daemon/store/lease/lease_file.h"
@@ -151,6 +152,8 @@ void lease_note_key(struct lease *lease, const struct kv_entry *entry)
 {
     const struct holding *known = holding_find(lease->in, entry->key);
 
+    if (held_write_meet(lease, entry->key))
+        return; /* it may be that write's */
     if (known == NULL || known->revision < entry->revision)
         holding_add_found(lease, entry, lease->state == LEASE_ALIVE && lease_text_owner_of(entry) != NULL);
 }
@@ -159,8 +162,13 @@ static void on_lease_key_found(void *arg, const struct kv_entry *entry)
 {
     struct lease *lease = arg;
     const char *id = lease_text_lease_of(entry);
+    struct holding *known = holding_find(lease->in, entry->key);
 
-    if (id != NULL && strcmp(id, lease->id) == 0)
+    if (id == NULL || strcmp(id, lease->id) != 0)
+        return;
+    if (known != NULL && known->lease == lease && known->revision == entry->revision)
+        known->doubts = lease->scan_doubts;
+    else
         lease_note_key(lease, entry);
 }
 
@@ -168,7 +176,10 @@ static void on_lease_keys_found(void *arg, const struct error *error)
 {
     struct lease *lease = arg;
 
-    lease->needs_scan = error != NULL && error->code != ERROR_BUCKET_NOT_FOUND;
+    bool is_incomplete = error != NULL && error->code != ERROR_BUCKET_NOT_FOUND;
+    lease->needs_scan = is_incomplete || lease->scan_doubts != lease->in->doubts;
+    if (error == NULL)
+        holding_check_all(lease);
     holding_tick(lease->in);
 }
 
@@ -178,6 +189,7 @@ void lease_find_keys(struct lease *lease)
         return;
     lease->scan = (struct lease_scan){
         .in = lease->in, .filter = ">", .found = on_lease_key_found, .done = on_lease_keys_found, .arg = lease};
+    lease->scan_doubts = lease->in->doubts;
     lease_scan_start(&lease->scan);
 }
 
@@ -192,6 +204,7 @@ static void lease_lose(struct lease *lease, const struct error *error)
         return;
     log_warning("bucket %s: the lease of this daemon is lost, with %u locks and ephemeral keys: %s", lease->in->name,
                 lease->references, why.message);
+    lease->in->doubts++; /* it may be that the bucket is another one */
     lease_stop_work(lease);
     lease_end_begin(lease);
     lease_end_notify(lease, &why);
@@ -286,8 +299,10 @@ void lease_note_entry(struct lease *lease, const struct kv_entry *entry)
 {
     struct lease_text text;
 
-    if (lease->state == LEASE_ALIVE && entry->revision > lease->revision && !lease_key_is_own(lease, entry, &text))
-        lease_doubt(lease);
+    if (lease->state != LEASE_ALIVE || entry->revision <= lease->revision || lease_key_is_own(lease, entry, &text))
+        return;
+    lease->in->doubts++;
+    lease_doubt(lease);
 }
 
 void lease_doubt(struct lease *lease)

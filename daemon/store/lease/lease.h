@@ -61,9 +61,10 @@ struct lease {
     bool allows_ttl;         /* the bucket does */
     struct bucket_wait wait;
     struct lease_scan scan;
-    struct job losing;  /* tells the sessions, a slice at a time */
-    struct error lost;  /* why */
-    struct arena arena; /* of the present work */
+    uint64_t scan_doubts; /* of the bucket, when the scan began */
+    struct job losing;    /* tells the sessions, a slice at a time */
+    struct error lost;    /* why */
+    struct arena arena;   /* of the present work */
     struct lease_wait *waits;
 };
 
@@ -102,7 +103,7 @@ void lease_note_entry(struct lease *lease, const struct kv_entry *entry);
  */
 void lease_note_key(struct lease *lease, const struct kv_entry *entry);
 
-/* The bucket may have lost the lease without a message: look at its key at once. */
+/* The bucket may have lost the lease, or keys that name it, without a message: look at all of them. */
 void lease_doubt(struct lease *lease);
 
 /* Adopt a lease of the daemon's last run. */

@@ -25,17 +25,14 @@ static struct lease_bucket *lease_bucket_of(struct local_copy_listener *listener
     return (struct lease_bucket *)((char *)listener - offsetof(struct lease_bucket, listener));
 }
 
-/* A key was written that lives with a lease. Writes in progress here, and scans that are to come, see to it themselves.
- */
+/* A key was written that lives with a lease. */
 static void lease_bucket_note_key(struct lease_bucket *in, const char *id, const struct kv_entry *entry)
 {
     struct lease *own = lease_find(in, id);
 
-    if (held_write_is_in_progress(in, entry->key))
-        return;
     if (own == NULL)
         foreign_lease_note_key(in, id);
-    else if (own->state != LEASE_OPENING && !own->needs_scan && !own->is_given_up)
+    else if (own->state != LEASE_OPENING && !own->is_given_up)
         lease_note_key(own, entry);
 }
 
@@ -54,7 +51,7 @@ static void lease_bucket_on_entry(struct local_copy_listener *listener, const st
         return;
     }
     struct lease *own = lease_find(in, id);
-    if (own != NULL)
+    if (own != NULL && !own->is_foreign)
         lease_note_entry(own, entry);
     else
         foreign_lease_note_entry(in, id, entry);
@@ -64,6 +61,7 @@ static void lease_bucket_on_doubt(struct local_copy_listener *listener)
 {
     struct lease_bucket *in = lease_bucket_of(listener);
 
+    in->doubts++;
     if (in->lease != NULL)
         lease_doubt(in->lease);
 }
@@ -138,8 +136,8 @@ static bool lease_bucket_is_unused(const struct lease_bucket *in)
     const struct store *store = in->store;
     uint64_t kept_ms = in->was_opened ? KEPT_FOR * (uint64_t)store->conf->locks.lease_ttl_ms : 0;
 
-    return !lease_any(in) && in->holdings == NULL && in->deletions == NULL && in->deleting == 0 && in->locks == NULL &&
-           uv_now(store->loop) - in->used_ms >= kept_ms;
+    return !lease_any(in) && in->holdings == NULL && in->line == NULL && in->working == 0 && in->locks == NULL &&
+           !foreign_lease_any_busy(in) && uv_now(store->loop) - in->used_ms >= kept_ms;
 }
 
 static void on_lease_bucket_tick(struct timer *timer);

@@ -35,8 +35,9 @@ struct lease_bucket {
     struct lease *lease;          /* that new keys get; NULL: there is none yet */
     struct lease *ending;         /* leases whose keys are being deleted */
     struct holding *holdings;     /* by key */
-    struct holding *deletions;    /* holdings whose keys are to be deleted, in line */
-    unsigned deleting;            /* of them, in progress */
+    struct holding *line;         /* holdings whose keys are to be looked at or deleted */
+    unsigned working;             /* holdings whose keys are being looked at or deleted */
+    uint64_t doubts;              /* how often the bucket may have become another one, or lost messages */
     unsigned lost;                /* holdings that are lost and not yet in line */
     struct held_write *writes;    /* in progress, by key */
     struct lock *locks;           /* by name: those for which somebody waits */

@@ -1,5 +1,6 @@
 #include "daemon/store/lease/lease_end.h"
 
+#include "daemon/store/lease/foreign_lease.h"
 #include "daemon/store/lease/holding.h"
 #include "daemon/store/lease/lease_file.h"
 #include "daemon/store/lease/lease_key.h"
@@ -41,6 +42,8 @@ static void lease_end_finish(struct lease *lease)
         return;
     }
     DL_DELETE2(lease->in->ending, lease, previous, next);
+    if (lease->is_foreign)
+        foreign_lease_note_ended(lease->in, lease->id);
     lease_file_remove(lease->in->store, lease->in->name, lease->id);
     lease_free(lease);
 }

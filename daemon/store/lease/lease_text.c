@@ -57,6 +57,8 @@ const char *lease_text_lease_of(const struct kv_entry *entry)
 {
     const char *id = entry->operation == KV_PUT ? message_header(entry->message, KV_HEADER_LEASE) : NULL;
 
+    if (id != NULL && message_header(entry->message, "Nats-Stream-Source") != NULL)
+        return NULL; /* the server has copied it from another bucket, with whose lease it lives there */
     return id != NULL && strlen(id) < LEASE_ID_BYTES && id[0] != '\0' ? id : NULL;
 }
 

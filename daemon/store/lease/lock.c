@@ -19,6 +19,7 @@ struct lock {
     struct lock_wait *line;   /* the first came first */
     struct job trying;        /* the first may try now */
     uint64_t marker_revision; /* of the marker that the last holder has left; 0: not known */
+    uint64_t marker_doubts;   /* of the bucket, when it was delivered */
     bool has_changed;         /* its key was deleted since the first in line began to look at it */
     char name[];
 };
@@ -234,12 +235,27 @@ static void lock_note_holder(struct lock_wait *wait, const struct kv_entry *entr
 
 static void lock_read(struct lock_wait *wait);
 
-/* This daemon is releasing the lock. A wait of 0 waits for that too, for the time of a call. */
+/*
+ * This daemon is releasing the lock, or finds out whether it is there. A wait of 0 waits for that too, for the time of
+ * a call.
+ */
 static void lock_await_deletion(struct lock_wait *wait)
 {
-    if (!wait->is_prolonged && wait->until_ms < wait->deadline_ms)
-        wait->until_ms = wait->deadline_ms;
+    if (!wait->is_prolonged) {
+        wait->asked_until_ms = wait->until_ms;
+        if (wait->until_ms < wait->deadline_ms)
+            wait->until_ms = wait->deadline_ms;
+    }
     wait->is_prolonged = true;
+    lock_listen(wait, UINT64_MAX);
+}
+
+/* Somebody else has the lock. */
+static void lock_await_release(struct lock_wait *wait)
+{
+    if (wait->is_prolonged)
+        wait->until_ms = wait->asked_until_ms;
+    wait->is_prolonged = false;
     lock_listen(wait, UINT64_MAX);
 }
 
@@ -296,7 +312,7 @@ static bool lock_is_held_here(struct lock_wait *wait)
     } else if (!lock_know_holder(wait, holding)) {
         lock_read(wait); /* for its value */
     } else {
-        lock_listen(wait, UINT64_MAX);
+        lock_await_release(wait);
     }
     return true;
 }
@@ -315,6 +331,7 @@ static void lock_meet_own(struct lock_wait *wait, struct lease *lease, const str
     const char *owner = lease_text_owner_of(entry);
     bool is_valid = lease_valid_for_ms(lease) > 0;
     bool is_owners = is_valid && owner != NULL && wait->owner != NULL && strcmp(owner, wait->owner) == 0;
+    is_owners = is_owners && !held_write_is_in_progress(wait->lock->in, wait->name);
     struct holding *holding = is_owners ? holding_add(lease, HOLDING_LOCK, wait->name, entry->revision, owner) : NULL;
 
     if (holding != NULL) {
@@ -322,7 +339,8 @@ static void lock_meet_own(struct lock_wait *wait, struct lease *lease, const str
         return;
     }
     /* The last run has left it, and it was not found yet; or the write of a session that has left came late. */
-    holding_add_found(lease, entry, is_valid && owner != NULL);
+    if (!held_write_meet(lease, wait->name))
+        holding_add_found(lease, entry, is_valid && owner != NULL);
     if (!lock_is_held_here(wait))
         lock_await_deletion(wait);
 }
@@ -378,6 +396,7 @@ static void lock_read(struct lock_wait *wait)
     get->arg = wait;
     wait->step = LOCK_READING;
     wait->looked_ms = uv_now(wait->store->loop);
+    wait->doubts = wait->lock->in->doubts;
     wait->lock->has_changed = false;
     get_start(wait->store, &wait->attempt, get);
 }
@@ -411,6 +430,8 @@ static void lock_set_deadline(struct lock_wait *wait)
 static void lock_set_condition(struct lock_wait *wait, struct operation *operation)
 {
     operation->condition = OPERATION_IF_ABSENT;
+    if (wait->doubts != wait->lock->in->doubts) /* of another bucket, it may be */
+        wait->dead_revision = wait->marker_revision = 0;
     if (wait->dead_revision > 0) {
         operation->condition = OPERATION_IF_AT_REVISION;
         operation->revision = wait->dead_revision;
@@ -439,6 +460,10 @@ static void lock_try(struct lock_wait *wait)
 
     timer_stop(wait->store->timers, &wait->timer);
     lock_set_deadline(wait);
+    if (!wait->is_wanted(wait->arg)) {
+        lock_fail_locked(wait);
+        return;
+    }
     if (wait->store->leases->is_draining) {
         lock_fail(wait, ERROR_UNAVAILABLE, "the daemon shuts down; acquire the lock again");
         return;
@@ -479,6 +504,7 @@ static bool run_trying(struct job *job)
         return false;
     wait->dead_revision = 0;
     wait->marker_revision = lock->marker_revision;
+    wait->doubts = lock->marker_doubts;
     lock->marker_revision = 0;
     lock->has_changed = false;
     lock_try(wait); /* the lock may be gone; if the wait has left the line, the next one is scheduled */
@@ -491,8 +517,9 @@ void lock_wake(struct lease_bucket *in, const char *name, uint64_t marker_revisi
 
     if (lock == NULL)
         return;
-    if (marker_revision > lock->marker_revision)
+    if (marker_revision > lock->marker_revision || lock->marker_doubts != in->doubts)
         lock->marker_revision = marker_revision;
+    lock->marker_doubts = in->doubts;
     lock->has_changed = true; /* a reading in progress may not know it */
     if (lock->line->step == LOCK_LISTENING)
         lock_schedule(lock);

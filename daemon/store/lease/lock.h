@@ -54,7 +54,9 @@ struct lock_wait {
     char lease[LEASE_ID_BYTES]; /* of the holder, if it is another daemon's */
     uint64_t dead_revision;     /* of the key that names that lease; 0: the key must be absent */
     uint64_t marker_revision;   /* of the marker that the last holder has left; 0: not known */
+    uint64_t doubts;            /* of the bucket, when these revisions were read */
     bool is_prolonged;          /* it waits longer than it was to, for a deletion */
+    uint64_t asked_until_ms;    /* of a wait that is prolonged: until_ms before that */
     uint64_t looked_ms;         /* loop time of the last look at the key */
     unsigned failures;          /* attempts in a row that failed in another way */
     struct held_write held;
