@@ -8,7 +8,9 @@
 
 #include <string.h>
 
-#define SETTINGS "watches:\n  heartbeat: 0.2\n  reconcile_interval: 0.5\n"
+#define SETTINGS                                                                                                       \
+    "watches:\n  heartbeat: 0.2\n  reconcile_interval: 0.5\n"                                                          \
+    "locks:\n  lease_ttl: 600\n"
 
 #define BUCKET "b"
 
@@ -234,6 +236,37 @@ START_TEST(a_cluster_that_returns_with_older_data_is_delivered_from_its_beginnin
 }
 END_TEST
 
+static uint64_t acquire(const char *name)
+{
+    const struct answer *answer = client_call(deployment.client, "lock.acquire", "['locks', '%s']", name);
+
+    assert_ok(answer);
+    return number_at(&answer->result, "token");
+}
+
+/*
+ * The lease is still there: only what was written last is gone. Somebody else may have the lock by now. Nobody watches
+ * the bucket, so the daemon has no copy of its keys.
+ */
+START_TEST(a_lock_that_a_server_has_lost_is_lost)
+{
+    deployment_make_bucket(&deployment, "locks", NULL);
+    uint64_t token = acquire("early");
+
+    make_backup();
+    uint64_t last = acquire("late");
+    go_back_to_backup();
+    while (nats_put(deployment.nats, "locks", "other", "x") < last + 10) {
+    }
+    proxy_release(deployment.proxy);
+    struct notification *lost = client_wait_notification(deployment.client, 0);
+    ck_assert_str_eq(lost->method, "lock.lost");
+    ck_assert_str_eq(text_at(&lost->params, "1"), "late");
+    assert_ok(client_call(deployment.client, "lock.check", "['locks', 'early', %llu]", (unsigned long long)token));
+    acquire("late");
+}
+END_TEST
+
 /*
  * A deposed leader may answer for a while with less than was delivered. Here the proxy plays that leader, for a server
  * that says that it has replicas.
@@ -272,6 +305,7 @@ Suite *set_back_suite(void)
     tcase_add_test(one, the_local_copy_is_compared_with_a_server_that_returns_with_older_data);
     tcase_add_test(one, a_failed_comparison_is_repeated);
     tcase_add_test(one, a_watch_is_not_resumed_over_what_a_server_has_lost);
+    tcase_add_test(one, a_lock_that_a_server_has_lost_is_lost);
     tcase_add_test(one, an_answer_of_a_deposed_leader_is_not_a_recreated_bucket);
     tcase_add_test(three, a_cluster_that_returns_with_older_data_is_delivered_from_its_beginning);
     suite_add_tcase(suite, one);

@@ -745,6 +745,53 @@ START_TEST(a_lock_that_new_rules_take_away_is_free_when_its_time_is_over)
 }
 END_TEST
 
+/* Whoever waits is told who holds the lock. Rules that deny the bucket deny that, too. */
+START_TEST(a_wait_that_new_rules_deny_tells_nothing_of_the_holder)
+{
+    enum { WAIT_S = 4 };
+
+    start_two_daemons();
+    struct client *here = client_open(&daemon_of_test), *there = client_open(&other_daemon);
+    const char *bucket = client_new_bucket(here, NULL);
+
+    assert_ok(client_call(there, "lock.acquire", "['%s', 'job', {'value': 'secret'}]", bucket));
+    uint64_t begin_ms = now_ms();
+    uint32_t wait = client_send(here, "lock.acquire", "['%s', 'job', {'wait': %u}]", bucket, WAIT_S);
+    daemon_configure(&daemon_of_test, nats_server_section(&server),
+                     LEASE_SECTION "access:\n  - {buckets: [\"*\"], allow: none}\n");
+    process_signal(&daemon_of_test.process, SIGHUP);
+    while (strcmp(answer_code(client_call(here, "kv.get", "['%s', 'job']", bucket)), "permission_denied") != 0)
+        pause_shortly();
+    bool was_in_time = now_ms() - begin_ms < WAIT_S * 1000;
+    const struct answer *answer = client_wait(here, wait);
+    if (was_in_time) {
+        assert_code(answer, "permission_denied");
+        ck_assert_ptr_null(find_at(&answer->error, "value"));
+    }
+    daemon_stop(&daemon_of_test);
+    daemon_stop(&other_daemon);
+    nats_server_stop(&server);
+}
+END_TEST
+
+/* The copy of an ephemeral key in a bucket with sources names a lease of the other bucket. */
+START_TEST(copies_of_ephemeral_keys_are_not_those_of_a_dead_daemon)
+{
+    struct client *client = client_open(&shared_daemon);
+    const char *bucket = client_new_bucket(client, NULL);
+    const char *all =
+        client_new_bucket(client, format_text("'sources': [{'bucket': '%s', 'filter': 'services.>'}]", bucket));
+
+    acquire(client, all, "job");
+    assert_ok(client_call(client, "kv.put", "['%s', 'services.a', 'here', {'ephemeral': true}]", bucket));
+    wait_until(client_call(client, "kv.get", "['%s', 'services.a']", all)->result.type != MSGPACK_OBJECT_NIL,
+               "the copy of the key");
+    wait_for_renewals(client, 16); /* of two leases: in more than two TTLs */
+    ck_assert_int_ne(client_call(client, "kv.get", "['%s', 'services.a']", all)->result.type, MSGPACK_OBJECT_NIL);
+    assert_code(client_call(client, "lock.acquire", "['%s', 'services.a']", all), "locked");
+}
+END_TEST
+
 /* --- Limits ---------------------------------------------------------------------------------------- */
 
 START_TEST(wrong_arguments_are_refused)
@@ -902,6 +949,8 @@ Suite *lock_suite(void)
     tcase_add_test(own, the_keys_of_a_dead_daemon_are_deleted_though_nobody_waits);
     tcase_add_test(own, a_stopped_daemon_loses_its_locks_to_another_one);
     tcase_add_test(own, a_lock_that_new_rules_take_away_is_free_when_its_time_is_over);
+    tcase_add_test(own, a_wait_that_new_rules_deny_tells_nothing_of_the_holder);
+    tcase_add_test(shared, copies_of_ephemeral_keys_are_not_those_of_a_dead_daemon);
     tcase_add_test(own, locks_and_waits_are_limited);
     tcase_add_test(own, one_user_cannot_hold_all_locks);
     tcase_add_test(own, a_wait_for_a_lock_may_be_longer_than_any_timeout);
