@@ -53,6 +53,7 @@ FACADES = {
     "daemon/core.c": "daemon/",
     "daemon/core.h": "daemon/",
     "daemon/reload.c": "daemon/",
+    "daemon/reload.h": "daemon/",
     "daemon/store/store.c": "daemon/store",
 }
 

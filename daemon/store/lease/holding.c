@@ -1,26 +1,15 @@
 #include "daemon/store/lease/holding.h"
 
 #include "daemon/base/clock.h"
-#include "daemon/store/lease/held_write.h"
+#include "daemon/store/lease/holding_line.h"
 #include "daemon/store/lease/leases.h"
 #include "daemon/store/lease/lock.h"
-#include "daemon/store/write/write.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
-
-/* Deletions and looks of one bucket in progress at a time: a session may end with ten thousand keys. */
-#define WORKING_MAX 128u
-
-#define DELETION_MS 10000u
-
-#define ARENA_BYTES 2048u
-
-/* A key whose write is in doubt is looked at this number of times: the write may still arrive. */
-#define LOOKS_MAX 3u
 
 /* --- Life ------------------------------------------------------------------------------------------ */
 
@@ -78,10 +67,7 @@ static void holding_tell_lost(struct holding *holding, const struct error *error
     lost(holding->arg, error);
 }
 
-static void holding_finish(struct holding *holding, uint64_t marker_revision);
-
-/* Somebody has changed the key since: the holding has no more to do with it. */
-static void holding_give_up(struct holding *holding, uint64_t revision, bool is_overwritten)
+void holding_give_up(struct holding *holding, uint64_t revision, bool is_overwritten)
 {
     struct error error;
 
@@ -138,22 +124,7 @@ void holding_cancel_release(struct holding_release *release)
     release->holding = NULL;
 }
 
-static void holding_leave_line(struct holding *holding)
-{
-    if (holding->previous_in_line != NULL)
-        DL_DELETE2(holding->lease->in->line, holding, previous_in_line, next_in_line);
-    holding->previous_in_line = NULL;
-}
-
-static void holding_stop_working(struct holding *holding)
-{
-    holding->lease->in->working--;
-    holding->is_working = false;
-    arena_destroy(&holding->arena);
-}
-
-/* The key is gone, with a marker at this revision; 0: the key is no longer the holding's, or is not known to be. */
-static void holding_finish(struct holding *holding, uint64_t marker_revision)
+void holding_finish(struct holding *holding, uint64_t marker_revision)
 {
     struct lease_bucket *in = holding->lease->in;
     bool was_known = holding->is_known;
@@ -162,9 +133,7 @@ static void holding_finish(struct holding *holding, uint64_t marker_revision)
     snprintf(key, sizeof(key), "%s", holding->key);
     timer_stop(holding_timers(holding), &holding->timer);
     holding_leave_table(holding);
-    holding_leave_line(holding);
-    if (holding->is_working)
-        holding_stop_working(holding);
+    holding_line_leave(holding);
     while (holding->releases != NULL) {
         struct holding_release *release = holding->releases;
         holding_cancel_release(release);
@@ -178,184 +147,7 @@ static void holding_finish(struct holding *holding, uint64_t marker_revision)
         lock_wake(in, key, marker_revision);
 }
 
-/* --- Deletion, and looks at keys ------------------------------------------------------------------- */
-
-static void holding_start_some(struct lease_bucket *in);
-static void holding_orphan(struct holding *holding);
-
-/* At the end of the line; the next tick continues. */
-static void holding_try_again(struct holding *holding)
-{
-    holding_stop_working(holding);
-    DL_APPEND2(holding->lease->in->line, holding, previous_in_line, next_in_line);
-}
-
-static void on_holding_deleted(void *arg, uint64_t revision, const struct error *error)
-{
-    struct holding *holding = arg;
-    struct lease_bucket *in = holding->lease->in;
-
-    if (!lease_bucket_deletion_is_over(error)) {
-        holding_try_again(holding);
-        return;
-    }
-    holding_finish(holding, revision);
-    holding_start_some(in);
-}
-
-static bool holding_delete(struct holding *holding)
-{
-    struct store *store = holding->lease->in->store;
-    struct write *write = arena_zalloc(&holding->arena, sizeof(*write));
-
-    if (write == NULL)
-        return false;
-    write->bucket_name = holding->lease->in->name;
-    write->operation.key = holding->key;
-    write->operation.kind = KV_DELETE;
-    write->operation.condition = OPERATION_IF_AT_REVISION;
-    write->operation.revision = holding->revision;
-    write->operation.value = "";
-    write->deadline_ms = uv_now(store->loop) + DELETION_MS;
-    write->done = on_holding_deleted;
-    write->arg = holding;
-    write_start(store, &holding->arena, write);
-    return true;
-}
-
-/* Return whether a later write of the key, with the same lease, has made a holding of it. */
-static bool holding_is_superseded(const struct holding *holding, const struct kv_entry *entry)
-{
-    const struct holding *known = holding_find(holding->lease->in, holding->key);
-
-    return known != NULL && known != holding && known->revision >= entry->revision;
-}
-
-/* The key is the holding's: delete it, or let it wait for its owner. */
-static void holding_confirm(struct holding *holding, const struct kv_entry *entry)
-{
-    struct lease_bucket *in = holding->lease->in;
-    const char *owner = lease_text_owner_of(entry);
-    bool is_kept = holding->awaits_owner && owner != NULL && holding->lease->state == LEASE_ALIVE;
-
-    snprintf(holding->owner, sizeof(holding->owner), "%s", owner != NULL ? owner : "");
-    holding->revision = entry->revision;
-    holding->doubts = holding->looked_doubts;
-    holding_stop_working(holding);
-    holding->awaits_owner = false;
-    if (is_kept) {
-        holding_orphan(holding);
-        lock_wake(in, holding->key, 0);
-    } else {
-        DL_PREPEND2(in->line, holding, previous_in_line, next_in_line);
-    }
-}
-
-/*
- * The key of a holding that ends: its write was in doubt, or it was found, or the bucket may be another one. If the key
- * names the lease, it is the holding's, unless another write has done that.
- */
-static void holding_take_look(struct holding *holding, const struct kv_entry *entry, bool is_ours,
-                              const struct error *error)
-{
-    struct lease_bucket *in = holding->lease->in;
-    bool is_gone = error != NULL && error->code == ERROR_BUCKET_NOT_FOUND;
-    bool is_others = error == NULL && holding->revision > 0; /* no write of it is in flight */
-
-    if (is_ours && held_write_is_in_progress(in, holding->key)) {
-        holding_try_again(holding); /* it may be that write's */
-        return;
-    }
-    is_ours = is_ours && !holding_is_superseded(holding, entry);
-    holding->looks += error == NULL;
-    if (!is_ours && !is_gone && !is_others && holding->looks < LOOKS_MAX) {
-        holding_try_again(holding);
-        return;
-    }
-    if (is_ours)
-        holding_confirm(holding, entry);
-    else
-        holding_finish(holding, 0);
-    holding_start_some(in);
-}
-
-/* The key of a holding that a session has, or an owner may have. */
-static void holding_take_check(struct holding *holding, const struct kv_entry *entry, bool is_ours,
-                               const struct error *error)
-{
-    struct lease_bucket *in = holding->lease->in;
-
-    if (error != NULL && error->code != ERROR_BUCKET_NOT_FOUND) { /* that is for the lease to find */
-        holding_try_again(holding);
-        return;
-    }
-    if (error != NULL || (is_ours && entry->revision == holding->revision)) {
-        holding->doubts = holding->looked_doubts;
-        holding_stop_working(holding);
-    } else {
-        holding_give_up(holding, entry != NULL ? entry->revision : 0, entry != NULL);
-    }
-    holding_start_some(in);
-}
-
-static void on_holding_looked(void *arg, const struct kv_entry *entry, const struct error *error)
-{
-    struct holding *holding = arg;
-    struct lease_bucket *in = holding->lease->in;
-    const char *id = entry != NULL ? lease_text_lease_of(entry) : NULL;
-    bool is_ours = id != NULL && strcmp(id, holding->lease->id) == 0;
-
-    if (holding->state == HOLDING_ENDING) {
-        holding_take_look(holding, entry, is_ours, error);
-    } else if (holding_can_be_attached(holding)) {
-        holding_take_check(holding, entry, is_ours, error);
-    } else {
-        holding_stop_working(holding);
-        holding_start_some(in);
-    }
-}
-
-static bool holding_look(struct holding *holding)
-{
-    struct lease_bucket *in = holding->lease->in;
-
-    holding->looked_doubts = in->doubts;
-    return lease_bucket_read(in, &holding->arena, holding->key, uv_now(in->store->loop) + DELETION_MS,
-                             on_holding_looked, holding);
-}
-
-static bool holding_is_certain(const struct holding *holding)
-{
-    return holding->revision > 0 && !holding->awaits_owner && holding->doubts == holding->lease->in->doubts;
-}
-
-/*
- * Start deletions and looks, as many as may be in progress. Those that fail get in line again, and wait for the next
- * tick.
- */
-static void holding_start_some(struct lease_bucket *in)
-{
-    if (in->store->leases->is_ended)
-        return;
-    /* One that fails at once gets in line again. */
-    for (unsigned started = 0; started < WORKING_MAX && in->line != NULL && in->working < WORKING_MAX; started++) {
-        struct holding *holding = in->line;
-        if (holding->state == HOLDING_LOST) { /* it was to be checked */
-            holding_leave_line(holding);
-            continue;
-        }
-        if (!arena_init(&holding->arena, ARENA_BYTES))
-            return;
-        holding_leave_line(holding);
-        holding->is_working = true;
-        in->working++;
-        bool may_delete = holding->state == HOLDING_ENDING && holding_is_certain(holding);
-        if (!(may_delete ? holding_delete(holding) : holding_look(holding))) {
-            holding_try_again(holding);
-            return;
-        }
-    }
-}
+/* --- The end --------------------------------------------------------------------------------------- */
 
 static void holding_get_in_line(struct holding *holding)
 {
@@ -364,8 +156,8 @@ static void holding_get_in_line(struct holding *holding)
     timer_stop(holding_timers(holding), &holding->timer);
     if (holding->lease->is_given_up)
         holding_finish(holding, 0);
-    else if (holding->previous_in_line == NULL && !holding->is_working)
-        DL_APPEND2(holding->lease->in->line, holding, previous_in_line, next_in_line);
+    else
+        holding_line_join(holding);
 }
 
 void holding_end(struct holding *holding)
@@ -375,12 +167,7 @@ void holding_end(struct holding *holding)
     if (holding->state == HOLDING_ENDING)
         return;
     holding_get_in_line(holding);
-    holding_start_some(in);
-}
-
-void holding_tick(struct lease_bucket *in)
-{
-    holding_start_some(in);
+    holding_line_run(in);
 }
 
 bool holding_is_idle(const struct lease_bucket *in)
@@ -420,7 +207,7 @@ static void on_holding_orphaned_too_long(struct timer *timer)
     holding_end(holding_of_timer(timer));
 }
 
-static void holding_orphan(struct holding *holding)
+void holding_orphan(struct holding *holding)
 {
     struct store *store = holding->lease->in->store;
 
@@ -541,7 +328,7 @@ void holding_take_away(struct holding *holding, const struct error *error)
     struct lease_bucket *in = holding->lease->in;
 
     holding_lose(holding, error);
-    holding_start_some(in);
+    holding_line_run(in);
 }
 
 void holding_end_lost(struct lease_bucket *in)
@@ -553,7 +340,7 @@ void holding_end_lost(struct lease_bucket *in)
         if (holding->state == HOLDING_LOST)
             holding_get_in_line(holding);
     }
-    holding_start_some(in);
+    holding_line_run(in);
 }
 
 void holding_check_all(struct lease *lease)
@@ -563,11 +350,10 @@ void holding_check_all(struct lease *lease)
 
     HASH_ITER(hh, in->holdings, holding, next)
     {
-        bool is_free = holding->previous_in_line == NULL && !holding->is_working;
-        if (holding->lease == lease && holding_can_be_attached(holding) && is_free && holding->doubts != in->doubts)
-            DL_APPEND2(in->line, holding, previous_in_line, next_in_line);
+        if (holding->lease == lease && holding_can_be_attached(holding) && holding->doubts != in->doubts)
+            holding_line_join(holding);
     }
-    holding_start_some(in);
+    holding_line_run(in);
 }
 
 bool holding_take_some_away(struct lease *lease, const struct error *error)
@@ -583,7 +369,7 @@ bool holding_take_some_away(struct lease *lease, const struct error *error)
         if (jobs_slice_is_over(in->store->jobs))
             return true;
     }
-    holding_start_some(in);
+    holding_line_run(in);
     return false;
 }
 

@@ -122,9 +122,6 @@ void holding_note_entry(struct lease_bucket *in, const struct kv_entry *entry);
 /* Take a lease's holdings away, until the slice is over. Return whether there are more. */
 bool holding_take_some_away(struct lease *lease, const struct error *error);
 
-/* Begin or continue deletions. */
-void holding_tick(struct lease_bucket *in);
-
 /* Return whether all deletions are done, and more come only when sessions end that still have holdings. */
 bool holding_is_idle(const struct lease_bucket *in);
 

@@ -3,7 +3,7 @@
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/store/lease/held_write.h"
-#include "daemon/store/lease/holding.h"
+#include "daemon/store/lease/holding_line.h"
 #include "daemon/store/lease/lease_end.h"
 #include "daemon/store/lease/lease_file.h"
 #include "daemon/store/lease/lease_key.h"
@@ -180,7 +180,7 @@ static void on_lease_keys_found(void *arg, const struct error *error)
     lease->needs_scan = is_incomplete || lease->scan_doubts != lease->in->doubts;
     if (error == NULL)
         holding_check_all(lease);
-    holding_tick(lease->in);
+    holding_line_run(lease->in);
 }
 
 void lease_find_keys(struct lease *lease)

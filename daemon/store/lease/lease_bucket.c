@@ -2,7 +2,7 @@
 
 #include "daemon/store/lease/foreign_lease.h"
 #include "daemon/store/lease/held_write.h"
-#include "daemon/store/lease/holding.h"
+#include "daemon/store/lease/holding_line.h"
 #include "daemon/store/lease/lease.h"
 #include "daemon/store/lease/lease_scan.h"
 #include "daemon/store/lease/lock.h"
@@ -168,7 +168,7 @@ static void on_lease_bucket_tick(struct timer *timer)
         lease_bucket_listen(in);
     lease_bucket_list(in);
     lease_tick(in);
-    holding_tick(in);
+    holding_line_run(in);
     foreign_lease_tick(in);
 }
 

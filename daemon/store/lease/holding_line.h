@@ -1,0 +1,36 @@
+/*
+ * holding_line: the line of holdings of a bucket whose keys are to be deleted, or looked at first.
+ *
+ * Used by holding. A holding that ends has its key deleted. That is done at once if it is known, since the bucket's
+ * last doubt, that the key is the holding's. Otherwise the key is read first. A holding that a session has is only
+ * looked at.
+ */
+#ifndef DAEMON_STORE_HOLDING_LINE_H
+#define DAEMON_STORE_HOLDING_LINE_H
+
+#include "daemon/store/lease/holding.h"
+
+/* Get in line, unless it is in it. */
+void holding_line_join(struct holding *holding);
+
+/* Cancel what is in progress of the holding. */
+void holding_line_leave(struct holding *holding);
+
+/*
+ * Start deletions and looks, as many as may be in progress. Those that fail get in line again, and wait for the next
+ * tick.
+ */
+void holding_line_run(struct lease_bucket *in);
+
+/* --- For holding_line: functions of holding --------------------------------------------------------- */
+
+/* The key is gone, with a marker at this revision; 0: the key is no longer the holding's, or is not known to be. */
+void holding_finish(struct holding *holding, uint64_t marker_revision);
+
+/* Somebody has changed the key since: the holding has no more to do with it. revision 0: the key is lost. */
+void holding_give_up(struct holding *holding, uint64_t revision, bool is_overwritten);
+
+/* Let it wait for its owner. */
+void holding_orphan(struct holding *holding);
+
+#endif
