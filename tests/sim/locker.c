@@ -294,13 +294,17 @@ static void locker_on_answer(struct locker *locker, const msgpack_object *answer
 
 static void locker_on_lost(struct locker *locker, const msgpack_object *params)
 {
-    char key[32];
+    char key[32], present[16] = "";
 
     copy_text(key, sizeof(key), &params->via.array.ptr[1]);
     if (strncmp(key, "lock.", 5) != 0) {
         locker->is_registered = false; /* the ephemeral key */
         return;
     }
+    if (locker->held_count > 0)
+        lock_name(present, locker_held(locker)->lock);
+    if (strcmp(key, present) != 0)
+        return; /* one that it has given up. A server that was set back may have used its token again */
     locker->lost_token = number_of(&params->via.array.ptr[2]);
     trace("%s: token %" PRIu64 " is lost", locker->name, locker->lost_token);
     locker->has_given_up = false;
