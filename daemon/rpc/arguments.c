@@ -141,12 +141,17 @@ bool argument_refuse(struct call *call, const char *what, const char *expected, 
 
 bool argument_read_text(struct call *call, const msgpack_object *value, const char *what, const char **text)
 {
+    if (argument_is_text(value) && !utf8_is_valid(value->via.str.ptr, value->via.str.size))
+        return argument_refuse(call, what, "UTF-8", value);
+    return argument_read_foreign_text(call, value, what, text);
+}
+
+bool argument_read_foreign_text(struct call *call, const msgpack_object *value, const char *what, const char **text)
+{
     if (!argument_is_text(value))
         return argument_refuse(call, what, "a text (str or bin)", value);
     if (memchr(value->via.str.ptr, '\0', value->via.str.size) != NULL)
         return argument_refuse(call, what, "a text without a NUL", value);
-    if (!utf8_is_valid(value->via.str.ptr, value->via.str.size))
-        return argument_refuse(call, what, "UTF-8", value);
     *text = arena_strndup(&call->arena, value->via.str.ptr, value->via.str.size);
     if (*text == NULL)
         call_fail_out_of_memory(call);

@@ -60,8 +60,9 @@ const char *argument_describe(const msgpack_object *value, char text[ARGUMENT_DE
 
 /* --- Values anywhere in the arguments: these answer the call if they return false --- */
 
-/* Copy a text. what names it in an error. */
+/* Copy a text. what names it in an error. A foreign text need not be UTF-8. */
 bool argument_read_text(struct call *call, const msgpack_object *value, const char *what, const char **text);
+bool argument_read_foreign_text(struct call *call, const msgpack_object *value, const char *what, const char **text);
 
 struct argument_pair {
     const char *name;

@@ -70,6 +70,14 @@ bool option_string(struct call *call, const char *name, const char **text)
     return option == NULL || argument_read_text(call, option, name, text);
 }
 
+bool option_foreign_text(struct call *call, const char *name, const char **text)
+{
+    const msgpack_object *option = option_find(call, name);
+
+    *text = NULL;
+    return option == NULL || argument_read_foreign_text(call, option, name, text);
+}
+
 bool option_bool(struct call *call, const char *name, bool *flag)
 {
     const msgpack_object *option = option_find(call, name);

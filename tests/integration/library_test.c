@@ -2,6 +2,7 @@
 #include "client/lib/kvstore_admin.h"
 #include "tests/integration/suites.h"
 #include "tests/support/library.h"
+#include "tests/support/nats.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -349,6 +350,38 @@ START_TEST(every_failure_has_a_message)
     ck_assert_ptr_nonnull(kvs);
     kvs_close(kvs);
     ck_assert_str_eq(kvs_code_name(KVS_CONFLICT), "conflict");
+}
+END_TEST
+
+/* Another NATS client may have written such a key. */
+START_TEST(pages_go_on_after_a_key_that_is_not_utf8)
+{
+    struct kvs *kvs = library_connect(&shared_daemon, NULL);
+    const char *bucket = library_new_bucket(kvs, 1);
+    struct nats *nats = nats_connect_embedded(shared_daemon.data_dir);
+    struct kvs_keys_options page = KVS_KEYS_OPTIONS(.limit = 1);
+    struct kvs_entries_options some = KVS_ENTRIES_OPTIONS(.limit = 1);
+    struct kvs_entry *entries;
+    char **first, **next;
+    size_t count;
+
+    nats_put(nats, bucket, "a\xff", "1");
+    nats_put(nats, bucket, "b", "2");
+    nats_close(nats);
+    assert_done(kvs_keys(kvs, bucket, &page, &first, &count));
+    ck_assert_uint_eq(count, 1);
+    ck_assert_str_eq(first[0], "a\xff");
+    page.after = some.after = first[0];
+    assert_done(kvs_keys(kvs, bucket, &page, &next, &count));
+    ck_assert_uint_eq(count, 1);
+    ck_assert_str_eq(next[0], "b");
+    kvs_free(next);
+    assert_done(kvs_entries(kvs, bucket, &some, &entries, &count));
+    ck_assert_uint_eq(count, 1);
+    ck_assert_str_eq(entries[0].key, "b");
+    kvs_free(entries);
+    kvs_free(first);
+    kvs_close(kvs);
 }
 END_TEST
 
@@ -938,6 +971,7 @@ Suite *library_suite(void)
     tcase_add_test(tests, keys_are_put_got_created_updated_and_removed);
     tcase_add_test(tests, answers_for_many_keys_have_the_order_of_the_request);
     tcase_add_test(tests, json_and_keys_are_read);
+    tcase_add_test(tests, pages_go_on_after_a_key_that_is_not_utf8);
     tcase_add_test(tests, a_number_is_incremented);
     tcase_add_test(tests, a_get_waits_for_a_change);
     tcase_add_test(tests, a_change_has_the_entry_before_it);
