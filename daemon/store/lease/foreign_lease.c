@@ -170,10 +170,22 @@ void foreign_lease_note_key(struct lease_bucket *in, const char *id)
 
 /* --- Asking ---------------------------------------------------------------------------------------- */
 
+static void foreign_lease_fail_with(struct foreign_lease *lease, const struct error *error)
+{
+    struct error failed = *error; /* its texts are in the arena */
+
+    failed.bucket = failed.key = NULL;
+    if (error->code == ERROR_BUCKET_NOT_FOUND) { /* with all its keys */
+        lease->is_removed = true;
+        lease->is_named = false;
+    }
+    arena_clear(&lease->arena);
+    foreign_lease_answer(lease, &failed);
+}
+
 static void on_foreign_lease_read(void *arg, const struct kv_entry *entry, const struct error *error)
 {
     struct foreign_lease *lease = arg;
-    struct error failed;
 
     lease->is_asking = false;
     if (error == NULL) {
@@ -182,10 +194,7 @@ static void on_foreign_lease_read(void *arg, const struct kv_entry *entry, const
         foreign_lease_answer(lease, NULL);
         return;
     }
-    failed = *error;
-    failed.bucket = failed.key = NULL;
-    arena_clear(&lease->arena);
-    foreign_lease_answer(lease, &failed);
+    foreign_lease_fail_with(lease, error);
 }
 
 static void foreign_lease_fail(struct foreign_lease *lease)
@@ -230,8 +239,7 @@ static void on_foreign_lease_declared(void *arg, uint64_t revision, const struct
         return;
     }
     if (error != NULL) {
-        failed.bucket = failed.key = NULL;
-        foreign_lease_answer(lease, &failed);
+        foreign_lease_fail_with(lease, &failed);
         return;
     }
     log_info("bucket %s: the lease %s was not renewed for its TTL of %.3g s, and is declared dead", lease->in->name,

@@ -1,5 +1,7 @@
 #include "daemon/store/lease/held_write.h"
 
+#include "daemon/store/lease/lock.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -43,6 +45,8 @@ static void held_write_end(struct held_write *held)
     HASH_DEL(held->in->writes, held);
     if (held->was_met && holding_find(held->in, held->operation.key) == NULL)
         holding_add_doubtful(held->lease, held->operation.key, true);
+    if (held->was_met) /* who wants the lock waits to hear whose the key is */
+        lock_wake(held->in, held->operation.key, 0);
     lease_release(held->lease);
     held->lease = NULL;
 }
@@ -83,7 +87,7 @@ static void on_held_write_done(void *arg, uint64_t revision, const struct error 
     if (error != NULL) {
         failed = *error;
         if (error->outcome == ERROR_OUTCOME_UNKNOWN)
-            holding_add_doubtful(held->lease, held->operation.key, false);
+            holding_add_doubtful(held->lease, held->operation.key, held->was_met);
         held_write_finish(held, NULL, &failed);
         return;
     }
@@ -128,7 +132,7 @@ static void held_write_cancel(struct arena_task *task)
     lease_cancel_wait(&held->wait);
     if (held->lease != NULL) {
         if (held->write.request.base.was_sent)
-            holding_add_doubtful(held->lease, held->operation.key, false);
+            holding_add_doubtful(held->lease, held->operation.key, held->was_met);
         held_write_end(held);
     }
 }

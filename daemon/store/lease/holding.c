@@ -285,7 +285,12 @@ void holding_note_entry(struct lease_bucket *in, const struct kv_entry *entry)
 {
     struct holding *holding = holding_find(in, entry->key);
 
-    if (holding != NULL && holding->state != HOLDING_ENDING && entry->revision > holding->revision)
+    if (holding == NULL || holding->state == HOLDING_ENDING || entry->revision <= holding->revision)
+        return;
+    /* During a look it may be the look itself that tells this, with the memory of the look. */
+    if (holding->is_working)
+        holding_line_note_change(holding, entry->revision, entry->operation == KV_PUT);
+    else
         holding_give_up(holding, entry->revision, entry->operation == KV_PUT);
 }
 

@@ -48,6 +48,8 @@ struct holding {
     struct holding_release *releases;                /* those who wait for the deletion */
     struct holding *next_in_line, *previous_in_line; /* previous_in_line is NULL: it is not in line */
     bool is_working;                                 /* its key is being looked at or deleted */
+    uint64_t changed_revision;                       /* what was delivered of the key during a look; 0: nothing */
+    bool was_put;                                    /* a value, or a marker */
     struct arena arena;                              /* of that */
     bool is_overwritten;                             /* it is lost because somebody has written the key */
     bool awaits_owner;      /* of HOLDING_ENDING: if the key is still there, it waits for its owner */

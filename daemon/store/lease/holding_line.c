@@ -1,6 +1,7 @@
 #include "daemon/store/lease/holding_line.h"
 
 #include "daemon/store/lease/held_write.h"
+#include "daemon/store/lease/leases.h"
 #include "daemon/store/lease/lock.h"
 #include "daemon/store/write/write.h"
 
@@ -29,13 +30,22 @@ static void holding_leave_line(struct holding *holding)
     if (holding->previous_in_line != NULL)
         DL_DELETE2(holding->lease->in->line, holding, previous_in_line, next_in_line);
     holding->previous_in_line = NULL;
+    leases_check_idle(holding->lease->in->store->leases);
 }
 
 static void holding_stop_working(struct holding *holding)
 {
     holding->lease->in->working--;
     holding->is_working = false;
+    holding->changed_revision = 0;
     arena_destroy(&holding->arena);
+    leases_check_idle(holding->lease->in->store->leases);
+}
+
+void holding_line_note_change(struct holding *holding, uint64_t revision, bool was_put)
+{
+    holding->changed_revision = revision;
+    holding->was_put = was_put;
 }
 
 void holding_line_leave(struct holding *holding)
@@ -145,19 +155,40 @@ static void holding_take_look(struct holding *holding, const struct kv_entry *en
     holding_line_run(in);
 }
 
+/*
+ * The session has lost the holding, but the key names the lease: the server was set back to an earlier holding of it.
+ * That has nobody now.
+ */
+static void holding_lose_to_earlier(struct holding *holding)
+{
+    struct lease *lease = holding->lease;
+    char key[KV_KEY_LENGTH_MAX + 1];
+
+    snprintf(key, sizeof(key), "%s", holding->key);
+    lease_retain(lease);
+    holding_give_up(holding, 0, false);
+    holding_add_doubtful(lease, key, true);
+    lease_release(lease);
+}
+
 /* The key of a holding that a session has, or an owner may have. */
 static void holding_take_check(struct holding *holding, const struct kv_entry *entry, bool is_ours,
                                const struct error *error)
 {
     struct lease_bucket *in = holding->lease->in;
+    bool is_gone = error != NULL && error->code == ERROR_BUCKET_NOT_FOUND; /* that is for the lease to find */
+    bool is_unchanged = is_gone || (is_ours && entry->revision == holding->revision);
 
-    if (error != NULL && error->code != ERROR_BUCKET_NOT_FOUND) { /* that is for the lease to find */
+    if (holding->changed_revision > 0) {
+        holding_give_up(holding, holding->changed_revision, holding->was_put);
+    } else if (error != NULL && !is_gone) {
         holding_try_again(holding);
         return;
-    }
-    if (error != NULL || (is_ours && entry->revision == holding->revision)) {
+    } else if (is_unchanged) {
         holding->doubts = holding->looked_doubts;
         holding_stop_working(holding);
+    } else if (is_ours) {
+        holding_lose_to_earlier(holding);
     } else {
         holding_give_up(holding, entry != NULL ? entry->revision : 0, entry != NULL);
     }
@@ -171,7 +202,10 @@ static void on_holding_looked(void *arg, const struct kv_entry *entry, const str
     const char *id = entry != NULL ? lease_text_lease_of(entry) : NULL;
     bool is_ours = id != NULL && strcmp(id, holding->lease->id) == 0;
 
-    if (holding->state == HOLDING_ENDING) {
+    if (holding->state == HOLDING_ENDING && holding->lease->is_given_up) {
+        holding_finish(holding, 0);
+        holding_line_run(in);
+    } else if (holding->state == HOLDING_ENDING) {
         holding_take_look(holding, entry, is_ours, error);
     } else if (holding_can_be_attached(holding)) {
         holding_take_check(holding, entry, is_ours, error);
@@ -192,6 +226,21 @@ static bool holding_look(struct holding *holding)
 
 /* --- The line -------------------------------------------------------------------------------------- */
 
+/* Return whether there is nothing to do for the holding. */
+static bool holding_line_skip(struct holding *holding)
+{
+    bool is_draining = holding->lease->in->store->leases->is_draining;
+    bool is_kept = holding->state == HOLDING_ORPHANED || holding->awaits_owner; /* for the next run to find */
+
+    if (holding->state == HOLDING_ENDING && holding->lease->is_given_up)
+        holding_finish(holding, 0);
+    else if (holding->state == HOLDING_LOST || (is_draining && is_kept)) /* it was to be checked */
+        holding_leave_line(holding);
+    else
+        return false;
+    return true;
+}
+
 static bool holding_is_certain(const struct holding *holding)
 {
     return holding->revision > 0 && !holding->awaits_owner && holding->doubts == holding->lease->in->doubts;
@@ -204,10 +253,8 @@ void holding_line_run(struct lease_bucket *in)
     /* One that fails at once gets in line again. */
     for (unsigned started = 0; started < WORKING_MAX && in->line != NULL && in->working < WORKING_MAX; started++) {
         struct holding *holding = in->line;
-        if (holding->state == HOLDING_LOST) { /* it was to be checked */
-            holding_leave_line(holding);
+        if (holding_line_skip(holding))
             continue;
-        }
         if (!arena_init(&holding->arena, ARENA_BYTES))
             return;
         holding_leave_line(holding);

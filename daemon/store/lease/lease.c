@@ -301,13 +301,15 @@ void lease_note_entry(struct lease *lease, const struct kv_entry *entry)
 
     if (lease->state != LEASE_ALIVE || entry->revision <= lease->revision || lease_key_is_own(lease, entry, &text))
         return;
-    lease->in->doubts++;
-    lease_doubt(lease);
+    lease_doubt(lease->in);
 }
 
-void lease_doubt(struct lease *lease)
+void lease_doubt(struct lease_bucket *in)
 {
-    if (lease->state != LEASE_ALIVE)
+    struct lease *lease = in->lease;
+
+    in->doubts++;
+    if (lease == NULL || lease->state != LEASE_ALIVE)
         return;
     lease->needs_scan = true; /* keys of ended sessions may be back */
     if (lease->work == LEASE_READING)

@@ -103,8 +103,11 @@ void lease_note_entry(struct lease *lease, const struct kv_entry *entry);
  */
 void lease_note_key(struct lease *lease, const struct kv_entry *entry);
 
-/* The bucket may have lost the lease, or keys that name it, without a message: look at all of them. */
-void lease_doubt(struct lease *lease);
+/*
+ * The bucket may be another one now, or have lost messages: what was known of it is in doubt. Look at its lease and at
+ * all keys that name it.
+ */
+void lease_doubt(struct lease_bucket *in);
 
 /* Adopt a lease of the daemon's last run. */
 void lease_adopt(struct lease_bucket *in, const char *id);

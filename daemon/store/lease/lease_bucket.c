@@ -59,11 +59,7 @@ static void lease_bucket_on_entry(struct local_copy_listener *listener, const st
 
 static void lease_bucket_on_doubt(struct local_copy_listener *listener)
 {
-    struct lease_bucket *in = lease_bucket_of(listener);
-
-    in->doubts++;
-    if (in->lease != NULL)
-        lease_doubt(in->lease);
+    lease_doubt(lease_bucket_of(listener));
 }
 
 static void lease_bucket_on_ended(struct local_copy_listener *listener)

@@ -17,8 +17,8 @@ static void on_bucket_changed(struct store *store, const char *bucket, bool is_k
     struct lease_bucket *in = lease_bucket_find(store, bucket);
 
     (void)is_known;
-    if (in != NULL && in->lease != NULL)
-        lease_doubt(in->lease);
+    if (in != NULL)
+        lease_doubt(in);
 }
 
 static const struct observer_ops leases_observer_ops = {.end_change = on_bucket_changed};

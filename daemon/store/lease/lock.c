@@ -200,6 +200,14 @@ static void lock_pause(struct lock_wait *wait, const struct error *error)
 
 /* --- Who holds it? --------------------------------------------------------------------------------- */
 
+/* Somebody has the lock: a wait that was prolonged for a deletion is as long again as it was to be. */
+static void lock_end_prolongation(struct lock_wait *wait)
+{
+    if (wait->is_prolonged)
+        wait->until_ms = wait->asked_until_ms;
+    wait->is_prolonged = false;
+}
+
 static void on_lock_asked(void *arg, bool is_dead, uint64_t expires_in_ms, const struct error *error)
 {
     struct lock_wait *wait = arg;
@@ -210,6 +218,7 @@ static void on_lock_asked(void *arg, bool is_dead, uint64_t expires_in_ms, const
         lock_try(wait);
     } else {
         wait->failures = 0;
+        lock_end_prolongation(wait);
         lock_listen(wait, expires_in_ms + 1);
     }
 }
@@ -247,15 +256,6 @@ static void lock_await_deletion(struct lock_wait *wait)
             wait->until_ms = wait->deadline_ms;
     }
     wait->is_prolonged = true;
-    lock_listen(wait, UINT64_MAX);
-}
-
-/* Somebody else has the lock. */
-static void lock_await_release(struct lock_wait *wait)
-{
-    if (wait->is_prolonged)
-        wait->until_ms = wait->asked_until_ms;
-    wait->is_prolonged = false;
     lock_listen(wait, UINT64_MAX);
 }
 
@@ -312,7 +312,8 @@ static bool lock_is_held_here(struct lock_wait *wait)
     } else if (!lock_know_holder(wait, holding)) {
         lock_read(wait); /* for its value */
     } else {
-        lock_await_release(wait);
+        lock_end_prolongation(wait);
+        lock_listen(wait, UINT64_MAX);
     }
     return true;
 }
@@ -369,6 +370,7 @@ static void on_lock_read(void *arg, const struct kv_entry *entry, const struct e
     const char *id = lease_text_lease_of(entry);
     wait->is_ordinary = id == NULL;
     if (id == NULL) {
+        lock_end_prolongation(wait);
         lock_listen(wait, UINT64_MAX); /* an ordinary key: only a client can delete it */
         return;
     }
