@@ -4,6 +4,7 @@
 
 #include <check.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <time.h>
 
@@ -71,4 +72,25 @@ double machine_slowness(void)
     double times = fault_ns() / QUICK_FAULT_NS;
 
     return times < 1 ? 1 : times > MACHINE_SLOWNESS_MAX ? MACHINE_SLOWNESS_MAX : times;
+}
+
+struct machine_share machine_share_of(pid_t pid)
+{
+    unsigned long long ran_ns = 0, waited_ns = 0;
+    FILE *file = fopen(format_text("/proc/%d/schedstat", (int)pid), "r");
+
+    /* A kernel without this file counts nothing: then nobody waits. */
+    if (file != NULL && fscanf(file, "%llu %llu", &ran_ns, &waited_ns) != 2) // NOLINT(cert-err34-c)
+        ran_ns = waited_ns = 0;
+    if (file != NULL)
+        fclose(file);
+    return (struct machine_share){ran_ns, waited_ns};
+}
+
+double machine_contention(pid_t pid, const struct machine_share *since)
+{
+    struct machine_share now = machine_share_of(pid);
+    double ran_ns = (double)(now.ran_ns - since->ran_ns), waited_ns = (double)(now.waited_ns - since->waited_ns);
+
+    return ran_ns > 0 ? (ran_ns + waited_ns) / ran_ns : 1;
 }

@@ -10,6 +10,9 @@
 
 #include "tests/support/text.h"
 
+#include <stdint.h>
+#include <sys/types.h>
+
 /* The time for what a turn computes, in ms: a sanitized daemon is some five times slower. */
 #ifdef __SANITIZE_ADDRESS__
 #define TURN_MS 100
@@ -23,6 +26,15 @@
  */
 double machine_slowness(void);
 #define MACHINE_SLOWNESS_MAX 4.0
+
+/* What a process has had of the processors: how long its main thread ran, and how long it waited for one to be free. */
+struct machine_share {
+    uint64_t ran_ns, waited_ns;
+};
+struct machine_share machine_share_of(pid_t pid);
+
+/* Return how many times slower the process was since then, because others had the processors: 1 or more. */
+double machine_contention(pid_t pid, const struct machine_share *since);
 
 /* Return a section "log" that sets log.slow_turn to compute_ms and the time of page faults. */
 const char *machine_log_section(unsigned compute_ms);

@@ -13,7 +13,7 @@
 
 /* Ticks in the time of a lease. */
 #define TICKS_PER_TTL 12u
-#define TICK_MS_MAX   2000u /* however long the TTL: what has failed is tried again with a tick */
+#define TICK_MS_MAX   800u /* however long the TTL: what has failed is tried again with a tick */
 
 /* What is known of other daemons' leases is kept for this number of TTLs: a dead one is declared dead before that. */
 #define KEPT_FOR 4u
