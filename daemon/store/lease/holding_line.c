@@ -230,7 +230,8 @@ static bool holding_look(struct holding *holding)
 static bool holding_line_skip(struct holding *holding)
 {
     bool is_draining = holding->lease->in->store->leases->is_draining;
-    bool is_kept = holding->state == HOLDING_ORPHANED || holding->awaits_owner; /* for the next run to find */
+    /* For the next run to find. One that is not known would be nobody's. */
+    bool is_kept = holding->is_known && (holding->state == HOLDING_ORPHANED || holding->awaits_owner);
 
     if (holding->state == HOLDING_ENDING && holding->lease->is_given_up)
         holding_finish(holding, 0);
