@@ -17,7 +17,7 @@ const msgpack_object *option_find(const struct call *call, const char *name);
 bool option_string(struct call *call, const char *name, const char **text); /* standard NULL */
 /* The same for a text that need not be UTF-8, as keys of foreign clients. */
 bool option_foreign_text(struct call *call, const char *name, const char **text);
-bool option_bool(struct call *call, const char *name, bool *flag);          /* standard false */
+bool option_bool(struct call *call, const char *name, bool *flag); /* standard false */
 bool option_number(struct call *call, const char *name, double standard, double *number);
 bool option_integer(struct call *call, const char *name, int64_t min, int64_t max, int64_t standard, int64_t *number);
 
