@@ -56,13 +56,13 @@ bool core_has_more(const struct core *core)
     return core->sessions.dirty != NULL || jobs_are_waiting(&core->jobs);
 }
 
-uint64_t core_end_turn(struct core *core)
+uint64_t core_end_turn(struct core *core, uint64_t now_ns)
 {
     uint64_t took_ns = jobs_end_turn(&core->jobs);
 
     if (took_ns > 0)
         metrics_note(&core->metrics.turns, took_ns / 1000);
-    metrics_settle(&core->metrics, uv_hrtime());
+    metrics_settle(&core->metrics, now_ns);
     return took_ns;
 }
 

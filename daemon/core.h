@@ -52,8 +52,8 @@ void core_work(struct core *core);
 /* Return whether a turn must follow at once. */
 bool core_has_more(const struct core *core);
 
-/* Return how long the turn took, in ns; 0: it did nothing. */
-uint64_t core_end_turn(struct core *core);
+/* now_ns: by uv_hrtime. Return how long the turn took, in ns; 0: it did nothing. */
+uint64_t core_end_turn(struct core *core, uint64_t now_ns);
 
 /*
  * Shut down: answer the calls in flight, end the sessions, delete the keys that lived with them, and stop the store.

@@ -116,8 +116,9 @@ static void main_on_turn_end(uv_prepare_t *handle)
     heap_note(&daemon->heap, main_bytes_in_use(daemon), uv_hrtime());
     if (core_has_more(&daemon->core))
         uv_idle_start(&daemon->more, main_on_more);
-    main_check_turn(daemon, core_end_turn(&daemon->core));
-    busy_poll_turn(&daemon->busy_poll, reads - daemon->reads, daemon->core.metrics.calls, uv_hrtime());
+    uint64_t now_ns = uv_hrtime();
+    main_check_turn(daemon, core_end_turn(&daemon->core, now_ns));
+    busy_poll_turn(&daemon->busy_poll, reads - daemon->reads, daemon->core.metrics.calls, now_ns);
     daemon->reads = reads;
 }
 

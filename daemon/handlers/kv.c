@@ -383,14 +383,10 @@ static void kv_answer_ephemeral(void *arg, struct holding *holding, const struct
     struct kv_ephemeral_call *ephemeral = arg;
     struct call *call = ephemeral->call;
     uint64_t revision = holding != NULL ? holding->revision : 0;
-    bool is_allowed = call->session == NULL ||
-                      dispatcher_session_access(call->dispatcher, call->session, call->bucket) >= CONF_ACCESS_WRITE;
 
-    if (error == NULL && !is_allowed) {
+    if (error == NULL && !session_holding_is_allowed(call)) {
         holding_end(holding);
-        call_fail_with(call, ERROR_PERMISSION_DENIED,
-                       "the access rules have changed and no longer allow to write to this bucket; the key is being "
-                       "deleted");
+        call_fail_with(call, ERROR_PERMISSION_DENIED, SESSION_HOLDING_DENIED "; the key is being deleted");
         return;
     }
     if (error != NULL || session_holding_give(call, &ephemeral->place, holding))

@@ -37,24 +37,11 @@ static void lock_answer_holding(struct call *call, const struct holding *holding
     call_end_result(call);
 }
 
-/* The access rules may change during a wait. */
-static bool lock_is_allowed(const struct call *call)
-{
-    return call->session == NULL ||
-           dispatcher_session_access(call->dispatcher, call->session, call->bucket) >= CONF_ACCESS_WRITE;
-}
-
-static void lock_fail_not_allowed(struct call *call)
-{
-    call_fail_with(call, ERROR_PERMISSION_DENIED,
-                   "the access rules have changed and no longer allow to write to this bucket");
-}
-
 static bool lock_is_wanted(void *arg)
 {
     struct call *call = ((const struct lock_call *)arg)->call;
 
-    return call_is_wanted(call) && lock_is_allowed(call);
+    return call_is_wanted(call) && session_holding_is_allowed(call);
 }
 
 static void lock_fail_held_already(struct call *call, const struct holding *holding, const char *name)
@@ -81,11 +68,11 @@ static bool lock_refuse(struct call *call, const struct lock_wait *wait, struct 
         lock_fail_held_already(call, holding, wait->name);
         return true;
     }
-    if (lock_is_allowed(call))
+    if (session_holding_is_allowed(call))
         return false;
     if (holding->lost == NULL)
         holding_end(holding);
-    lock_fail_not_allowed(call);
+    call_fail_with(call, ERROR_PERMISSION_DENIED, SESSION_HOLDING_DENIED);
     return true;
 }
 
@@ -96,8 +83,8 @@ static void lock_answer_acquired(void *arg, struct holding *holding, const struc
 
     if (lock->wait.has_listened) /* the time of others is not in the latencies, and such a call is not slow */
         call->started_ns = uv_hrtime();
-    if (error != NULL && !lock_is_allowed(call))
-        lock_fail_not_allowed(call); /* without the holder's value */
+    if (error != NULL && !session_holding_is_allowed(call))
+        call_fail_with(call, ERROR_PERMISSION_DENIED, SESSION_HOLDING_DENIED); /* without the holder's value */
     else if (error != NULL)
         call_fail(call, error);
     else if (!lock_refuse(call, &lock->wait, holding) && session_holding_give(call, &lock->place, holding))

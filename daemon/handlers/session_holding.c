@@ -154,6 +154,12 @@ void session_holding_remove(struct holding *holding)
 
 /* --- Changed access rules -------------------------------------------------------------------------- */
 
+bool session_holding_is_allowed(const struct call *call)
+{
+    return call->session == NULL ||
+           dispatcher_session_access(call->dispatcher, call->session, call->bucket) >= CONF_ACCESS_WRITE;
+}
+
 static void session_holdings_reload_session(struct dispatcher *dispatcher, struct session *session)
 {
     struct session_resource *resource = session->resources[SESSION_HOLDING], *next;
@@ -165,8 +171,7 @@ static void session_holdings_reload_session(struct dispatcher *dispatcher, struc
         next = resource->next;
         if (dispatcher_session_access(dispatcher, session, holding->lease->in->name) >= CONF_ACCESS_WRITE)
             continue;
-        error_set(&error, ERROR_PERMISSION_DENIED,
-                  "the access rules have changed and no longer allow to write to this bucket");
+        error_set(&error, ERROR_PERMISSION_DENIED, SESSION_HOLDING_DENIED);
         holding_take_away(holding, &error);
     }
 }

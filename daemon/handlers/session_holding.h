@@ -35,4 +35,10 @@ void session_holding_remove(struct holding *holding);
 /* The access rules may have changed: end the holdings that they forbid now. */
 void session_holdings_reload(struct dispatcher *dispatcher, struct session_list *sessions);
 
+/* Why a lock or an ephemeral key is denied or taken away. */
+#define SESSION_HOLDING_DENIED "the access rules have changed and no longer allow to write to this bucket"
+
+/* Return whether the session of the call may hold a key of the call's bucket. The rules may change during a call. */
+bool session_holding_is_allowed(const struct call *call);
+
 #endif

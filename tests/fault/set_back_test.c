@@ -245,8 +245,8 @@ static uint64_t acquire(const char *name)
 }
 
 /*
- * The lease is still there: only what was written last is gone. Somebody else may have the lock by now. i: whether the
- * daemon has a copy of the bucket's keys, because somebody watches it.
+ * The backup has the daemon's lease and the first lock, but not the second one, which another daemon may acquire now.
+ * i = 1: a watch makes the daemon keep a copy of the bucket.
  */
 START_TEST(a_lock_that_a_server_has_lost_is_lost)
 {

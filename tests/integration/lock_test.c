@@ -745,7 +745,8 @@ START_TEST(a_lock_that_new_rules_take_away_is_free_when_its_time_is_over)
 }
 END_TEST
 
-/* Whoever waits is told who holds the lock. Rules that deny the bucket deny that, too. */
+/* The error locked has the holder's value. If new access rules deny the bucket, the waiting call must fail without it.
+ */
 START_TEST(a_wait_that_new_rules_deny_tells_nothing_of_the_holder)
 {
     enum { WAIT_S = 4 };

@@ -42,7 +42,7 @@ static bool daemon_end_turn(void *arg)
 
     core_work(&daemon->core);
     bool has_more = core_has_more(&daemon->core);
-    core_end_turn(&daemon->core);
+    core_end_turn(&daemon->core, uv_hrtime());
     return has_more;
 }
 

@@ -29,12 +29,19 @@
 /* The pause before a lease whose time is up is tried again, as a part of its TTL. A mirror may show an old revision. */
 #define RETRY_AFTER 12u
 
-static struct foreign_lease *foreign_lease_obtain(struct lease_bucket *in, const char *id)
+static struct foreign_lease *foreign_lease_find(const struct lease_bucket *in, const char *id)
 {
     struct foreign_lease *lease = NULL;
 
     if (in->others != NULL)
         HASH_FIND_STR(in->others, id, lease);
+    return lease;
+}
+
+static struct foreign_lease *foreign_lease_obtain(struct lease_bucket *in, const char *id)
+{
+    struct foreign_lease *lease = foreign_lease_find(in, id);
+
     if (lease != NULL)
         return lease;
     lease = calloc(1, sizeof(*lease));
@@ -140,10 +147,8 @@ void foreign_lease_note_entry(struct lease_bucket *in, const char *id, const str
 
 void foreign_lease_note_ended(struct lease_bucket *in, const char *id)
 {
-    struct foreign_lease *lease = NULL;
+    struct foreign_lease *lease = foreign_lease_find(in, id);
 
-    if (in->others != NULL)
-        HASH_FIND_STR(in->others, id, lease);
     if (lease != NULL)
         lease->is_removed = true;
 }

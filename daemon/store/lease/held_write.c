@@ -43,10 +43,11 @@ static void held_write_begin(struct held_write *held, struct lease *lease)
 static void held_write_end(struct held_write *held)
 {
     HASH_DEL(held->in->writes, held);
-    if (held->was_met && holding_find(held->in, held->operation.key) == NULL)
-        holding_add_doubtful(held->lease, held->operation.key, true);
-    if (held->was_met) /* who wants the lock waits to hear whose the key is */
-        lock_wake(held->in, held->operation.key, 0);
+    if (held->was_met) {
+        if (holding_find(held->in, held->operation.key) == NULL)
+            holding_add_doubtful(held->lease, held->operation.key, true);
+        lock_wake(held->in, held->operation.key, 0); /* who wants the lock waits to hear whose the key is */
+    }
     lease_release(held->lease);
     held->lease = NULL;
 }
@@ -65,18 +66,26 @@ static void held_write_finish(struct held_write *held, struct holding *holding, 
         lease_release(lease);
 }
 
-/* The write is stored, but nobody vouches for its lease now, or there is no memory for the holding. */
-static void held_write_take_back(struct held_write *held, uint64_t revision, struct error *error)
+/* Make the holding of a write that is stored. What is known of the key is as old as the write. NULL: out of memory. */
+static struct holding *held_write_add(const struct held_write *held, uint64_t revision)
 {
     struct holding *holding = holding_add(held->lease, held->kind, held->operation.key, revision, held->owner);
 
+    if (holding != NULL)
+        holding->doubts = held->doubts;
+    return holding;
+}
+
+/* The write is stored, but nobody vouches for its lease now, or there is no memory for the holding. */
+static void held_write_take_back(struct held_write *held, uint64_t revision, struct error *error)
+{
+    struct holding *holding = held_write_add(held, revision);
+
     error->outcome = ERROR_OUTCOME_NONE;
-    if (holding == NULL) {
+    if (holding != NULL)
+        holding_end(holding);
+    else
         held->lease->needs_scan = true;
-        return;
-    }
-    holding->doubts = held->doubts;
-    holding_end(holding);
 }
 
 static void on_held_write_done(void *arg, uint64_t revision, const struct error *error)
@@ -95,12 +104,10 @@ static void on_held_write_done(void *arg, uint64_t revision, const struct error 
     if (lease_valid_for_ms(held->lease) == 0)
         error_set(&failed, ERROR_UNAVAILABLE,
                   "the lease of this daemon was lost before the write was acknowledged; the key is being deleted");
-    else if ((holding = holding_add(held->lease, held->kind, held->operation.key, revision, held->owner)) == NULL)
+    else if ((holding = held_write_add(held, revision)) == NULL)
         error_set(&failed, ERROR_RESOURCE_EXHAUSTED, "out of memory");
     if (holding == NULL)
         held_write_take_back(held, revision, &failed);
-    else
-        holding->doubts = held->doubts;
     held_write_finish(held, holding, holding == NULL ? &failed : NULL);
 }
 

@@ -141,7 +141,6 @@ void holding_finish(struct holding *holding, uint64_t marker_revision)
     }
     lease_release(holding->lease);
     lease_bucket_note_use(in);
-    leases_check_idle(in->store->leases);
     holding_free(holding);
     if (was_known)
         lock_wake(in, key, marker_revision);
@@ -358,7 +357,6 @@ void holding_check_all(struct lease *lease)
         if (holding->lease == lease && holding_can_be_attached(holding) && holding->doubts != in->doubts)
             holding_line_join(holding);
     }
-    holding_line_run(in);
 }
 
 bool holding_take_some_away(struct lease *lease, const struct error *error)

@@ -48,9 +48,9 @@ struct holding {
     struct holding_release *releases;                /* those who wait for the deletion */
     struct holding *next_in_line, *previous_in_line; /* previous_in_line is NULL: it is not in line */
     bool is_working;                                 /* its key is being looked at or deleted */
+    struct arena arena;                              /* of that */
     uint64_t changed_revision;                       /* what was delivered of the key during a look; 0: nothing */
     bool was_put;                                    /* a value, or a marker */
-    struct arena arena;                              /* of that */
     bool is_overwritten;                             /* it is lost because somebody has written the key */
     bool awaits_owner;      /* of HOLDING_ENDING: if the key is still there, it waits for its owner */
     uint64_t looked_doubts; /* of the bucket, when the present look began */
@@ -114,7 +114,9 @@ void holding_end(struct holding *holding);
 void holding_release(struct holding *holding, struct holding_release *release, void (*done)(void *arg), void *arg);
 void holding_cancel_release(struct holding_release *release);
 
-/* Look whether the keys of the lease's holdings are still theirs, unless that is known since the bucket's last doubt.
+/*
+ * Put the lease's holdings in line for a look whether their keys are still theirs, unless that is known since the
+ * bucket's last doubt.
  */
 void holding_check_all(struct lease *lease);
 

@@ -230,7 +230,7 @@ static bool holding_look(struct holding *holding)
 static bool holding_line_skip(struct holding *holding)
 {
     bool is_draining = holding->lease->in->store->leases->is_draining;
-    /* For the next run to find. One that is not known would be nobody's. */
+    /* The next run of the daemon finds their keys. Nobody would free a holding that is not in the table. */
     bool is_kept = holding->is_known && (holding->state == HOLDING_ORPHANED || holding->awaits_owner);
 
     if (holding->state == HOLDING_ENDING && holding->lease->is_given_up)

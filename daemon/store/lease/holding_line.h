@@ -20,8 +20,8 @@ void holding_line_note_change(struct holding *holding, uint64_t revision, bool w
 void holding_line_leave(struct holding *holding);
 
 /*
- * Start deletions and looks, as many as may be in progress. Those that fail get in line again, and wait for the next
- * tick.
+ * Start deletions and looks of the bucket's line, up to a number in progress. A holding whose deletion or look fails
+ * goes to the end of the line, and the next tick tries it again.
  */
 void holding_line_run(struct lease_bucket *in);
 
@@ -30,7 +30,10 @@ void holding_line_run(struct lease_bucket *in);
 /* The key is gone, with a marker at this revision; 0: the key is no longer the holding's, or is not known to be. */
 void holding_finish(struct holding *holding, uint64_t marker_revision);
 
-/* Somebody has changed the key since: the holding has no more to do with it. revision 0: the key is lost. */
+/*
+ * The key has changed: notify the session that it has lost the holding, and free the holding. revision: of the change;
+ * 0: the server has lost the key.
+ */
 void holding_give_up(struct holding *holding, uint64_t revision, bool is_overwritten);
 
 /* Let it wait for its owner. */

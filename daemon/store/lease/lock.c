@@ -200,7 +200,8 @@ static void lock_pause(struct lock_wait *wait, const struct error *error)
 
 /* --- Who holds it? --------------------------------------------------------------------------------- */
 
-/* Somebody has the lock: a wait that was prolonged for a deletion is as long again as it was to be. */
+/* Another client has the lock. If lock_await_deletion has prolonged the wait, set its end back to what was asked for.
+ */
 static void lock_end_prolongation(struct lock_wait *wait)
 {
     if (wait->is_prolonged)
