@@ -3,46 +3,24 @@
 
 #include "tests/support/attack.h"
 #include "tests/support/neighbour.h"
+#include "tests/support/ports.h"
 
-#include <glob.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #define NEIGHBOUR_BUCKET "neighbour"
-
-/* Return the port of the daemon's nats-server, which that has written into a file of the data directory. */
-static unsigned nats_port_of(const struct bench_servers *servers)
-{
-    static const char address[] = "nats://127.0.0.1:";
-    char path[128], text[512] = "";
-    glob_t found;
-
-    snprintf(path, sizeof(path), "%s/ports/*.ports", servers->name);
-    if (glob(path, 0, NULL, &found) == 0) {
-        FILE *file = fopen(found.gl_pathv[0], "r");
-        if (file != NULL) {
-            text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
-            fclose(file);
-        }
-        globfree(&found);
-    }
-    const char *url = strstr(text, address);
-    if (url == NULL)
-        bench_die("%s: no port of nats-server", path);
-    return (unsigned)strtoul(url + strlen(address), NULL, 10);
-}
 
 static void run_neighbour(struct bench_client *client)
 {
     const struct attack_kind *kind = client->context;
     struct attack attack = {.socket_path = client->servers->socket_path,
                             .neighbour_bucket = NEIGHBOUR_BUCKET,
-                            .port = nats_port_of(client->servers),
+                            .port = port_of_embedded_server(client->servers->name),
                             .seconds = BENCH_ROUND_S};
     struct neighbour_report report;
 
+    if (attack.port == 0)
+        bench_die("%s: no port of nats-server", client->servers->name);
     attack_prepare(kind, &attack);
     struct neighbour *neighbour = neighbour_begin(attack.socket_path, NEIGHBOUR_BUCKET, &report);
     if (neighbour == NULL)

@@ -1,5 +1,6 @@
 #include "tests/support/nats.h"
 
+#include "tests/support/ports.h"
 #include "tests/support/process.h"
 
 #include <netinet/in.h>
@@ -180,13 +181,9 @@ struct nats *nats_connect_any(const unsigned *ports, unsigned count)
 
 unsigned nats_embedded_port(const char *data_dir)
 {
-    const char *pid = read_file(format_text("%s/nats-server.pid", data_dir));
-    json_t *ports = json_load_file(format_text("%s/ports/nats-server_%d.ports", data_dir, atoi(pid)), 0, NULL);
-    const char *url = json_string_value(json_array_get(json_object_get(ports, "nats"), 0));
+    unsigned port = port_of_embedded_server(data_dir);
 
-    ck_assert_ptr_nonnull(url);
-    unsigned port = (unsigned)strtoul(strrchr(url, ':') + 1, NULL, 10);
-    json_decref(ports);
+    ck_assert_uint_ne(port, 0);
     return port;
 }
 

@@ -1,9 +1,11 @@
 #include "tests/support/ports.h"
 
 #include <arpa/inet.h>
+#include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -62,4 +64,26 @@ int port_listen(unsigned *port)
 
     port_require(listen(listener, 64), "listen");
     return listener;
+}
+
+unsigned port_of_embedded_server(const char *data_dir)
+{
+    static const char address[] = "nats://127.0.0.1:";
+    char path[PATH_MAX], text[512] = "";
+    int pid = 0;
+
+    snprintf(path, sizeof(path), "%s/nats-server.pid", data_dir);
+    FILE *file = fopen(path, "r");
+    if (file != NULL && fscanf(file, "%d", &pid) != 1) // NOLINT(cert-err34-c)
+        pid = 0;
+    if (file != NULL)
+        fclose(file);
+    snprintf(path, sizeof(path), "%s/ports/nats-server_%d.ports", data_dir, pid);
+    file = fopen(path, "r");
+    if (file != NULL) {
+        text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
+        fclose(file);
+    }
+    const char *url = strstr(text, address);
+    return url != NULL ? (unsigned)strtoul(url + strlen(address), NULL, 10) : 0;
 }

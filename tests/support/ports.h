@@ -18,4 +18,7 @@ int port_dial(unsigned port);
 /* Return a socket that listens on a free port, and set *port. */
 int port_listen(unsigned *port);
 
+/* Return the port of a daemon's embedded nats-server, which writes it into its data directory; 0: it has none yet. */
+unsigned port_of_embedded_server(const char *data_dir);
+
 #endif
