@@ -130,8 +130,13 @@ pid_t bench_spawn(const char *name, char *const argv[]);
 /* End a process that bench_spawn or bench_hold has started, and wait for it. */
 void bench_end(pid_t pid);
 
-/* Return the resident memory of a process, and the processor time that all its threads have used. */
+/* Return the resident memory of a process. */
 double bench_rss_kb(pid_t pid);
+
+/* Return the memory that a process has taken for itself, without files: its growth is what something takes. */
+double bench_own_memory_kb(pid_t pid);
+
+/* Return the processor time that all threads of a process have used. */
 double bench_cpu_us(pid_t pid);
 
 /* Return the memory that programs can still take, in kilobytes. */

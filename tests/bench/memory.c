@@ -84,10 +84,10 @@ double idle_client_kb(const struct bench *bench, bool is_ours)
     start(bench, is_ours, &fresh);
     await_answer(&fresh);
     usleep(SETTLE_US);
-    double before_kb = bench_rss_kb(fresh.pid);
+    double before_kb = bench_own_memory_kb(fresh.pid);
     pid_t holder = bench_hold(open_clients, &fresh);
     usleep(SETTLE_US);
-    double more_kb = bench_rss_kb(fresh.pid) - before_kb;
+    double more_kb = bench_own_memory_kb(fresh.pid) - before_kb;
     bench_end(holder);
     bench_end(fresh.pid);
     return more_kb / IDLE_CLIENTS;

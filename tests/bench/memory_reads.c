@@ -117,7 +117,7 @@ double cached_key_bytes(const struct bench *bench, bool is_ours)
         load.where = servers.socket_path;
         load.is_cached = true;
         load_await(&load);
-        before_kb = bench_rss_kb(pid);
+        before_kb = bench_own_memory_kb(pid);
         /* Read one key: reading more would need buffers that are not part of the figure. */
         load.keys = 1;
         warm(&servers, &load);
@@ -130,10 +130,10 @@ double cached_key_bytes(const struct bench *bench, bool is_ours)
         load.protocol = &load_redis;
         load.where = redis.socket_path;
         load_await(&load);
-        before_kb = bench_rss_kb(pid);
+        before_kb = bench_own_memory_kb(pid);
         load_fill(&load);
     }
-    double bytes = (bench_rss_kb(pid) - before_kb) * 1024 / keys - own_bytes;
+    double bytes = (bench_own_memory_kb(pid) - before_kb) * 1024 / keys - own_bytes;
     bench_end(pid);
     return bytes;
 }

@@ -173,10 +173,10 @@ static void measure_size(struct scale *scale, struct buckets *buckets)
         bench_die("%s", servers->failure);
     scale_measure(&buckets->growth, LIST, servers, ROUNDS, buckets->count, list_all, buckets);
 
-    double before_kb = bench_rss_kb(servers->servers.daemon);
+    double before_kb = bench_own_memory_kb(servers->servers.daemon);
     measure_once(buckets, FOLLOW, follow_all);
     if (!growth_has_failed(&buckets->growth, FOLLOW)) {
-        add_amount(buckets, MEMORY, (bench_rss_kb(servers->servers.daemon) - before_kb) * 1024);
+        add_amount(buckets, MEMORY, (bench_own_memory_kb(servers->servers.daemon) - before_kb) * 1024);
         measure_idle(buckets);
     }
     for (unsigned i = 0; i < buckets->count; i++)

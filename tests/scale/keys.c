@@ -127,12 +127,13 @@ static void measure_once(struct axis *axis, enum row row, scale_operation *opera
 
 static void measure_load(struct axis *axis)
 {
-    double before_kb = bench_rss_kb(axis->servers.servers.daemon);
+    double before_kb = bench_own_memory_kb(axis->servers.servers.daemon);
 
     measure_once(axis, LOAD, keys_load);
-    growth_add(&axis->growth, MEMORY,
-               (struct growth_sample){.units = (double)axis->keys.count,
-                                      .passed = (bench_rss_kb(axis->servers.servers.daemon) - before_kb) * 1024});
+    growth_add(
+        &axis->growth, MEMORY,
+        (struct growth_sample){.units = (double)axis->keys.count,
+                               .passed = (bench_own_memory_kb(axis->servers.servers.daemon) - before_kb) * 1024});
 }
 
 static void measure_start(struct axis *axis, enum row row, enum scale_ending ending)

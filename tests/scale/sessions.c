@@ -92,14 +92,14 @@ static void measure_sessions(struct scale *scale, struct growth *growth, unsigne
     struct idle idle = {servers.servers.socket_path, count};
     for (unsigned round = 0; round < ROUNDS; round++) {
         scale_print_progress("%s, %u", growth->title, count);
-        double before_kb = bench_rss_kb(servers.servers.daemon);
+        double before_kb = bench_own_memory_kb(servers.servers.daemon);
         struct scale_span span = scale_begin(&servers);
         pid_t holder = bench_hold(open_sessions, &idle);
         growth_add(growth, CONNECT, scale_finish(&servers, span, count));
         if (round == 0) /* later ones find memory that earlier ones have left */
             growth_add(growth, MEMORY,
-                       (struct growth_sample){.units = count,
-                                              .passed = (bench_rss_kb(servers.servers.daemon) - before_kb) * 1024});
+                       (struct growth_sample){
+                           .units = count, .passed = (bench_own_memory_kb(servers.servers.daemon) - before_kb) * 1024});
         scale_measure(growth, GET_BESIDE, &servers, 1, CALLS, get_some, NULL);
         span = scale_begin(&servers);
         bench_end(holder);
@@ -191,13 +191,13 @@ static void measure_watches(struct scale *scale, struct growth *growth, unsigned
     if (watches.kvs == NULL || watches.watches == NULL)
         bench_die("no session for the watches");
     scale_print_progress("%s, %u", growth->title, count);
-    double before_kb = bench_rss_kb(servers.servers.daemon);
+    double before_kb = bench_own_memory_kb(servers.servers.daemon);
     struct scale_span span = scale_begin(&servers);
     if (watch_keys(&servers, &watches)) {
         growth_add(growth, START, scale_finish(&servers, span, count));
         growth_add(growth, WATCH_MEMORY,
                    (struct growth_sample){.units = count,
-                                          .passed = (bench_rss_kb(servers.servers.daemon) - before_kb) * 1024});
+                                          .passed = (bench_own_memory_kb(servers.servers.daemon) - before_kb) * 1024});
         scale_measure(growth, PUT_BESIDE, &servers, GROWTH_ROUNDS_MAX, CALLS, put_some, NULL);
     } else {
         growth_fail(growth, START, "%s", servers.failure);
