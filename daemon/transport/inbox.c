@@ -15,6 +15,9 @@
  */
 #define BUSY_SESSION_CALLS 12u
 
+/* How often a session that does not read looks whether its client is still there. */
+#define LOOK_MS 1000u
+
 /* The first size of the buffer for kept bytes. */
 #define KEPT_FIRST_BYTES 512u
 
@@ -316,26 +319,48 @@ bool inbox_client_has_left(const struct session *session)
 }
 
 /*
- * A light session reads in this turn, so its socket stays in the loop. In the ordinary line it may take many turns. If
- * its client has left, nobody will read the answers, and the session waits for its end only. Thousands may leave at
+ * The client has left: nobody will read the answers, and the session waits for its end only. Thousands may leave at
  * once, and to close a socket takes the kernel long if there is much in it.
  */
-static void inbox_get_in_line(struct session *session)
+static void inbox_abandon(struct session *session)
 {
     struct session_list *list = session->list;
+
+    if (session->inbox.is_abandoned)
+        return;
+    session->inbox.is_abandoned = true;
+    list->abandoned++;
+    jobs_remove(list->jobs, &session->inbox.receiving);
+    jobs_add(list->jobs, &session->inbox.receiving, inbox_run);
+}
+
+/* A light session reads in this turn, so its socket stays in the loop. In the ordinary line it may take many turns. */
+static void inbox_get_in_line(struct session *session)
+{
     struct job *job = &session->inbox.receiving;
 
     if (jobs_is_queued(job))
         return;
-    if (inbox_client_has_left(session)) {
-        session->inbox.is_abandoned = true;
-        list->abandoned++;
-        jobs_add(list->jobs, job, inbox_run);
-    } else {
-        jobs_add_session(list->jobs, job, inbox_run);
-    }
+    if (inbox_client_has_left(session))
+        inbox_abandon(session);
+    else
+        jobs_add_session(session->list->jobs, job, inbox_run);
     if (job->line == JOB_ORDINARY)
         inbox_pause(session);
+}
+
+static void inbox_on_look(struct timer *timer)
+{
+    struct session *session = (struct session *)((char *)timer - offsetof(struct session, inbox.look));
+
+    if (session->inbox.state == INBOX_READING)
+        return;
+    if (!inbox_client_has_left(session))
+        timer_start(session->list->timers, timer, uv_now(session->list->loop) + LOOK_MS, inbox_on_look);
+    else if (session->state == SESSION_LAST_ANSWERS)
+        session_end_waiting(session);
+    else
+        inbox_abandon(session);
 }
 
 /*
@@ -387,6 +412,8 @@ void inbox_pause(struct session *session)
         return;
     uv_read_stop((uv_stream_t *)&session->pipe);
     session->inbox.state = INBOX_PAUSED;
+    if (!timer_is_set(&session->inbox.look))
+        timer_start(session->list->timers, &session->inbox.look, uv_now(session->list->loop) + LOOK_MS, inbox_on_look);
 }
 
 /* What was kept is delivered: read the socket again, unless backpressure forbids it. */
@@ -474,6 +501,7 @@ void inbox_break(struct session *session)
 void inbox_close(struct session *session)
 {
     timer_stop(session->list->timers, &session->inbox.message_limit);
+    timer_stop(session->list->timers, &session->inbox.look);
     jobs_remove(session->list->jobs, &session->inbox.receiving);
     session->list->abandoned -= session->inbox.is_abandoned;
     session->inbox.is_abandoned = false;

@@ -7,7 +7,8 @@
  *
  * Backpressure: the inbox does not read while the session has too many calls in flight, or too much memory in them, or
  * too many unread answers. Sessions take turns: while others wait, and after a slice of a turn, one receives in a job.
- * A message that does not arrive as a whole within limits.message_timeout ends the session.
+ * A message that does not arrive as a whole within limits.message_timeout ends the session. While the inbox does not
+ * read, the end of the client does not show as an event: the inbox looks for it each second.
  */
 #ifndef DAEMON_TRANSPORT_INBOX_H
 #define DAEMON_TRANSPORT_INBOX_H
@@ -36,6 +37,7 @@ struct inbox {
     bool is_abandoned;          /* its client has left: the job ends the session */
     uint64_t turn_ns;           /* the beginning of the last turn in which an event read */
     struct timer message_limit; /* while a message has arrived in part */
+    struct timer look;          /* at whether the client is still there: set since the inbox did not read */
 };
 
 /* Read from the socket from now on. */

@@ -1,8 +1,13 @@
 /* Sessions: how bytes become calls, and what happens to the calls of a client that leaves. */
 #include "tests/integration/suites.h"
+#include "tests/support/calls.h"
 #include "tests/support/client.h"
+#include "tests/support/daemon.h"
+#include "tests/support/nats_server.h"
 
 #define PIPELINED 5000u
+
+static struct daemon daemon_of_test;
 
 START_TEST(a_request_may_come_byte_by_byte)
 {
@@ -110,6 +115,50 @@ START_TEST(a_client_that_closes_with_calls_in_flight_does_no_harm)
     /* It is not promised which writes of a client that does not wait are executed. */
     struct answer *answer = client_call(client, "bucket.info", "['%s']", bucket);
     ck_assert_uint_le(number_at(&answer->result, "values"), 1000);
+}
+END_TEST
+
+/* A session with as many calls as it may have is not read, so that the end of its client is no event. */
+START_TEST(a_client_that_leaves_while_its_session_is_not_read_is_noticed)
+{
+    struct nats_server server = {0};
+
+    nats_server_start(&server, NULL);
+    daemon_start(&daemon_of_test, nats_server_section(&server),
+                 "calls:\n  timeout: 3600\n  max_timeout: 3600\nlimits:\n  calls_per_session: 4\n");
+    struct client *client = client_open(&daemon_of_test), *leaving = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, NULL);
+    nats_server_freeze(&server);
+    for (unsigned i = 0; i < 8; i++) {
+        client_send(leaving, "kv.get", "['%s', 'k']", bucket);
+        /* Its conditions are read first, because they are more than its messages. */
+        client_send(leaving, "txn.commit", "['%s', [['a', 0], ['b', 0]], [['put', 'k', 'v']]]", bucket);
+    }
+    wait_for_stat(client, "calls_in_flight", 5);
+    client_close(leaving);
+    wait_for_stat(client, "sessions.open", 1);
+    wait_for_stat(client, "calls_in_flight", 1);
+    nats_server_thaw(&server);
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
+/* It sends no more, and waits: that it leaves is no event either. */
+START_TEST(a_client_that_leaves_after_it_has_shut_down_its_sending_half_is_noticed)
+{
+    daemon_start(&daemon_of_test, NULL, "calls:\n  max_timeout: 3600\n");
+    struct client *client = client_open(&daemon_of_test), *half = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, NULL);
+
+    put_text(client, bucket, "k", "v");
+    client_send(half, "kv.get", "['%s', 'k', {'wait_above': 1000, 'timeout': 3600}]", bucket);
+    client_shut_down(half);
+    wait_for_stat(client, "sessions.open", 2);
+    assert_ok(client_call(client, "daemon.info", "[]")); /* the daemon has read what was sent before */
+    client_close(half);
+    wait_for_stat(client, "sessions.open", 1);
+    daemon_stop(&daemon_of_test);
 }
 END_TEST
 
@@ -300,7 +349,7 @@ END_TEST
 Suite *session_suite(void)
 {
     Suite *suite = suite_create("session");
-    TCase *tests = shared_daemon_case(suite, "sessions");
+    TCase *tests = shared_daemon_case(suite, "sessions"), *own = tcase_create("own daemon");
 
     tcase_add_test(tests, a_request_may_come_byte_by_byte);
     tcase_add_test(tests, thousands_of_requests_in_one_write_are_each_answered_once);
@@ -314,5 +363,8 @@ Suite *session_suite(void)
     tcase_add_test(tests, errors_are_texts_for_a_session_that_wants_it);
     tcase_add_test(tests, a_sessions_setting_holds_from_its_answer_on);
     tcase_add_test(tests, a_setting_that_there_is_not_is_refused);
+    tcase_add_test(own, a_client_that_leaves_while_its_session_is_not_read_is_noticed);
+    tcase_add_test(own, a_client_that_leaves_after_it_has_shut_down_its_sending_half_is_noticed);
+    suite_add_tcase(suite, own);
     return suite;
 }
