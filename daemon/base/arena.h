@@ -23,7 +23,7 @@ struct arena_task {
     struct arena_task **previous_link; /* what points to this task; NULL when it is not running */
     /* Stop at once, release what is held outside of the arena, and call nobody back. */
     void (*cancel)(struct arena_task *task);
-    /* Return whether it could still be cancelled without a trace. NULL: it cannot. arena_task_sends_nothing: always. */
+    /* Return whether it could still be cancelled without a trace. NULL: it cannot. */
     bool (*is_unsent)(const struct arena_task *task);
 };
 
@@ -77,11 +77,18 @@ static inline void arena_end_task(struct arena_task *task)
     task->previous_link = NULL;
 }
 
-/* The is_unsent of a task that has no effect itself: what it starts are other tasks of the arena, which say theirs. */
 static inline bool arena_task_sends_nothing(const struct arena_task *task)
 {
     (void)task;
     return true;
+}
+
+/* Begin a task without an effect: it reads, or what it starts are other tasks of the arena, which say theirs. */
+static inline void arena_begin_reading_task(struct arena *arena, struct arena_task *task,
+                                            void (*cancel)(struct arena_task *task))
+{
+    arena_begin_task(arena, task, cancel);
+    task->is_unsent = arena_task_sends_nothing;
 }
 
 /* Return whether all running tasks can still be cancelled without an effect. */

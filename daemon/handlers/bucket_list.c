@@ -162,7 +162,7 @@ static void bucket_list_start_infos(struct bucket_list_call *list, const char *c
     if (!bucket_list_copy_names(list, names, count))
         return;
     msgpack_sbuffer_init(&list->packed);
-    arena_begin_task(&list->call->arena, &list->packed_task, bucket_list_free);
+    arena_begin_reading_task(&list->call->arena, &list->packed_task, bucket_list_free);
     bucket_list_fill(list);
 }
 

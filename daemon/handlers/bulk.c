@@ -365,7 +365,7 @@ void handle_bulk_get(struct call *call)
     }
     get->call = call;
     msgpack_sbuffer_init(&get->entries);
-    arena_begin_task(&call->arena, &get->entries_task, bulk_get_free);
+    arena_begin_reading_task(&call->arena, &get->entries_task, bulk_get_free);
     msgpack_packer_init(&get->packer, &get->entries, msgpack_sbuffer_write);
     get->bulk.bucket_name = call->bucket;
     get->bulk.keys = get->keys;

@@ -115,7 +115,7 @@ void handle_kv_entries(struct call *call)
         return;
     }
     msgpack_sbuffer_init(&entries->packed);
-    arena_begin_task(&call->arena, &entries->packed_task, entries_free);
+    arena_begin_reading_task(&call->arena, &entries->packed_task, entries_free);
     read->bucket_name = call->bucket;
     read->deadline_ms = call->deadline_ms;
     read->bytes_max = call->dispatcher->conf->limits.frame_bytes;

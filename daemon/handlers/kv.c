@@ -199,7 +199,7 @@ void handle_kv_history(struct call *call)
         return;
     history->call = call;
     msgpack_sbuffer_init(&history->entries);
-    arena_begin_task(&call->arena, &history->entries_task, kv_history_free);
+    arena_begin_reading_task(&call->arena, &history->entries_task, kv_history_free);
     scan->bucket_name = call->bucket;
     scan->deadline_ms = call->deadline_ms;
     scan->bytes_max = call->dispatcher->conf->limits.frame_bytes;
@@ -289,7 +289,7 @@ static void kv_answer_keys(void *arg, struct scan_keys *keys, const struct error
         return;
     }
     msgpack_sbuffer_init(&listing->packed);
-    arena_begin_task(&call->arena, &listing->packed_task, kv_keys_free);
+    arena_begin_reading_task(&call->arena, &listing->packed_task, kv_keys_free);
     walks_add(call_store(call), &listing->packing, call->arena.owner, kv_keys_pack_slice);
 }
 

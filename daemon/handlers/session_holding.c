@@ -48,8 +48,7 @@ bool session_holding_take_place(struct call *call, struct session_holding_place 
     usage_add(call->dispatcher->usage, call->user, USAGE_LOCKS, 1);
     call->session->holding_places++;
     place->call = call;
-    arena_begin_task(&call->arena, &place->task, session_holding_give_back);
-    place->task.is_unsent = arena_task_sends_nothing;
+    arena_begin_reading_task(&call->arena, &place->task, session_holding_give_back);
     return true;
 }
 

@@ -194,7 +194,7 @@ void handle_daemon_metrics(struct call *call)
     }
     wait->call = call;
     wait->waiter.done = stats_wait_on_text;
-    arena_begin_task(&call->arena, &wait->task, stats_wait_cancel);
+    arena_begin_reading_task(&call->arena, &wait->task, stats_wait_cancel);
     timer_start(call_store(call)->timers, &wait->timer, call->deadline_ms, stats_wait_on_deadline);
     exposition_request(&call_service(call)->monitor->exposition, &wait->waiter);
 }

@@ -253,7 +253,7 @@ void waiting_get_start(struct call *call, const char *key, uint64_t above, void 
     usage_add(call->dispatcher->usage, call->user, USAGE_FILTERS, 1);
     call_begin_waiting(call);
     arena_charge(&call->arena, sizeof(*waiting) + key_bytes);
-    arena_begin_task(&call->arena, &waiting->task, waiting_get_cancel);
+    arena_begin_reading_task(&call->arena, &waiting->task, waiting_get_cancel);
     DL_APPEND2(service->waiting_gets, waiting, previous, next);
     uint64_t reading_ms = left_ms / 2 < READING_MS_MAX ? left_ms / 2 : READING_MS_MAX;
     timer_start(service->store->timers, &waiting->timer, call->deadline_ms - reading_ms, on_waiting_get_timer);

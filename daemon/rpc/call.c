@@ -370,7 +370,7 @@ enum call_state call_state(const struct call *call)
 {
     if (call->session == NULL)
         return CALL_ABANDONED;
-    return arena_is_unsent(&call->arena) ? CALL_QUEUED : CALL_RUNNING;
+    return call->arena.sent_count == 0 && arena_is_unsent(&call->arena) ? CALL_QUEUED : CALL_RUNNING;
 }
 
 const char *call_state_name(enum call_state state)

@@ -146,7 +146,7 @@ void cached_read_fetch(struct store *store, struct arena *arena, struct cached_r
     fetch->wait.ready = on_fetch_wait_over;
     fetch->wait.arg = fetch;
     fetch->wait_until_ms = cached_read_wait_end(store, fetch->get.deadline_ms);
-    arena_begin_task(arena, &fetch->task, cancel_cached_read_fetch);
+    arena_begin_reading_task(arena, &fetch->task, cancel_cached_read_fetch);
     if (copy != NULL)
         answer = local_copy_get(copy, key, strlen(key), &view, &revision);
     cached_read_fetch_continue(fetch, copy, answer, &view, revision);
@@ -189,7 +189,7 @@ static void cached_read_wait(struct cached_read_snapshot *snapshot, struct local
     snapshot->wait.ready = is_load ? on_snapshot_loaded : on_snapshot_reached;
     snapshot->wait.arg = snapshot;
     snapshot->wait.keys = snapshot->keys;
-    arena_begin_task(snapshot->arena, &snapshot->task, cancel_snapshot);
+    arena_begin_reading_task(snapshot->arena, &snapshot->task, cancel_snapshot);
     local_copy_wait_start(copy, &snapshot->wait, event, is_load ? 0 : snapshot->revision, until_ms);
 }
 
@@ -394,7 +394,7 @@ void cached_read_keys(struct store *store, struct arena *arena, struct cached_re
 {
     scan_keys_begin(store, arena, &keys->keys);
     keys->prefix = cached_read_prefix_of(arena, keys->keys.filter);
-    arena_begin_task(arena, &keys->task, cancel_cached_read_keys);
+    arena_begin_reading_task(arena, &keys->task, cancel_cached_read_keys);
     /* A bucket that is not followed yet is looked up first, so that its copy begins. */
     if (keys->prefix == NULL)
         cached_read_keys_from_nats(keys);

@@ -526,7 +526,7 @@ void entries_read(struct store *store, struct arena *arena, struct entries_read 
     read->store = store;
     read->arena = arena;
     read->prefix = "";
-    arena_begin_task(arena, &read->task, entries_cancel);
+    arena_begin_reading_task(arena, &read->task, entries_cancel);
     if (read->filter != NULL)
         read->prefix = arena_strndup(arena, read->filter, strcspn(read->filter, "*>"));
     if (read->prefix == NULL)

@@ -148,7 +148,6 @@ void held_write_start(struct arena *arena, struct held_write *held)
 {
     held->arena = arena;
     held->lease = NULL;
-    arena_begin_task(arena, &held->task, held_write_cancel);
-    held->task.is_unsent = arena_task_sends_nothing; /* its write is a task of the arena, too */
+    arena_begin_reading_task(arena, &held->task, held_write_cancel);
     lease_obtain(held->in, &held->wait, held->deadline_ms, on_held_write_lease, held);
 }

@@ -516,7 +516,7 @@ void bulk_get(struct store *store, struct arena *arena, struct bulk_get *bulk)
 {
     bulk->store = store;
     bulk->arena = arena;
-    arena_begin_task(arena, &bulk->task, bulk_get_cancel);
+    arena_begin_reading_task(arena, &bulk->task, bulk_get_cancel);
     bulk->request.is_direct = true;
     bucket_request_open(&bulk->request, store, bulk->bucket_name, arena, bulk->deadline_ms, &bulk_get_bucket_ops);
 }

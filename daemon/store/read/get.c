@@ -241,7 +241,7 @@ void get_start(struct store *store, struct arena *arena, struct get *get)
 {
     get->store = store;
     get->arena = arena;
-    arena_begin_task(arena, &get->task, get_cancel_task);
+    arena_begin_reading_task(arena, &get->task, get_cancel_task);
     get->request.is_direct = true;
     bucket_request_open(&get->request, store, get->bucket_name, arena, get->deadline_ms, &get_bucket_ops);
 }

@@ -121,7 +121,7 @@ void scan_history(struct store *store, struct arena *arena, struct scan_history 
 {
     history->store = store;
     history->arena = arena;
-    arena_begin_task(arena, &history->task, scan_history_cancel);
+    arena_begin_reading_task(arena, &history->task, scan_history_cancel);
     history->wait.caller = history->arena;
     bucket_open(store, &history->wait, history->bucket_name, history->arena->owner, history->deadline_ms,
                 on_scan_history_bucket, history);
@@ -346,7 +346,7 @@ void scan_keys_begin(struct store *store, struct arena *arena, struct scan_keys 
     keys->store = store;
     keys->arena = arena;
     keys->page = (struct key_page){.limit = keys->limit, .has_revisions = keys->has_revisions};
-    arena_begin_task(arena, &keys->task, scan_keys_cancel);
+    arena_begin_reading_task(arena, &keys->task, scan_keys_cancel);
 }
 
 void scan_keys_from_nats(struct scan_keys *keys)

@@ -266,6 +266,14 @@ static void bulk_write_fill_windows(struct store *store)
     all->is_filling = false;
 }
 
+/* Its writes say theirs. After the first one has ended, the others are done, too. */
+static bool bulk_write_is_unsent(const struct arena_task *task)
+{
+    const struct bulk_write *bulk = ARENA_TASK_OWNER(task, struct bulk_write, task);
+
+    return bulk->next == bulk->in_flight;
+}
+
 static void bulk_write_cancel(struct arena_task *task)
 {
     struct bulk_write *bulk = ARENA_TASK_OWNER(task, struct bulk_write, task);
@@ -291,6 +299,7 @@ void bulk_write(struct store *store, struct arena *arena, struct bulk_write *bul
         return;
     }
     arena_begin_task(arena, &bulk->task, bulk_write_cancel);
+    bulk->task.is_unsent = bulk_write_is_unsent;
     DL_APPEND2(bulk->owner->first, bulk, previous_bulk, next_bulk);
     bulk_write_fill_windows(store);
 }

@@ -151,6 +151,7 @@ static void on_txn_committed(void *arg, uint64_t first_sequence, unsigned err_co
 {
     struct txn *txn = arg;
 
+    txn->is_in_batch = false;
     if (err_code == JETSTREAM_WRONG_LAST_SEQUENCE || err_code == JETSTREAM_WRONG_LAST_SEQUENCE_CONSTANT)
         txn_verify(txn);
     else
@@ -161,6 +162,7 @@ static void txn_prepare_batch(struct txn *txn)
 {
     struct batch *batch = &txn->batch;
 
+    txn->is_in_batch = true;
     memset(&batch->request, 0, sizeof(batch->request));
     batch->bucket = txn->bucket;
     batch->owner = txn->arena->owner;
@@ -479,13 +481,21 @@ static void on_txn_bucket(void *arg, struct bucket *bucket, const struct error *
     txn_begin(txn);
 }
 
+/* A batch that was refused has written nothing. */
+static bool txn_is_unsent(const struct arena_task *task)
+{
+    const struct txn *txn = ARENA_TASK_OWNER(task, struct txn, task);
+
+    return !txn->is_in_batch || !txn->batch.request.base.was_sent;
+}
+
 static void txn_cancel(struct arena_task *task)
 {
     struct txn *txn = ARENA_TASK_OWNER(task, struct txn, task);
 
     bucket_wait_cancel(&txn->wait);
     journal_cancel(txn->store->journal, &txn->journal);
-    room_end(txn->store, txn->admitted_bytes, txn->batch.request.base.was_sent);
+    room_end(txn->store, txn->admitted_bytes, !txn_is_unsent(task));
     batch_cancel(&txn->batch);
     jetstream_cancel(&txn->info);
     timer_stop(txn->store->timers, &txn->pause);
@@ -498,6 +508,7 @@ void txn_commit(struct store *store, struct arena *arena, struct txn *txn)
     txn->store = store;
     txn->arena = arena;
     arena_begin_task(arena, &txn->task, txn_cancel);
+    txn->task.is_unsent = txn_is_unsent;
     txn->wait.caller = txn->arena;
     bucket_open(store, &txn->wait, txn->bucket_name, txn->arena->owner, txn->deadline_ms, on_txn_bucket, txn);
 }
