@@ -104,7 +104,7 @@ static uint32_t send_pair(struct client *client, const char *bucket, const char 
  */
 static unsigned read_beside_transactions(struct client *reader, struct client *writer, const char *bucket)
 {
-    enum { KEYS = 600, ROUNDS = 40, WRITES = 8 };
+    enum { KEYS = 600, ROUNDS = 15, WRITES = 8 };
     const char *first = "k000000", *last = "k000599", *keys = "";
     msgpack_sbuffer request;
     unsigned later = 0;

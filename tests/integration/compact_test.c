@@ -444,7 +444,7 @@ END_TEST
 /* Checking the files takes some of the attempts. */
 START_TEST(a_recreated_bucket_is_not_affected_by_the_compaction)
 {
-    enum { TRIES = 12, KEYS = 10000 };
+    enum { TRIES = 6, KEYS = 10000 };
     struct daemon daemon = {0};
 
     daemon_start(&daemon, NULL, NULL);

@@ -894,15 +894,15 @@ END_TEST
 
 START_TEST(a_wait_for_a_lock_may_be_longer_than_any_timeout)
 {
-    daemon_start(&daemon_of_test, NULL, "calls:\n  timeout: 1\n  max_timeout: 1\n");
+    daemon_start(&daemon_of_test, NULL, "calls:\n  timeout: 3\n  max_timeout: 3\n");
     struct client *holder = client_open(&daemon_of_test), *waiting = client_open(&daemon_of_test);
     const char *bucket = client_new_bucket(holder, NULL);
     uint64_t token = acquire(holder, bucket, "job"), start = now_ms();
 
-    uint32_t sent = client_send(waiting, "lock.acquire", "['%s', 'job', {'wait': 1000, 'timeout': 1}]", bucket);
-    assert_code(client_call(client_open(&daemon_of_test), "lock.acquire", "['%s', 'job', {'wait': 2.5}]", bucket),
+    uint32_t sent = client_send(waiting, "lock.acquire", "['%s', 'job', {'wait': 1000, 'timeout': 3}]", bucket);
+    assert_code(client_call(client_open(&daemon_of_test), "lock.acquire", "['%s', 'job', {'wait': 4.5}]", bucket),
                 "locked");
-    ck_assert_uint_ge(now_ms() - start, 2500);
+    ck_assert_uint_ge(now_ms() - start, 4500);
     ck_assert(!client_has(waiting, sent));
     assert_ok(client_call(holder, "lock.release", "['%s', 'job', %llu]", bucket, (unsigned long long)token));
     ck_assert_uint_gt(wait_for_token(waiting, sent), token);

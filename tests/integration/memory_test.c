@@ -151,7 +151,7 @@ START_TEST(a_transaction_is_seen_as_a_whole)
     client_write(writer, transactions[0].data, transactions[0].size);
     assert_ok(client_wait(writer, 7));
     wait_until_loaded(reader, bucket, "k0");
-    for (unsigned round = 1; round <= 40; round++) {
+    for (unsigned round = 1; round <= 16; round++) {
         char was = (char)('0' + (round + 1) % 2), is = (char)('0' + round % 2);
         bool is_seen = false;
         client_write(writer, transactions[round % 2].data, transactions[round % 2].size);
