@@ -5,6 +5,7 @@
 #include "daemon/transport/socket.h"
 #include "proto/rpc.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -500,6 +501,7 @@ void inbox_break(struct session *session)
 
 void inbox_close(struct session *session)
 {
+    inbox_pause(session); /* the session may close within a delivery, and no timer is set after it */
     timer_stop(session->list->timers, &session->inbox.message_limit);
     timer_stop(session->list->timers, &session->inbox.look);
     jobs_remove(session->list->jobs, &session->inbox.receiving);
@@ -509,6 +511,7 @@ void inbox_close(struct session *session)
 
 void inbox_free(struct session *session)
 {
+    assert(!timer_is_set(&session->inbox.message_limit) && !timer_is_set(&session->inbox.look));
     if (session->inbox.kept != NULL)
         inbox_drop_kept(session);
 }
