@@ -1,27 +1,34 @@
 /*
- * lock_holders: clients of three daemons that acquire locks, hold them, write with their tokens and leave.
+ * lock_holders: programs that hold locks at three daemons, started, killed and stopped by a test.
  *
- * Each is a thread. They note everything for lock_check.
+ * See lock_holder. Their locks are lock.0 and lock.1 of the bucket.
  */
 #ifndef FAULT_LOCK_HOLDERS_H
 #define FAULT_LOCK_HOLDERS_H
 
 #include "tests/fault/deployment.h"
-#include "tests/support/lock_check.h"
+#include "tests/fault/lock_holder.h"
 
-#define LOCK_HOLDERS_DAEMONS 3u
-#define LOCK_HOLDERS_LOCKS   2u
-
-/* Their locks are lock.0 and lock.1 of the bucket. */
-void lock_holders_begin(struct deployment *deployments, const char *bucket);
+void lock_holders_begin(const struct deployment *deployments, const char *bucket);
 
 /* Stop them, and check what they have noted. */
 void lock_holders_end_and_check(void);
 
+/* Kill the holders of a daemon, and start new ones. */
+void lock_holders_kill(unsigned daemon);
+void lock_holders_start(unsigned daemon);
+
+/* Stop the holders of a daemon (SIGSTOP), and let them go on. */
+void lock_holders_suspend(unsigned daemon);
+void lock_holders_resume(unsigned daemon);
+
 /* The daemon is about to be killed: its sessions end now. */
 void lock_holders_note_kill(unsigned daemon);
 
-/* The number of holdings of a lock, or of all locks by clients of a daemon, that have begun so far. */
+/*
+ * The number of holdings of a lock, or of all locks by clients of a daemon, that have begun so far. Both fail the test
+ * if a holder has ended.
+ */
 unsigned lock_holders_count(unsigned lock);
 unsigned lock_holders_count_by(unsigned daemon);
 

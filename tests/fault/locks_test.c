@@ -173,6 +173,41 @@ static void stop_daemon(unsigned daemon)
     await_daemon(daemon);
 }
 
+/* The sessions of the holders end. */
+static void kill_holders(unsigned daemon)
+{
+    struct moment since = moment_now();
+
+    lock_holders_kill(daemon);
+    await_holders("holders were killed", since);
+    lock_holders_start(daemon);
+    await_daemon(daemon);
+}
+
+/* Their sessions stay, and so do their locks, but what they know of them is old when they go on. */
+static void stop_holders(unsigned daemon)
+{
+    uint64_t begin_ms = now_ms();
+
+    lock_holders_suspend(daemon);
+    wait_until(now_ms() >= begin_ms + TTL_MS + TTL_MS / 2, "what the holders know to be too old");
+    lock_holders_resume(daemon);
+    await_daemon(daemon);
+}
+
+/* Others have their locks when they go on. */
+static void stop_holders_of_killed_daemon(unsigned daemon)
+{
+    lock_holders_suspend(daemon);
+    struct moment since = moment_now();
+    lock_holders_note_kill(daemon);
+    deployment_kill_daemon(&deployments[daemon]);
+    await_holders("holders were stopped and their daemon was killed", since);
+    deployment_restart_daemon(&deployments[daemon]);
+    lock_holders_resume(daemon);
+    await_daemon(daemon);
+}
+
 /* Bytes that wait in the link arrive when others have the daemon's locks. */
 static void hold_link(unsigned daemon)
 {
@@ -254,6 +289,9 @@ enum fault {
     KILL_DAEMON,
     RESTART_DAEMON,
     STOP_DAEMON,
+    KILL_HOLDERS,
+    STOP_HOLDERS,
+    STOP_HOLDERS_OF_KILLED_DAEMON,
     HOLD_LINK,
     CUT_LINK,
     KILL_SERVER,
@@ -276,6 +314,15 @@ static void cause(enum fault fault, unsigned daemon)
         break;
     case STOP_DAEMON:
         stop_daemon(daemon);
+        break;
+    case KILL_HOLDERS:
+        kill_holders(daemon);
+        break;
+    case STOP_HOLDERS:
+        stop_holders(daemon);
+        break;
+    case STOP_HOLDERS_OF_KILLED_DAEMON:
+        stop_holders_of_killed_daemon(daemon);
         break;
     case HOLD_LINK:
         hold_link(daemon);
@@ -315,13 +362,14 @@ static void cause_all(const enum fault *some, size_t count)
     for (unsigned i = 0; i < count && faults == 0; i++)
         cause(some[i], i % LOCK_HOLDERS_DAEMONS);
     for (unsigned i = 0; i < faults; i++)
-        cause((i * 7 + i / FAULTS) % FAULTS, i % LOCK_HOLDERS_DAEMONS);
+        cause((i * 5 + i / FAULTS) % FAULTS, i % LOCK_HOLDERS_DAEMONS);
     lock_holders_end_and_check();
 }
 
 START_TEST(a_lock_has_one_holder_while_a_server_and_daemons_fail)
 {
-    static const enum fault faults[] = {KILL_DAEMON, STOP_DAEMON, KILL_SERVER, DROP_RENEWALS, CUT_AFTER_LOCK};
+    static const enum fault faults[] = {KILL_DAEMON,    STOP_DAEMON,  KILL_SERVER, DROP_RENEWALS,
+                                        CUT_AFTER_LOCK, KILL_HOLDERS, STOP_HOLDERS};
 
     cause_all(faults, sizeof(faults) / sizeof(faults[0]));
 }
@@ -329,7 +377,8 @@ END_TEST
 
 START_TEST(a_lock_has_one_holder_while_a_cluster_and_daemons_fail)
 {
-    static const enum fault faults[] = {HOLD_LINK, KILL_SERVER, DROP_LOCKS, RESTART_DAEMON};
+    static const enum fault faults[] = {HOLD_LINK, KILL_SERVER, DROP_LOCKS, RESTART_DAEMON,
+                                        STOP_HOLDERS_OF_KILLED_DAEMON};
 
     cause_all(faults, sizeof(faults) / sizeof(faults[0]));
 }

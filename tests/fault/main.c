@@ -5,12 +5,14 @@
  *   SUITE=bank build/fault                   one suite, see tests/support/selection.h
  *   CK_RUN_CASE='one server' build/fault     the cases with that name
  */
+#include "tests/fault/lock_holder.h"
 #include "tests/fault/suites.h"
 #include "tests/support/patience.h"
 #include "tests/support/test_run.h"
 
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Longer than DEPLOYMENT_CALL_SECONDS. */
 #define WAIT_SECONDS 200u
@@ -30,7 +32,8 @@ static Suite *(*const suites[])(void) = {
 
 int main(int argc, char **argv)
 {
-    (void)argc;
+    if (argc == 3 && strcmp(argv[1], LOCK_HOLDER_ARGUMENT) == 0)
+        return lock_holder_main(argv[2]);
     signal(SIGPIPE, SIG_IGN);
     setenv("CK_DEFAULT_TIMEOUT", TEST_SECONDS, 0); /* Check's own is 4 s */
     SRunner *runner = selection_create_runner(suites, sizeof(suites) / sizeof(suites[0]));
