@@ -144,6 +144,57 @@ START_TEST(a_client_that_leaves_while_its_session_is_not_read_is_noticed)
 }
 END_TEST
 
+/* It sends no more after its call, so the end of its client is no event later. */
+START_TEST(a_client_that_leaves_while_its_call_is_in_flight_is_noticed)
+{
+    struct nats_server server = {0};
+
+    nats_server_start(&server, NULL);
+    daemon_start(&daemon_of_test, nats_server_section(&server), "calls:\n  timeout: 3600\n  max_timeout: 3600\n");
+    struct client *client = client_open(&daemon_of_test), *leaving = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, NULL);
+    nats_server_freeze(&server);
+    client_send(leaving, "kv.get", "['%s', 'k']", bucket);
+    wait_for_stat(client, "calls_in_flight", 2);
+    client_close(leaving);
+    wait_for_stat(client, "sessions.open", 1);
+    wait_for_stat(client, "calls_in_flight", 1);
+    nats_server_thaw(&server);
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
+/* The writes of the first call take all places of the bucket, and nothing of them is sent, because it is looked up. */
+START_TEST(a_bulk_call_goes_on_when_another_one_is_dropped)
+{
+    enum { KEYS = 600 };
+    struct nats_server server = {0};
+    const char *pairs = "";
+
+    nats_server_start(&server, NULL);
+    daemon_start(&daemon_of_test, nats_server_section(&server), NULL);
+    const char *bucket = client_new_bucket(client_open(&daemon_of_test), NULL);
+    daemon_stop(&daemon_of_test);
+    daemon_start(&daemon_of_test, nats_server_section(&server), NULL);
+    struct client *client = client_open(&daemon_of_test), *leaving = client_open(&daemon_of_test);
+    nats_server_freeze(&server);
+    for (unsigned i = 0; i < KEYS; i++)
+        pairs = format_text("%s%s'k%u': 'v'", pairs, i > 0 ? ", " : "", i);
+    client_send(leaving, "bulk.put", "['%s', {%s}, {'timeout': 60}]", bucket, pairs);
+    wait_for_stat(client, "calls_in_flight", 2);
+    uint32_t waiting = client_send(client, "bulk.put", "['%s', {'a': 'v'}, {'timeout': 60}]", bucket);
+    wait_for_stat(client, "calls_in_flight", 3);
+    client_close(leaving);
+    wait_for_stat(client, "sessions.open", 1);
+    wait_for_stat(client, "calls_in_flight", 2);
+    nats_server_thaw(&server);
+    assert_ok(client_wait(client, waiting));
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
 /* It sends no more, and waits: that it leaves is no event either. */
 START_TEST(a_client_that_leaves_after_it_has_shut_down_its_sending_half_is_noticed)
 {
@@ -364,6 +415,8 @@ Suite *session_suite(void)
     tcase_add_test(tests, a_sessions_setting_holds_from_its_answer_on);
     tcase_add_test(tests, a_setting_that_there_is_not_is_refused);
     tcase_add_test(own, a_client_that_leaves_while_its_session_is_not_read_is_noticed);
+    tcase_add_test(own, a_client_that_leaves_while_its_call_is_in_flight_is_noticed);
+    tcase_add_test(own, a_bulk_call_goes_on_when_another_one_is_dropped);
     tcase_add_test(own, a_client_that_leaves_after_it_has_shut_down_its_sending_half_is_noticed);
     suite_add_tcase(suite, own);
     return suite;

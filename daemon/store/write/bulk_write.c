@@ -2,6 +2,7 @@
 
 #include "daemon/base/table.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
@@ -38,6 +39,8 @@ struct bulk_writes {
     struct bulk_window *first;     /* whose turn it is */
     unsigned in_flight;            /* of all windows */
     bool is_filling;
+    struct job filling; /* after a call was cancelled: others have room */
+    struct store *store;
 };
 
 struct bulk_slot {
@@ -274,12 +277,23 @@ static bool bulk_write_is_unsent(const struct arena_task *task)
     return bulk->next == bulk->in_flight;
 }
 
+static bool bulk_write_run_filling(struct job *job)
+{
+    struct bulk_writes *all = (struct bulk_writes *)((char *)job - offsetof(struct bulk_writes, filling));
+
+    bulk_write_fill_windows(all->store);
+    return false;
+}
+
+/* Other calls get its room in a job: a session that closes cancels all of its calls, and none is to start meanwhile. */
 static void bulk_write_cancel(struct arena_task *task)
 {
     struct bulk_write *bulk = ARENA_TASK_OWNER(task, struct bulk_write, task);
+    struct store *store = bulk->store;
 
     bulk_write_leave_owner(bulk);
-    bulk_write_end_write(bulk->window, bulk->store, (unsigned)bulk->in_flight);
+    bulk_write_end_write(bulk->window, store, (unsigned)bulk->in_flight);
+    jobs_add(store->jobs, &store->bulk_writes->filling, bulk_write_run_filling);
 }
 
 void bulk_write(struct store *store, struct arena *arena, struct bulk_write *bulk)
@@ -307,11 +321,16 @@ void bulk_write(struct store *store, struct arena *arena, struct bulk_write *bul
 int bulk_write_init_all(struct store *store)
 {
     store->bulk_writes = calloc(1, sizeof(*store->bulk_writes));
-    return store->bulk_writes != NULL ? 0 : -1;
+    if (store->bulk_writes == NULL)
+        return -1;
+    store->bulk_writes->store = store;
+    return 0;
 }
 
 void bulk_write_free_all(struct store *store)
 {
+    if (store->bulk_writes != NULL)
+        jobs_remove(store->jobs, &store->bulk_writes->filling);
     free(store->bulk_writes);
     store->bulk_writes = NULL;
 }
