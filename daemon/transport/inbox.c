@@ -356,12 +356,10 @@ static void inbox_on_look(struct timer *timer)
 
     if (session->inbox.state == INBOX_READING)
         return;
-    if (!inbox_client_has_left(session))
-        timer_start(session->list->timers, timer, uv_now(session->list->loop) + LOOK_MS, inbox_on_look);
-    else if (session->state == SESSION_LAST_ANSWERS)
-        session_end_waiting(session);
-    else
+    if (inbox_client_has_left(session))
         inbox_abandon(session);
+    else
+        timer_start(session->list->timers, timer, uv_now(session->list->loop) + LOOK_MS, inbox_on_look);
 }
 
 /*

@@ -220,12 +220,7 @@ void session_finish(struct session *session)
     inbox_pause(session);
     session->state = SESSION_LAST_ANSWERS;
     if (inbox_client_has_left(session))
-        session_end_waiting(session);
-}
-
-void session_end_waiting(struct session *session)
-{
-    session_close_all(session, SESSION_WAITING);
+        session_close_all(session, SESSION_WAITING);
 }
 
 /*

@@ -224,9 +224,6 @@ static inline void session_mark_dirty(struct session *session)
 /* Stop reading, and end when all calls are answered and all is written. */
 void session_finish(struct session *session);
 
-/* Nobody waits for what the session waits for: end its calls that wait for other clients. */
-void session_end_waiting(struct session *session);
-
 /* End the session at once. The reason goes to the log, together with the peer. Does nothing if it closes already. */
 void session_end(struct session *session, enum conf_log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
