@@ -112,7 +112,7 @@ void call_drop(struct call *call);
 /* For the log and daemon.dump. */
 enum call_state {
     CALL_RUNNING,
-    CALL_QUEUED,   /* nothing of it is at NATS, and nothing it would change was sent */
+    CALL_QUEUED,   /* waits in the daemon, and nothing that it would change was sent */
     CALL_ABANDONED /* its session has ended; the call continues, because it may change something */
 };
 

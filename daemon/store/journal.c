@@ -271,6 +271,12 @@ void journal_note_sent(struct journal *journal, const struct journal_call *call,
     journal_set_state(entry, ENTRY_SENT);
 }
 
+void journal_note_refused(struct journal *journal, const struct journal_call *call)
+{
+    if (journal != NULL && call->place != 0)
+        journal_set_state(journal_entry_at(journal, call->place), ENTRY_QUEUED);
+}
+
 void journal_end(struct journal *journal, struct journal_call *call, uint64_t revision, const struct error *error)
 {
     if (journal == NULL || call->place == 0)

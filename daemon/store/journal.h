@@ -93,6 +93,9 @@ static inline void journal_set_default_outcome(const struct journal_call *call, 
 /* A copy is about to be sent. */
 void journal_note_sent(struct journal *journal, const struct journal_call *call, const struct journal_copy *copy);
 
+/* The copy that was sent last is certainly not stored, and the call goes on. */
+void journal_note_refused(struct journal *journal, const struct journal_call *call);
+
 /* The call has ended: it is stored at this revision, or has failed. The id stays known. */
 void journal_end(struct journal *journal, struct journal_call *call, uint64_t revision, const struct error *error);
 

@@ -227,6 +227,7 @@ static void on_group_commit_batch_done(void *arg, uint64_t first_sequence, unsig
         if (err_code == JETSTREAM_ATOMIC_DISABLED)
             group->cannot_batch = true;
         for (size_t i = 0; i < count; i++) {
+            journal_note_refused(group->store->journal, &batch->writes[i]->journal);
             group_commit_send_singly(group, batch->writes[i]);
         }
     }

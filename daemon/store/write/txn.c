@@ -152,10 +152,12 @@ static void on_txn_committed(void *arg, uint64_t first_sequence, unsigned err_co
     struct txn *txn = arg;
 
     txn->is_in_batch = false;
-    if (err_code == JETSTREAM_WRONG_LAST_SEQUENCE || err_code == JETSTREAM_WRONG_LAST_SEQUENCE_CONSTANT)
+    if (err_code == JETSTREAM_WRONG_LAST_SEQUENCE || err_code == JETSTREAM_WRONG_LAST_SEQUENCE_CONSTANT) {
+        journal_note_refused(txn->store->journal, &txn->journal);
         txn_verify(txn);
-    else
+    } else {
         txn_finish(txn, first_sequence, error);
+    }
 }
 
 static void txn_prepare_batch(struct txn *txn)
@@ -278,11 +280,13 @@ static void on_txn_stream_sequence(void *arg, json_t *answer, unsigned err_code,
 
 static void txn_begin_verifying(struct txn *txn)
 {
-    if (txn->is_on_stream)
-        jetstream_call(&txn->store->jetstream, &txn->info, "STREAM.INFO", txn->bucket->stream, NULL, txn->deadline_ms,
-                       on_txn_stream_sequence, txn);
-    else
+    if (!txn->is_on_stream) {
         txn_read_conditions(txn);
+        return;
+    }
+    request_set_caller(&txn->info.request, txn->arena);
+    jetstream_call(&txn->store->jetstream, &txn->info, "STREAM.INFO", txn->bucket->stream, NULL, txn->deadline_ms,
+                   on_txn_stream_sequence, txn);
 }
 
 static void txn_verify(struct txn *txn)
