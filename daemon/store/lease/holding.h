@@ -120,10 +120,14 @@ void holding_cancel_release(struct holding_release *release);
  */
 void holding_check_all(struct lease *lease);
 
+/* The same for all its locks, and begin at once. */
+void holding_check_locks(struct lease *lease);
+
 /* A change of the bucket was delivered. */
 void holding_note_entry(struct lease_bucket *in, const struct kv_entry *entry);
 
-/* Take a lease's holdings away, until the slice is over. Return whether there are more. */
+/* Take a lease's holdings away: begin, then some of them, until the slice is over. Return whether there are more. */
+void holding_begin_taking_away(struct lease *lease);
 bool holding_take_some_away(struct lease *lease, const struct error *error);
 
 /* Return whether all deletions are done, and more come only when sessions end that still have holdings. */

@@ -12,6 +12,9 @@
 /* Deletions and looks of one bucket in progress at a time: a session may end with ten thousand keys. */
 #define WORKING_MAX 128u
 
+/* Of those in line for which nothing is to be done, so many are passed at a time. */
+#define SKIPPED_MAX 4096u
+
 #define DELETION_MS 10000u
 
 #define ARENA_BYTES 2048u
@@ -23,6 +26,12 @@ void holding_line_join(struct holding *holding)
 {
     if (holding->previous_in_line == NULL && !holding->is_working)
         DL_APPEND2(holding->lease->in->line, holding, previous_in_line, next_in_line);
+}
+
+void holding_line_check(struct holding *holding)
+{
+    holding_line_join(holding);
+    holding->looked_doubts = UINT64_MAX; /* a look that is in progress may be too early */
 }
 
 static void holding_leave_line(struct holding *holding)
@@ -185,8 +194,12 @@ static void holding_take_check(struct holding *holding, const struct kv_entry *e
         holding_try_again(holding);
         return;
     } else if (is_unchanged) {
-        holding->doubts = holding->looked_doubts;
+        bool is_outdated = holding->looked_doubts != in->doubts;
         holding_stop_working(holding);
+        if (is_outdated)
+            holding_line_join(holding);
+        else
+            holding->doubts = in->doubts;
     } else if (is_ours) {
         holding_lose_to_earlier(holding);
     } else {
@@ -251,11 +264,15 @@ void holding_line_run(struct lease_bucket *in)
 {
     if (in->store->leases->is_ended)
         return;
+    unsigned started = 0, skipped = 0;
     /* One that fails at once gets in line again. */
-    for (unsigned started = 0; started < WORKING_MAX && in->line != NULL && in->working < WORKING_MAX; started++) {
+    while (started < WORKING_MAX && skipped < SKIPPED_MAX && in->line != NULL && in->working < WORKING_MAX) {
         struct holding *holding = in->line;
-        if (holding_line_skip(holding))
+        if (holding_line_skip(holding)) {
+            skipped++;
             continue;
+        }
+        started++;
         if (!arena_init(&holding->arena, ARENA_BYTES))
             return;
         holding_leave_line(holding);

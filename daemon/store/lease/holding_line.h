@@ -13,6 +13,9 @@
 /* Get in line, unless it is in it. */
 void holding_line_join(struct holding *holding);
 
+/* The same, and do not believe a look that is in progress. */
+void holding_line_check(struct holding *holding);
+
 /* A change of the key was delivered during a look: the holding is lost when the look is over. */
 void holding_line_note_change(struct holding *holding, uint64_t revision, bool was_put);
 

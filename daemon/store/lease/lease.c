@@ -146,53 +146,6 @@ static void lease_answer_waits(struct lease *lease, const struct error *error)
     }
 }
 
-/* --- Its keys -------------------------------------------------------------------------------------- */
-
-void lease_note_key(struct lease *lease, const struct kv_entry *entry)
-{
-    const struct holding *known = holding_find(lease->in, entry->key);
-
-    if (held_write_meet(lease, entry->key))
-        return; /* it may be that write's */
-    if (known == NULL || known->revision < entry->revision)
-        holding_add_found(lease, entry, lease->state == LEASE_ALIVE && lease_text_owner_of(entry) != NULL);
-}
-
-static void on_lease_key_found(void *arg, const struct kv_entry *entry)
-{
-    struct lease *lease = arg;
-    const char *id = lease_text_lease_of(entry);
-    struct holding *known = holding_find(lease->in, entry->key);
-
-    if (id == NULL || strcmp(id, lease->id) != 0)
-        return;
-    if (known != NULL && known->lease == lease && known->revision == entry->revision)
-        known->doubts = lease->scan_doubts;
-    else
-        lease_note_key(lease, entry);
-}
-
-static void on_lease_keys_found(void *arg, const struct error *error)
-{
-    struct lease *lease = arg;
-
-    bool is_incomplete = error != NULL && error->code != ERROR_BUCKET_NOT_FOUND;
-    lease->needs_scan = is_incomplete || lease->scan_doubts != lease->in->doubts;
-    if (error == NULL)
-        holding_check_all(lease);
-    holding_line_run(lease->in);
-}
-
-void lease_find_keys(struct lease *lease)
-{
-    if (!lease->needs_scan || lease->scan.is_running)
-        return;
-    lease->scan = (struct lease_scan){
-        .in = lease->in, .filter = ">", .found = on_lease_key_found, .done = on_lease_keys_found, .arg = lease};
-    lease->scan_doubts = lease->in->doubts;
-    lease_scan_start(&lease->scan);
-}
-
 /* --- The end --------------------------------------------------------------------------------------- */
 
 /* The lease is lost: nobody may rely on it. */
@@ -204,7 +157,7 @@ static void lease_lose(struct lease *lease, const struct error *error)
         return;
     log_warning("bucket %s: the lease of this daemon is lost, with %u locks and ephemeral keys: %s", lease->in->name,
                 lease->references, why.message);
-    lease->in->doubts++; /* it may be that the bucket is another one */
+    lease_bucket_doubt(lease->in); /* it may be another one */
     lease_stop_work(lease);
     lease_end_begin(lease);
     lease_end_notify(lease, &why);
@@ -265,6 +218,14 @@ static void lease_lose_to(struct lease *lease, const struct kv_entry *entry)
     lease_lose(lease, &error);
 }
 
+/* The keys that name the lease may have changed, and those of ended sessions may be back. */
+static void lease_doubt_keys(struct lease *lease)
+{
+    lease_bucket_doubt(lease->in);
+    lease->needs_scan = true;
+    holding_check_locks(lease);
+}
+
 /* A renewal was refused, or its outcome is not known: the key shows what is stored. */
 static void on_lease_read(void *arg, const struct kv_entry *entry, const struct error *error)
 {
@@ -278,12 +239,15 @@ static void on_lease_read(void *arg, const struct kv_entry *entry, const struct 
         lease_retry_later(lease);
         arena_clear(&lease->arena);
     } else if (lease_key_is_own(lease, entry, &text)) {
+        bool is_set_back = entry->revision < lease->revision;
         lease->revision = entry->revision;
         if (text.renewal == lease->renewal)
             lease_note_renewed(lease, entry->revision);
         else
             lease->renew_ms = lease_now(lease);
         arena_clear(&lease->arena);
+        if (is_set_back)
+            lease_doubt_keys(lease);
     } else {
         lease_lose_to(lease, entry);
     }
@@ -308,10 +272,11 @@ void lease_doubt(struct lease_bucket *in)
 {
     struct lease *lease = in->lease;
 
-    in->doubts++;
-    if (lease == NULL || lease->state != LEASE_ALIVE)
+    if (lease == NULL || lease->state != LEASE_ALIVE) {
+        lease_bucket_doubt(in);
         return;
-    lease->needs_scan = true; /* keys of ended sessions may be back */
+    }
+    lease_doubt_keys(lease);
     if (lease->work == LEASE_READING)
         return;
     if (lease->work == LEASE_IDLE)

@@ -57,6 +57,13 @@ static void lease_bucket_on_entry(struct local_copy_listener *listener, const st
         foreign_lease_note_entry(in, id, entry);
 }
 
+void lease_bucket_doubt(struct lease_bucket *in)
+{
+    in->doubts++;
+    in->needs_listing = in->was_opened; /* the leases of dead daemons may be back */
+    foreign_lease_doubt_all(in);
+}
+
 static void lease_bucket_on_doubt(struct local_copy_listener *listener)
 {
     lease_doubt(lease_bucket_of(listener));
@@ -91,7 +98,8 @@ static void on_leases_listed(void *arg, const struct error *error)
 {
     struct lease_bucket *in = arg;
 
-    in->needs_listing = error != NULL && error->code != ERROR_BUCKET_NOT_FOUND;
+    bool is_incomplete = error != NULL && error->code != ERROR_BUCKET_NOT_FOUND;
+    in->needs_listing = is_incomplete || in->listing_doubts != in->doubts;
     lease_bucket_stop_listing(in);
 }
 
@@ -108,6 +116,7 @@ static void lease_bucket_list(struct lease_bucket *in)
                                        .found = on_lease_listed,
                                        .done = on_leases_listed,
                                        .arg = in};
+    in->listing_doubts = in->doubts;
     lease_scan_start(in->listing);
 }
 
@@ -115,8 +124,10 @@ void lease_bucket_listen(struct lease_bucket *in)
 {
     struct error ignored; /* too many buckets are followed: the lock's key is looked at from time to time */
 
-    if (!in->was_opened)
+    if (!in->was_opened) {
         lease_bucket_start_tick(in);
+        in->needs_listing = true;
+    }
     in->was_opened = true;
     if (in->listener.copy != NULL || in->store->leases->is_ended)
         return;

@@ -44,6 +44,7 @@ struct lease_bucket {
     struct foreign_lease *others; /* by id */
     struct local_copy_listener listener;
     bool needs_listing;
+    uint64_t listing_doubts;    /* when it began */
     struct lease_scan *listing; /* of the leases of other daemons; NULL: it is not running */
     struct timer tick;
     bool was_opened;  /* it had a lease */
@@ -76,6 +77,9 @@ struct lease_bucket *lease_bucket_find(struct store *store, const char *bucket);
 
 /* The bucket has a lease: follow its changes from now on. */
 void lease_bucket_listen(struct lease_bucket *in);
+
+/* What was known of the bucket is in doubt. lease_doubt has the consequences for the lease of this daemon. */
+void lease_bucket_doubt(struct lease_bucket *in);
 
 /* Keep the state for a while. */
 void lease_bucket_note_use(struct lease_bucket *in);

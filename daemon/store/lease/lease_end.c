@@ -28,6 +28,7 @@ void lease_end_notify(struct lease *lease, const struct error *why)
 {
     lease->lost = *why;
     lease->lost.bucket = lease->lost.key = NULL;
+    holding_begin_taking_away(lease);
     jobs_add_shared(lease->in->store->jobs, &lease->losing, run_losing);
 }
 

@@ -1,6 +1,7 @@
 #include "daemon/store/lease/lock.h"
 
 #include "daemon/base/backoff.h"
+#include "daemon/store/lease/holding_line.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -337,6 +338,9 @@ static void lock_meet_own(struct lock_wait *wait, struct lease *lease, const str
     struct holding *holding = is_owners ? holding_add(lease, HOLDING_LOCK, wait->name, entry->revision, owner) : NULL;
 
     if (holding != NULL) {
+        holding->doubts = wait->doubts; /* what was read is as old */
+        if (holding->doubts != wait->lock->in->doubts)
+            holding_line_check(holding);
         lock_finish(wait, holding, NULL);
         return;
     }

@@ -1,0 +1,51 @@
+#include "daemon/store/lease/held_write.h"
+#include "daemon/store/lease/holding_line.h"
+#include "daemon/store/lease/lease.h"
+
+#include <string.h>
+
+void lease_note_key(struct lease *lease, const struct kv_entry *entry)
+{
+    const struct holding *known = holding_find(lease->in, entry->key);
+
+    if (held_write_meet(lease, entry->key))
+        return; /* it may be that write's */
+    if (known == NULL || known->revision < entry->revision)
+        holding_add_found(lease, entry, lease->state == LEASE_ALIVE && lease_text_owner_of(entry) != NULL);
+}
+
+static void on_lease_key_found(void *arg, const struct kv_entry *entry)
+{
+    struct lease *lease = arg;
+    const char *id = lease_text_lease_of(entry);
+    struct holding *known = holding_find(lease->in, entry->key);
+
+    if (id == NULL || strcmp(id, lease->id) != 0)
+        return;
+    if (known != NULL && known->lease == lease && known->revision == entry->revision)
+        known->doubts = lease->scan_doubts;
+    else
+        lease_note_key(lease, entry);
+}
+
+static void on_lease_keys_found(void *arg, const struct error *error)
+{
+    struct lease *lease = arg;
+
+    bool is_incomplete = error != NULL && error->code != ERROR_BUCKET_NOT_FOUND;
+    bool is_outdated = lease->scan_doubts != lease->in->doubts;
+    lease->needs_scan = is_incomplete || is_outdated;
+    if (!is_outdated)
+        holding_check_all(lease); /* those of which the scan has not seen the keys */
+    holding_line_run(lease->in);
+}
+
+void lease_find_keys(struct lease *lease)
+{
+    if (!lease->needs_scan || lease->scan.is_running)
+        return;
+    lease->scan = (struct lease_scan){
+        .in = lease->in, .filter = ">", .found = on_lease_key_found, .done = on_lease_keys_found, .arg = lease};
+    lease->scan_doubts = lease->in->doubts;
+    lease_scan_start(&lease->scan);
+}
