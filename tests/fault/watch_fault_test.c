@@ -327,6 +327,7 @@ END_TEST
 static void lose_and_find(struct proxy_fault fault, unsigned puts)
 {
     wait_until_told();
+    wait_until(nats_consumer_count(deployment.nats, "b") == 1, "the removal of earlier consumers");
     uint64_t before = resyncs();
 
     proxy_arm(deployment.proxy, fault);

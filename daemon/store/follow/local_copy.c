@@ -155,6 +155,8 @@ static void on_feed_caught_up(void *arg, int64_t question_us)
     /* The feed never delivers what was written and has expired meanwhile. */
     if (is_resynced && contents_have_values(&copy->contents) && local_copy_is_exclusive(copy))
         reconcile_distrust(copy);
+    if (copy->listener != NULL)
+        copy->listener->caught_up(copy->listener);
 }
 
 static void local_copy_start_ending(struct local_copy *copy);

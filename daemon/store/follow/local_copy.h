@@ -50,6 +50,8 @@ struct local_copy_listener {
     void (*entry)(struct local_copy_listener *listener, const struct kv_entry *entry);
     /* The bucket was recreated, or its stream may have lost messages. */
     void (*doubt)(struct local_copy_listener *listener);
+    /* All that the stream had was delivered, for the first time, or after a loss of the connection. */
+    void (*caught_up)(struct local_copy_listener *listener);
     /* The copy has ended, and the listener hears no more. */
     void (*ended)(struct local_copy_listener *listener);
 };

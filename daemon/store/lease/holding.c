@@ -300,8 +300,12 @@ void holding_note_entry(struct lease_bucket *in, const struct kv_entry *entry)
 {
     struct holding *holding = holding_find(in, entry->key);
 
-    if (holding == NULL || holding->state == HOLDING_ENDING || entry->revision == holding->revision)
+    if (holding == NULL || holding->state == HOLDING_ENDING)
         return;
+    if (entry->revision == holding->revision) {
+        holding->is_seen = true;
+        return;
+    }
     if (entry->revision < holding->revision) {
         if (holding->doubts != in->doubts) /* the server may have been set back: only the key can tell */
             holding_line_check(holding);
@@ -390,6 +394,18 @@ void holding_check_locks(struct lease *lease)
             holding_line_check(holding);
     }
     holding_line_run(lease->in);
+}
+
+void holding_check_unseen(struct lease_bucket *in)
+{
+    struct holding *holding, *next;
+
+    HASH_ITER(hh, in->holdings, holding, next)
+    {
+        if (!holding->is_seen && holding_can_be_attached(holding))
+            holding_line_check(holding);
+    }
+    holding_line_run(in);
 }
 
 void holding_begin_taking_away(struct lease *lease)

@@ -52,6 +52,7 @@ struct holding {
     uint64_t changed_revision;                       /* what was delivered of the key during a look; 0: nothing */
     bool was_put;                                    /* a value, or a marker */
     bool is_overwritten;                             /* it is lost because somebody has written the key */
+    bool is_seen;           /* its message was delivered, or the key was read with it, since the write was acked */
     bool awaits_owner;      /* of HOLDING_ENDING: if the key is still there, it waits for its owner */
     uint64_t looked_doubts; /* of the bucket, when the present look began */
     uint64_t doubts;        /* of the bucket, when it was last known that the key is the holding's */
@@ -122,6 +123,12 @@ void holding_check_all(struct lease *lease);
 
 /* The same for all its locks, and begin at once. */
 void holding_check_locks(struct lease *lease);
+
+/*
+ * All changes of the bucket were delivered. A holding of which nothing was delivered is looked at: a server that has
+ * lost its write may have lost nothing else.
+ */
+void holding_check_unseen(struct lease_bucket *in);
 
 /* A change of the bucket was delivered. */
 void holding_note_entry(struct lease_bucket *in, const struct kv_entry *entry);

@@ -128,6 +128,7 @@ static void holding_confirm(struct holding *holding, const struct kv_entry *entr
     holding->doubts = holding->looked_doubts;
     holding_stop_working(holding);
     holding->awaits_owner = false;
+    holding->is_seen = true;
     if (is_kept) {
         holding_orphan(holding);
         lock_wake(in, holding->key, 0);
@@ -200,6 +201,7 @@ static void holding_take_check(struct holding *holding, const struct kv_entry *e
             holding_line_join(holding);
         else
             holding->doubts = in->doubts;
+        holding->is_seen |= !is_outdated && !is_gone;
     } else if (is_ours) {
         holding_lose_to_earlier(holding);
     } else {

@@ -69,6 +69,11 @@ static void lease_bucket_on_doubt(struct local_copy_listener *listener)
     lease_doubt(lease_bucket_of(listener));
 }
 
+static void lease_bucket_on_caught_up(struct local_copy_listener *listener)
+{
+    holding_check_unseen(lease_bucket_of(listener));
+}
+
 static void lease_bucket_on_ended(struct local_copy_listener *listener)
 {
     lease_bucket_on_doubt(listener);
@@ -206,6 +211,7 @@ struct lease_bucket *lease_bucket_obtain(struct store *store, const char *bucket
         in->store = store;
         in->listener.entry = lease_bucket_on_entry;
         in->listener.doubt = lease_bucket_on_doubt;
+        in->listener.caught_up = lease_bucket_on_caught_up;
         in->listener.ended = lease_bucket_on_ended;
         snprintf(in->name, sizeof(in->name), "%s", bucket);
         HASH_ADD_STR(store->leases->buckets, name, in);
