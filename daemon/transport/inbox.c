@@ -319,11 +319,8 @@ bool inbox_client_has_left(const struct session *session)
     return socket_peer_has_left(session_socket(session));
 }
 
-/*
- * The client has left: nobody will read the answers, and the session waits for its end only. Thousands may leave at
- * once, and to close a socket takes the kernel long if there is much in it.
- */
-static void inbox_abandon(struct session *session)
+/* Thousands may leave at once, each with thousands of calls, and to close a socket takes the kernel long. */
+void inbox_abandon(struct session *session)
 {
     struct session_list *list = session->list;
 

@@ -61,6 +61,9 @@ size_t inbox_kept_bytes(const struct session *session);
 /* The outbox broke: stop reading, and end the session in a job. */
 void inbox_break(struct session *session);
 
+/* The client has left: nobody will read the answers. End the session in a job. */
+void inbox_abandon(struct session *session);
+
 /* The session closes: stop timer and job. inbox_free follows some turns later. */
 void inbox_close(struct session *session);
 void inbox_free(struct session *session);

@@ -219,8 +219,9 @@ void session_finish(struct session *session)
         return;
     inbox_pause(session);
     session->state = SESSION_LAST_ANSWERS;
-    if (inbox_client_has_left(session))
-        session_close_all(session, SESSION_WAITING);
+    /* Calls that were begun may still send what they change: the inbox looks again in a second. */
+    if (session_count(session, SESSION_PENDING) == 0 && inbox_client_has_left(session))
+        inbox_abandon(session);
 }
 
 /*

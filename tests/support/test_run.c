@@ -100,7 +100,8 @@ static void test_run_make_run_directory(const char *program)
     if (mkdir(RUNS_DIRECTORY, 0777) != 0 && errno != EEXIST)
         test_run_give_up(RUNS_DIRECTORY);
     int all_runs = test_run_lock_file(ALL_RUNS_LOCK, LOCK_EX);
-    test_run_remove_ended_runs(prefix);
+    if (getenv("KVSTORED_TEST_KEEP") == NULL)
+        test_run_remove_ended_runs(prefix);
     for (unsigned number = 1;; number++) {
         snprintf(test_run.directory, sizeof(test_run.directory), RUNS_DIRECTORY "/%s%u", prefix, number);
         if (mkdir(test_run.directory, 0777) == 0)

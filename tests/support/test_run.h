@@ -10,8 +10,8 @@
 
 /*
  * Find the programs of the build beside this one (argv[0]), and make the directory of this run below build/tests.
- * Remove the directories that earlier runs of this program have kept. name is printed in messages. Must be called at
- * the root of the tree.
+ * Remove the directories that earlier runs of this program have kept, unless KVSTORED_TEST_KEEP is in the environment.
+ * name is printed in messages. Must be called at the root of the tree.
  */
 void test_run_begin(const char *self, const char *name);
 

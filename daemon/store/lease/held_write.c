@@ -1,5 +1,6 @@
 #include "daemon/store/lease/held_write.h"
 
+#include "daemon/store/lease/holding_line.h"
 #include "daemon/store/lease/lock.h"
 
 #include <stdio.h>
@@ -29,12 +30,21 @@ bool held_write_meet(const struct lease *lease, const char *key)
     return is_met;
 }
 
+void held_write_note_entry(const struct lease_bucket *in, const struct kv_entry *entry)
+{
+    struct held_write *held = held_write_find(in, entry->key);
+
+    if (held != NULL)
+        held->delivered_revision = entry->revision;
+}
+
 /* It has the lease, and is sent. */
 static void held_write_begin(struct held_write *held, struct lease *lease)
 {
     held->lease = lease;
     held->doubts = held->in->doubts;
     held->was_met = false;
+    held->delivered_revision = 0;
     lease_retain(lease);
     HASH_ADD_KEYPTR(hh, held->in->writes, held->operation.key, strlen(held->operation.key), held);
 }
@@ -71,8 +81,12 @@ static struct holding *held_write_add(const struct held_write *held, uint64_t re
 {
     struct holding *holding = holding_add(held->lease, held->kind, held->operation.key, revision, held->owner);
 
-    if (holding != NULL)
-        holding->doubts = held->doubts;
+    if (holding == NULL)
+        return NULL;
+    holding->is_seen = held->delivered_revision == revision;
+    holding->doubts = held->doubts;
+    if (holding->doubts != held->in->doubts)
+        holding_line_check(holding);
     return holding;
 }
 

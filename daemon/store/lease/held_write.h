@@ -26,14 +26,18 @@ struct held_write {
     struct arena_task task;
     UT_hash_handle hh; /* by its key, while it is being written: several may have the same one */
     struct lease *lease;
-    uint64_t doubts; /* of the bucket, when it was sent */
-    bool was_met;    /* a key was found that may be its own */
+    uint64_t doubts;             /* of the bucket, when it was sent */
+    uint64_t delivered_revision; /* of the last message of the key that was delivered since; 0: none */
+    bool was_met;                /* a key was found that may be its own */
     struct lease_wait wait;
     struct write write;
 };
 
 /* Write. *held is zeroed but for what the caller sets. It and the arena live until done was called. */
 void held_write_start(struct arena *arena, struct held_write *held);
+
+/* A message of the bucket was delivered, maybe before the acknowledgement of a write. */
+void held_write_note_entry(const struct lease_bucket *in, const struct kv_entry *entry);
 
 /*
  * A key was found that names the lease. Return whether a write of it with that lease is in progress. If it ends without

@@ -1,6 +1,7 @@
 #include "daemon/store/lease/holding.h"
 
 #include "daemon/base/clock.h"
+#include "daemon/store/lease/held_write.h"
 #include "daemon/store/lease/holding_line.h"
 #include "daemon/store/lease/leases.h"
 #include "daemon/store/lease/lock.h"
@@ -242,7 +243,10 @@ void holding_add_doubtful(struct lease *lease, const char *key, bool may_await_o
     struct holding *known = holding_find(lease->in, key);
 
     if (known != NULL && known->lease == lease && holding_can_be_attached(known)) {
-        holding_line_join(known); /* its session keeps it, unless the key has changed */
+        known->is_doubtful = true; /* its session keeps it, unless the key changes */
+        known->doubts = UINT64_MAX;
+        known->looks = 0;
+        holding_line_check(known);
         return;
     }
     struct holding *holding = holding_new(lease, HOLDING_LOCK, key, 0, NULL);
@@ -296,14 +300,26 @@ void holding_release(struct holding *holding, struct holding_release *release, v
 
 /* --- Loss ------------------------------------------------------------------------------------------ */
 
+bool holding_is_named(const struct holding *holding, const struct kv_entry *entry)
+{
+    const char *id = lease_text_lease_of(entry);
+
+    return id != NULL && strcmp(id, holding->lease->id) == 0;
+}
+
 void holding_note_entry(struct lease_bucket *in, const struct kv_entry *entry)
 {
     struct holding *holding = holding_find(in, entry->key);
 
     if (holding == NULL || holding->state == HOLDING_ENDING)
         return;
-    if (entry->revision == holding->revision) {
+    bool is_ours = holding_is_named(holding, entry);
+    if (entry->revision == holding->revision && is_ours) {
         holding->is_seen = true;
+        return;
+    }
+    if (entry->revision == holding->revision) { /* a server that was set back has used it again */
+        holding_line_check(holding);
         return;
     }
     if (entry->revision < holding->revision) {
@@ -313,9 +329,10 @@ void holding_note_entry(struct lease_bucket *in, const struct kv_entry *entry)
     }
     /* During a look it may be the look itself that tells this, with the memory of the look. */
     if (holding->is_working)
-        holding_line_note_change(holding, entry->revision, entry->operation == KV_PUT);
-    else
-        holding_give_up(holding, entry->revision, entry->operation == KV_PUT);
+        holding_line_note_change(holding, entry->revision, entry->operation == KV_PUT, is_ours);
+    else /* without a write in progress, a value of ours is nobody's, and is deleted */
+        holding_give_up(holding, entry->revision,
+                        entry->operation == KV_PUT && (!is_ours || held_write_is_in_progress(in, entry->key)));
 }
 
 static void on_holding_vouched_until(struct timer *timer);

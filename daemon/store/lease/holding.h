@@ -51,11 +51,13 @@ struct holding {
     struct arena arena;                              /* of that */
     uint64_t changed_revision;                       /* what was delivered of the key during a look; 0: nothing */
     bool was_put;                                    /* a value, or a marker */
+    bool was_ours;                                   /* a value that names the lease */
     bool is_overwritten;                             /* it is lost because somebody has written the key */
-    bool is_seen;           /* its message was delivered, or the key was read with it, since the write was acked */
+    bool is_seen;                                    /* its message was delivered */
+    bool is_doubtful;       /* of HOLDING_HELD: it is not known whether the key was written again */
     bool awaits_owner;      /* of HOLDING_ENDING: if the key is still there, it waits for its owner */
     uint64_t looked_doubts; /* of the bucket, when the present look began */
-    uint64_t doubts;        /* of the bucket, when it was last known that the key is the holding's */
+    uint64_t doubts;        /* of the bucket, when it was last known that the key is the holding's; UINT64_MAX: never */
     unsigned looks;         /* at a key that was in doubt */
     char key[];
 };

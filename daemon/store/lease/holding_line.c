@@ -51,10 +51,11 @@ static void holding_stop_working(struct holding *holding)
     leases_check_idle(holding->lease->in->store->leases);
 }
 
-void holding_line_note_change(struct holding *holding, uint64_t revision, bool was_put)
+void holding_line_note_change(struct holding *holding, uint64_t revision, bool was_put, bool was_ours)
 {
     holding->changed_revision = revision;
     holding->was_put = was_put;
+    holding->was_ours = was_ours;
 }
 
 void holding_line_leave(struct holding *holding)
@@ -123,12 +124,15 @@ static void holding_confirm(struct holding *holding, const struct kv_entry *entr
     const char *owner = lease_text_owner_of(entry);
     bool is_kept = holding->awaits_owner && owner != NULL && holding->lease->state == LEASE_ALIVE;
 
+    if (is_kept && holding->looked_doubts != in->doubts) {
+        holding_try_again(holding); /* what was read may be of another bucket */
+        return;
+    }
     snprintf(holding->owner, sizeof(holding->owner), "%s", owner != NULL ? owner : "");
     holding->revision = entry->revision;
     holding->doubts = holding->looked_doubts;
     holding_stop_working(holding);
     holding->awaits_owner = false;
-    holding->is_seen = true;
     if (is_kept) {
         holding_orphan(holding);
         lock_wake(in, holding->key, 0);
@@ -166,17 +170,17 @@ static void holding_take_look(struct holding *holding, const struct kv_entry *en
 }
 
 /*
- * The session has lost the holding, but the key names the lease: the server was set back to an earlier holding of it.
- * That has nobody now.
+ * The session has lost the holding, but the key names the lease: the server was set back to an earlier holding of it,
+ * or a write with an unknown outcome was stored (revision: of that; otherwise 0). That has nobody now.
  */
-static void holding_lose_to_earlier(struct holding *holding)
+static void holding_lose_to_another(struct holding *holding, uint64_t revision)
 {
     struct lease *lease = holding->lease;
     char key[KV_KEY_LENGTH_MAX + 1];
 
     snprintf(key, sizeof(key), "%s", holding->key);
     lease_retain(lease);
-    holding_give_up(holding, 0, false);
+    holding_give_up(holding, revision, false);
     holding_add_doubtful(lease, key, true);
     lease_release(lease);
 }
@@ -188,22 +192,34 @@ static void holding_take_check(struct holding *holding, const struct kv_entry *e
     struct lease_bucket *in = holding->lease->in;
     bool is_gone = error != NULL && error->code == ERROR_BUCKET_NOT_FOUND; /* that is for the lease to find */
     bool is_unchanged = is_gone || (is_ours && entry->revision == holding->revision);
+    bool is_rewritten = holding->changed_revision > 0 ? holding->was_ours : is_ours && !is_unchanged;
 
-    if (holding->changed_revision > 0) {
+    if (is_rewritten && held_write_is_in_progress(in, holding->key)) {
+        holding_try_again(holding); /* it may be that write's, whose answer is on its way */
+        return;
+    }
+    if (holding->changed_revision > 0 && holding->was_ours) {
+        holding_lose_to_another(holding, holding->changed_revision);
+    } else if (holding->changed_revision > 0) {
         holding_give_up(holding, holding->changed_revision, holding->was_put);
     } else if (error != NULL && !is_gone) {
         holding_try_again(holding);
         return;
     } else if (is_unchanged) {
         bool is_outdated = holding->looked_doubts != in->doubts;
+        bool may_come_late = holding->is_doubtful && ++holding->looks < LOOKS_MAX;
+        if (may_come_late) {
+            holding_try_again(holding);
+            return;
+        }
         holding_stop_working(holding);
+        holding->is_doubtful = false;
         if (is_outdated)
             holding_line_join(holding);
         else
             holding->doubts = in->doubts;
-        holding->is_seen |= !is_outdated && !is_gone;
     } else if (is_ours) {
-        holding_lose_to_earlier(holding);
+        holding_lose_to_another(holding, entry->revision > holding->revision ? entry->revision : 0);
     } else {
         holding_give_up(holding, entry != NULL ? entry->revision : 0, entry != NULL);
     }
@@ -214,8 +230,7 @@ static void on_holding_looked(void *arg, const struct kv_entry *entry, const str
 {
     struct holding *holding = arg;
     struct lease_bucket *in = holding->lease->in;
-    const char *id = entry != NULL ? lease_text_lease_of(entry) : NULL;
-    bool is_ours = id != NULL && strcmp(id, holding->lease->id) == 0;
+    bool is_ours = entry != NULL && holding_is_named(holding, entry);
 
     if (holding->state == HOLDING_ENDING && holding->lease->is_given_up) {
         holding_finish(holding, 0);

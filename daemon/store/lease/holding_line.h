@@ -17,7 +17,7 @@ void holding_line_join(struct holding *holding);
 void holding_line_check(struct holding *holding);
 
 /* A change of the key was delivered during a look: the holding is lost when the look is over. */
-void holding_line_note_change(struct holding *holding, uint64_t revision, bool was_put);
+void holding_line_note_change(struct holding *holding, uint64_t revision, bool was_put, bool was_ours);
 
 /* Cancel what is in progress of the holding. */
 void holding_line_leave(struct holding *holding);
@@ -38,6 +38,9 @@ void holding_finish(struct holding *holding, uint64_t marker_revision);
  * 0: the server has lost the key.
  */
 void holding_give_up(struct holding *holding, uint64_t revision, bool is_overwritten);
+
+/* Return whether an entry of its key names its lease. */
+bool holding_is_named(const struct holding *holding, const struct kv_entry *entry);
 
 /* Let it wait for its owner. */
 void holding_orphan(struct holding *holding);

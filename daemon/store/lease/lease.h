@@ -56,7 +56,7 @@ struct lease {
     unsigned references;     /* holdings, and writes that may become some */
     bool is_adopted;         /* of the last run */
     bool is_foreign;         /* the dead lease of another daemon */
-    bool is_given_up;        /* another process of this daemon has adopted it: its keys are not touched */
+    bool is_given_up;        /* its keys are not touched: another process has adopted it, or it may be alive again */
     bool needs_scan;         /* there may be keys that name it and have no holding */
     bool allows_ttl;         /* the bucket does */
     struct bucket_wait wait;

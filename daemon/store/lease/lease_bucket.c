@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
 /* Ticks in the time of a lease. */
 #define TICKS_PER_TTL 12u
@@ -43,6 +44,7 @@ static void lease_bucket_on_entry(struct local_copy_listener *listener, const st
 
     if (id == NULL) {
         const char *named = lease_text_lease_of(entry);
+        held_write_note_entry(in, entry);
         holding_note_entry(in, entry);
         if (entry->operation != KV_PUT)
             lock_wake(in, entry->key, entry->revision);
@@ -59,9 +61,16 @@ static void lease_bucket_on_entry(struct local_copy_listener *listener, const st
 
 void lease_bucket_doubt(struct lease_bucket *in)
 {
+    struct lease *lease;
+
     in->doubts++;
     in->needs_listing = in->was_opened; /* the leases of dead daemons may be back */
     foreign_lease_doubt_all(in);
+    DL_FOREACH2(in->ending, lease, next)
+    {
+        if (lease->is_foreign) /* it may be alive again; otherwise it is found again */
+            lease->is_given_up = true;
+    }
 }
 
 static void lease_bucket_on_doubt(struct local_copy_listener *listener)
