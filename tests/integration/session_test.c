@@ -118,50 +118,66 @@ START_TEST(a_client_that_closes_with_calls_in_flight_does_no_harm)
 }
 END_TEST
 
+/* --- Clients that leave beside a server that does not answer ------------------------------------------ */
+
+#define LONG_CALLS "calls:\n  timeout: 3600\n  max_timeout: 3600\n"
+
+static struct nats_server server_of_test;
+
+static void server_setup(void)
+{
+    nats_server_start(&server_of_test, NULL);
+}
+
+static void server_teardown(void)
+{
+    nats_server_thaw(&server_of_test);
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server_of_test);
+}
+
+static void start_daemon_of_server(const char *more)
+{
+    daemon_start(&daemon_of_test, nats_server_section(&server_of_test), more);
+}
+
+/* Its session and its calls end, although no call is answered. */
+static void leave(struct client *leaving, struct client *other, unsigned other_calls)
+{
+    client_close(leaving);
+    wait_for_stat(other, "sessions.open", 1);
+    wait_for_stat(other, "calls_in_flight", other_calls + 1); /* with the one that asks */
+}
+
 /* A session with as many calls as it may have is not read, so that the end of its client is no event. */
 START_TEST(a_client_that_leaves_while_its_session_is_not_read_is_noticed)
 {
-    struct nats_server server = {0};
-
-    nats_server_start(&server, NULL);
-    daemon_start(&daemon_of_test, nats_server_section(&server),
-                 "calls:\n  timeout: 3600\n  max_timeout: 3600\nlimits:\n  calls_per_session: 4\n");
+    start_daemon_of_server(LONG_CALLS "limits:\n  calls_per_session: 4\n");
     struct client *client = client_open(&daemon_of_test), *leaving = client_open(&daemon_of_test);
     const char *bucket = client_new_bucket(client, NULL);
-    nats_server_freeze(&server);
+
+    nats_server_freeze(&server_of_test);
     for (unsigned i = 0; i < 8; i++) {
         client_send(leaving, "kv.get", "['%s', 'k']", bucket);
         /* Its conditions are read first, because they are more than its messages. */
         client_send(leaving, "txn.commit", "['%s', [['a', 0], ['b', 0]], [['put', 'k', 'v']]]", bucket);
     }
     wait_for_stat(client, "calls_in_flight", 5);
-    client_close(leaving);
-    wait_for_stat(client, "sessions.open", 1);
-    wait_for_stat(client, "calls_in_flight", 1);
-    nats_server_thaw(&server);
-    daemon_stop(&daemon_of_test);
-    nats_server_stop(&server);
+    leave(leaving, client, 0);
 }
 END_TEST
 
 /* It sends no more after its call, so the end of its client is no event later. */
 START_TEST(a_client_that_leaves_while_its_call_is_in_flight_is_noticed)
 {
-    struct nats_server server = {0};
-
-    nats_server_start(&server, NULL);
-    daemon_start(&daemon_of_test, nats_server_section(&server), "calls:\n  timeout: 3600\n  max_timeout: 3600\n");
+    start_daemon_of_server(LONG_CALLS);
     struct client *client = client_open(&daemon_of_test), *leaving = client_open(&daemon_of_test);
     const char *bucket = client_new_bucket(client, NULL);
-    nats_server_freeze(&server);
+
+    nats_server_freeze(&server_of_test);
     client_send(leaving, "kv.get", "['%s', 'k']", bucket);
     wait_for_stat(client, "calls_in_flight", 2);
-    client_close(leaving);
-    wait_for_stat(client, "sessions.open", 1);
-    wait_for_stat(client, "calls_in_flight", 1);
-    nats_server_thaw(&server);
-    daemon_stop(&daemon_of_test);
-    nats_server_stop(&server);
+    leave(leaving, client, 0);
 }
 END_TEST
 
@@ -169,29 +185,23 @@ END_TEST
 START_TEST(a_bulk_call_goes_on_when_another_one_is_dropped)
 {
     enum { KEYS = 600 };
-    struct nats_server server = {0};
     const char *pairs = "";
 
-    nats_server_start(&server, NULL);
-    daemon_start(&daemon_of_test, nats_server_section(&server), NULL);
+    start_daemon_of_server(NULL);
     const char *bucket = client_new_bucket(client_open(&daemon_of_test), NULL);
     daemon_stop(&daemon_of_test);
-    daemon_start(&daemon_of_test, nats_server_section(&server), NULL);
+    start_daemon_of_server(NULL);
     struct client *client = client_open(&daemon_of_test), *leaving = client_open(&daemon_of_test);
-    nats_server_freeze(&server);
+    nats_server_freeze(&server_of_test);
     for (unsigned i = 0; i < KEYS; i++)
         pairs = format_text("%s%s'k%u': 'v'", pairs, i > 0 ? ", " : "", i);
     client_send(leaving, "bulk.put", "['%s', {%s}, {'timeout': 60}]", bucket, pairs);
     wait_for_stat(client, "calls_in_flight", 2);
     uint32_t waiting = client_send(client, "bulk.put", "['%s', {'a': 'v'}, {'timeout': 60}]", bucket);
     wait_for_stat(client, "calls_in_flight", 3);
-    client_close(leaving);
-    wait_for_stat(client, "sessions.open", 1);
-    wait_for_stat(client, "calls_in_flight", 2);
-    nats_server_thaw(&server);
+    leave(leaving, client, 1);
+    nats_server_thaw(&server_of_test);
     assert_ok(client_wait(client, waiting));
-    daemon_stop(&daemon_of_test);
-    nats_server_stop(&server);
 }
 END_TEST
 
@@ -400,7 +410,8 @@ END_TEST
 Suite *session_suite(void)
 {
     Suite *suite = suite_create("session");
-    TCase *tests = shared_daemon_case(suite, "sessions"), *own = tcase_create("own daemon");
+    TCase *tests = shared_daemon_case(suite, "sessions"), *own = tcase_create("own daemon"),
+          *server = tcase_create("own server");
 
     tcase_add_test(tests, a_request_may_come_byte_by_byte);
     tcase_add_test(tests, thousands_of_requests_in_one_write_are_each_answered_once);
@@ -414,9 +425,11 @@ Suite *session_suite(void)
     tcase_add_test(tests, errors_are_texts_for_a_session_that_wants_it);
     tcase_add_test(tests, a_sessions_setting_holds_from_its_answer_on);
     tcase_add_test(tests, a_setting_that_there_is_not_is_refused);
-    tcase_add_test(own, a_client_that_leaves_while_its_session_is_not_read_is_noticed);
-    tcase_add_test(own, a_client_that_leaves_while_its_call_is_in_flight_is_noticed);
-    tcase_add_test(own, a_bulk_call_goes_on_when_another_one_is_dropped);
+    tcase_add_checked_fixture(server, server_setup, server_teardown);
+    tcase_add_test(server, a_client_that_leaves_while_its_session_is_not_read_is_noticed);
+    tcase_add_test(server, a_client_that_leaves_while_its_call_is_in_flight_is_noticed);
+    tcase_add_test(server, a_bulk_call_goes_on_when_another_one_is_dropped);
+    suite_add_tcase(suite, server);
     tcase_add_test(own, a_client_that_leaves_after_it_has_shut_down_its_sending_half_is_noticed);
     suite_add_tcase(suite, own);
     return suite;

@@ -328,11 +328,13 @@ void holding_note_entry(struct lease_bucket *in, const struct kv_entry *entry)
         return;
     }
     /* During a look it may be the look itself that tells this, with the memory of the look. */
-    if (holding->is_working)
-        holding_line_note_change(holding, entry->revision, entry->operation == KV_PUT, is_ours);
-    else /* without a write in progress, a value that names the lease is nobody's, and is deleted */
-        holding_give_up(holding, entry->revision,
-                        entry->operation == KV_PUT && (!is_ours || held_write_is_in_progress(in, entry->key)));
+    if (holding->is_working) {
+        holding_line_note_change(holding, entry);
+        return;
+    }
+    /* If the value names the lease and no write is in progress, it has no session: the daemon deletes it. */
+    bool is_deleted = entry->operation != KV_PUT || (is_ours && !held_write_is_in_progress(in, entry->key));
+    holding_give_up(holding, entry->revision, !is_deleted);
 }
 
 static void on_holding_vouched_until(struct timer *timer);

@@ -12,7 +12,7 @@
 /* Deletions and looks of one bucket in progress at a time: a session may end with ten thousand keys. */
 #define WORKING_MAX 128u
 
-/* Of those in line for which nothing is to be done, so many are passed at a time. */
+/* A run of the line passes at most this number of holdings that need neither a deletion nor a look. */
 #define SKIPPED_MAX 4096u
 
 #define DELETION_MS 10000u
@@ -51,11 +51,11 @@ static void holding_stop_working(struct holding *holding)
     leases_check_idle(holding->lease->in->store->leases);
 }
 
-void holding_line_note_change(struct holding *holding, uint64_t revision, bool was_put, bool was_ours)
+void holding_line_note_change(struct holding *holding, const struct kv_entry *entry)
 {
-    holding->changed_revision = revision;
-    holding->was_put = was_put;
-    holding->was_ours = was_ours;
+    holding->changed_revision = entry->revision;
+    holding->was_put = entry->operation == KV_PUT;
+    holding->was_ours = holding_is_named(holding, entry);
 }
 
 void holding_line_leave(struct holding *holding)

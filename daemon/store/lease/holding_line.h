@@ -17,7 +17,7 @@ void holding_line_join(struct holding *holding);
 void holding_line_check(struct holding *holding);
 
 /* A change of the key was delivered during a look: the holding is lost when the look is over. */
-void holding_line_note_change(struct holding *holding, uint64_t revision, bool was_put, bool was_ours);
+void holding_line_note_change(struct holding *holding, const struct kv_entry *entry);
 
 /* Cancel what is in progress of the holding. */
 void holding_line_leave(struct holding *holding);
