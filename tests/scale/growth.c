@@ -51,8 +51,17 @@ void growth_add(struct growth *growth, size_t row, struct growth_sample sample)
 {
     struct growth_cell *cell = cell_at(growth, row, growth->size_count - 1);
 
-    if (cell->count < GROWTH_ROUNDS_MAX)
+    if (cell->count < GROWTH_ROUNDS_MAX) {
         cell->samples[cell->count++] = sample;
+        return;
+    }
+    struct growth_sample *highest = &cell->samples[0];
+    for (unsigned i = 1; i < cell->count; i++) {
+        if (cell->samples[i].processor / cell->samples[i].units > highest->processor / highest->units)
+            highest = &cell->samples[i];
+    }
+    if (sample.processor / sample.units < highest->processor / highest->units)
+        *highest = sample;
 }
 
 void growth_fail(struct growth *growth, size_t row, const char *format, ...)

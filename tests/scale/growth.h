@@ -46,7 +46,10 @@ struct growth_row {
     bool is_long;  /* not in the short version, because it is too slow, too noisy, or known to fail */
 };
 
-/* One round: totals, and the units that they are divided by. An amount has only `passed`. */
+/*
+ * One round: totals, and the units that they are divided by. The figure of an amount is `passed`; its `processor` only
+ * says which rounds count, see growth_add.
+ */
 struct growth_sample {
     double units, passed, processor;
 };
@@ -78,6 +81,7 @@ void growth_add_size(struct growth *growth, uint64_t size);
 /* Return whether the row must be measured. */
 bool growth_wants(const struct growth *growth, size_t row);
 
+/* Add a round. Of more than GROWTH_ROUNDS_MAX, those with the lowest processor times count. */
 void growth_add(struct growth *growth, size_t row, struct growth_sample sample);
 void growth_fail(struct growth *growth, size_t row, const char *format, ...) __attribute__((format(printf, 3, 4)));
 bool growth_has_failed(const struct growth *growth, size_t row);

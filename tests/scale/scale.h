@@ -88,6 +88,13 @@ struct scale_span {
 struct scale_span scale_begin(const struct scale_servers *servers);
 struct growth_sample scale_finish(const struct scale_servers *servers, struct scale_span span, double units);
 
+/*
+ * Return whether a row needs another round after so many. While it would fail there are more than `rounds`, for some
+ * time: on a machine that is used by others as well, a call may cost several times as much for longer than a few rounds
+ * take.
+ */
+bool scale_wants_round(const struct growth *growth, size_t row, unsigned round, unsigned rounds);
+
 /* Do one operation. Return false if it has failed, see scale_note_error. */
 typedef bool scale_operation(struct scale_servers *servers, void *context);
 

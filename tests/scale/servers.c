@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #define START_S       600.0
+#define MORE_ROUNDS   20u        /* a second apart */
 #define EXTERNAL_NAME "external" /* of the daemon; its server is called servers->name */
 
 /* Wide enough for every size. Without busy polling a call's processor time is only what the call costs. */
@@ -160,24 +161,43 @@ struct growth_sample scale_finish(const struct scale_servers *servers, struct sc
                                   .processor = processor_us(servers) - span.processor_us};
 }
 
+bool scale_wants_round(const struct growth *growth, size_t row, unsigned round, unsigned rounds)
+{
+    if (round < rounds)
+        return true;
+    if (round == rounds + MORE_ROUNDS || growth_has_failed(growth, row) || !growth_fails(growth, row))
+        return false;
+    sleep(1);
+    return true;
+}
+
+/* False: the operation has failed. */
+static bool measure_round(struct growth *growth, size_t row, struct scale_servers *servers, double units,
+                          scale_operation *operation, void *context)
+{
+    const double round_s = growth->is_short ? 0.05 : 0.2;
+    struct scale_span span = scale_begin(servers);
+    unsigned times = 0;
+
+    do {
+        if (!operation(servers, context)) {
+            growth_fail(growth, row, "%s", servers->failure);
+            return false;
+        }
+        times++;
+    } while (bench_now_s() - span.begin_s < round_s);
+    growth_add(growth, row, scale_finish(servers, span, units * times));
+    return true;
+}
+
 void scale_measure(struct growth *growth, size_t row, struct scale_servers *servers, unsigned rounds, double units,
                    scale_operation *operation, void *context)
 {
-    const double round_s = growth->is_short ? 0.05 : 0.2;
-
     if (!growth_wants(growth, row))
         return;
     scale_print_progress("%s, %s", growth->title, growth->rows[row].name);
-    for (unsigned round = 0; round < rounds; round++) {
-        struct scale_span span = scale_begin(servers);
-        unsigned times = 0;
-        do {
-            if (!operation(servers, context)) {
-                growth_fail(growth, row, "%s", servers->failure);
-                return;
-            }
-            times++;
-        } while (bench_now_s() - span.begin_s < round_s);
-        growth_add(growth, row, scale_finish(servers, span, units * times));
+    for (unsigned round = 0; scale_wants_round(growth, row, round, rounds); round++) {
+        if (!measure_round(growth, row, servers, units, operation, context))
+            return;
     }
 }

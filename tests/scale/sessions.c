@@ -90,7 +90,9 @@ static void measure_sessions(struct scale *scale, struct growth *growth, unsigne
     scale_start(&servers, scale, "sessions", true);
     put_first(&servers);
     struct idle idle = {servers.servers.socket_path, count};
-    for (unsigned round = 0; round < ROUNDS; round++) {
+    for (unsigned round = 0;
+         scale_wants_round(growth, CONNECT, round, ROUNDS) || scale_wants_round(growth, CLOSE, round, ROUNDS);
+         round++) {
         scale_print_progress("%s, %u", growth->title, count);
         double before_kb = bench_own_memory_kb(servers.servers.daemon);
         struct scale_span span = scale_begin(&servers);
@@ -253,11 +255,11 @@ void scale_in_flight(struct scale *scale)
         growth_add_size(&growth, load.connections * load.depth);
         scale_print_progress("%s, %u", growth.title, load.connections * load.depth);
         load_fill(&load);
-        for (unsigned round = 0; round < ROUNDS; round++) {
-            for (enum call_row row = PUT; row <= GET; row++) {
-                load.operation = row == PUT ? LOAD_PUT : LOAD_GET;
-                growth_add(&growth, row,
-                           (struct growth_sample){.units = 1, .passed = load_cost_us(&load, servers.servers.daemon)});
+        for (enum call_row row = PUT; row <= GET; row++) {
+            load.operation = row == PUT ? LOAD_PUT : LOAD_GET;
+            for (unsigned round = 0; scale_wants_round(&growth, row, round, ROUNDS); round++) {
+                double cost_us = load_cost_us(&load, servers.servers.daemon);
+                growth_add(&growth, row, (struct growth_sample){.units = 1, .passed = cost_us, .processor = cost_us});
             }
         }
     }

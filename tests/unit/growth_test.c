@@ -63,6 +63,26 @@ START_TEST(sizes_that_took_too_little_are_not_compared)
 }
 END_TEST
 
+/* Another program can disturb the first rounds, however many these are. */
+START_TEST(the_round_with_the_lowest_processor_time_counts)
+{
+    struct growth growth;
+
+    growth_init(&growth, "table", "keys", &time_row, 1, false);
+    growth_add_size(&growth, 1000);
+    growth_add(&growth, 0, (struct growth_sample){1000, 10e3, 10e3});
+    growth_add_size(&growth, 10000);
+    for (unsigned round = 0; round <= GROWTH_ROUNDS_MAX; round++)
+        growth_add(&growth, 0, (struct growth_sample){10000, 1e6, 1e6});
+    ck_assert(growth_fails(&growth, 0));
+    growth_add(&growth, 0, (struct growth_sample){10000, 100e3, 100e3});
+    ck_assert(!growth_fails(&growth, 0));
+    growth_add(&growth, 0, (struct growth_sample){10000, 1e6, 1e6});
+    ck_assert(!growth_fails(&growth, 0));
+    growth_free(&growth);
+}
+END_TEST
+
 START_TEST(the_median_of_the_rounds_counts)
 {
     struct growth growth;
@@ -103,6 +123,7 @@ Suite *growth_suite(void)
     tcase_add_test(tests, a_cost_that_is_quadratic_from_the_second_size_on_fails);
     tcase_add_test(tests, the_short_version_does_not_judge_the_time_that_passed);
     tcase_add_test(tests, sizes_that_took_too_little_are_not_compared);
+    tcase_add_test(tests, the_round_with_the_lowest_processor_time_counts);
     tcase_add_test(tests, the_median_of_the_rounds_counts);
     tcase_add_test(tests, an_operation_that_failed_fails_its_row);
     suite_add_tcase(suite, tests);
