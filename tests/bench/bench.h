@@ -74,7 +74,7 @@ bench_row_fn idle_memory_kb, idle_client_kb, first_answer_ms;
 /* memory_reads.c: gets that the daemon answers from memory, and watches */
 bench_row_fn embedded_redis_per_s, embedded_redis_pipelined_per_s, cached_many_per_s, cached_key_bytes, fan_out_p99_ms;
 /* python.c: the asyncio client, and redis-py, if both are installed */
-bench_row_fn python_get_per_s, python_put_per_s;
+bench_row_fn python_get_per_s, python_put_per_s, python_put_durable_per_s;
 bool python_is_installed(void);
 /* restarts.c: the longest pause of 64 programs; 'peer' is a restart of nats-server alone. */
 bench_row_fn restart_pause_ms, kill_pause_ms;

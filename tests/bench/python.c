@@ -21,10 +21,8 @@ static FILE *run_client(const struct bench *bench, const char *side, const char 
     return output;
 }
 
-static double python_per_s(const struct bench *bench, bool is_ours, const struct bench_redis *redis,
-                           const char *operation)
+static double python_per_s(const struct bench *bench, bool is_ours, const char *socket_path, const char *operation)
 {
-    const char *socket_path = is_ours ? bench->embedded.socket_path : redis->socket_path;
     FILE *output = run_client(bench, is_ours ? "kvstored" : "redis", socket_path, operation);
     double per_s = 0;
 
@@ -44,10 +42,20 @@ bool python_is_installed(void)
 
 double python_get_per_s(const struct bench *bench, bool is_ours)
 {
-    return python_per_s(bench, is_ours, &bench->redis, "get");
+    return python_per_s(bench, is_ours, is_ours ? bench->embedded.socket_path : bench->redis.socket_path, "get");
 }
 
 double python_put_per_s(const struct bench *bench, bool is_ours)
 {
-    return python_per_s(bench, is_ours, &bench->redis_durable, "put");
+    static struct bench_servers unsynced = {.syncs_seldom = true};
+
+    if (unsynced.daemon == 0)
+        bench_start_embedded(bench, &unsynced, "embedded-unsynced", NULL);
+    return python_per_s(bench, is_ours, is_ours ? unsynced.socket_path : bench->redis.socket_path, "put");
+}
+
+double python_put_durable_per_s(const struct bench *bench, bool is_ours)
+{
+    return python_per_s(bench, is_ours, is_ours ? bench->embedded.socket_path : bench->redis_durable.socket_path,
+                        "put");
 }
