@@ -174,6 +174,11 @@ void jetstream_set_error(struct error *error, const struct jetstream_error *from
  */
 #define NOT_FOUND_TIMES 4u
 
+bool jetstream_believes_not_found(const struct jetstream *jetstream, unsigned *answers)
+{
+    return jetstream->cluster[0] == '\0' || ++*answers >= NOT_FOUND_TIMES;
+}
+
 /* --- Calls ----------------------------------------------------------------------------------------- */
 
 static void jetstream_release_call(struct jetstream_call *call)
@@ -214,9 +219,8 @@ static enum request_verdict on_call_reply(struct request *request, unsigned atte
         json_decref(answer);
         return REQUEST_DONE;
     }
-    /* In a cluster, a server that does not know the stream yet, or is partitioned, may answer so. */
-    bool is_doubtful = failure.err_code == JETSTREAM_STREAM_NOT_FOUND && call->jetstream->cluster[0] != '\0' &&
-                       ++call->not_found < NOT_FOUND_TIMES;
+    bool is_doubtful = failure.err_code == JETSTREAM_STREAM_NOT_FOUND &&
+                       !jetstream_believes_not_found(call->jetstream, &call->not_found);
     if (jetstream_temporary_trouble(&failure) != REQUEST_NO_TROUBLE || is_doubtful) {
         request_set_trouble(request, REQUEST_NO_LEADER);
         request_clear_latest_doubt(request);

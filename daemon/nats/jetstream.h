@@ -95,6 +95,12 @@ bool jetstream_get_error(json_t *answer, struct jetstream_error *error);
 /* Return whether the stream is being deleted, or its server is stopping. A batch may then be stored in part. */
 bool jetstream_is_closing(const struct jetstream_error *error);
 
+/*
+ * An answer says that there is no such stream. Count it in *answers, which begins with 0, and return whether to believe
+ * it: in a cluster, a server that does not know the stream yet, or is partitioned, may answer so.
+ */
+bool jetstream_believes_not_found(const struct jetstream *jetstream, unsigned *answers);
+
 /* Return the trouble of a temporary error, which is worth a retry; REQUEST_NO_TROUBLE: the error is permanent. */
 enum request_trouble jetstream_temporary_trouble(const struct jetstream_error *error);
 

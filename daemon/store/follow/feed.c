@@ -29,10 +29,6 @@
 /* How long the server keeps a consumer without a pull. */
 #define INACTIVE_THRESHOLD_NS 60000000000LL
 
-/* Answers in a row, each after a backoff, by which a cluster must say that there is no such stream: see jetstream_call.
- */
-#define NOT_FOUND_TIMES 4u
-
 /* A replicated stream is set back if this many answers in a row have a last sequence below the position. */
 #define BEHIND_TIMES 4u
 
@@ -98,7 +94,7 @@ static enum request_verdict feed_read_failure(struct feed *feed, const struct je
     struct error error;
 
     bool is_gone = failure->err_code == JETSTREAM_STREAM_NOT_FOUND &&
-                   (feed->store->jetstream.cluster[0] == '\0' || ++feed->not_found >= NOT_FOUND_TIMES);
+                   jetstream_believes_not_found(&feed->store->jetstream, &feed->not_found);
     if (is_gone) {
         bucket_forget(feed->store, feed->bucket->name);
         error_set(&error, ERROR_BUCKET_NOT_FOUND, "bucket \"%s\" does not exist", feed->bucket->name);

@@ -153,8 +153,13 @@ static enum request_verdict get_receive_from_leader(struct get *get, struct mess
             request_set_trouble(&get->request.base, jetstream_temporary_trouble(&failure));
             return REQUEST_RETRY;
         }
-        if (failure.err_code == JETSTREAM_STREAM_NOT_FOUND)
+        if (failure.err_code == JETSTREAM_STREAM_NOT_FOUND) {
+            if (!jetstream_believes_not_found(&get->store->jetstream, &get->not_found)) {
+                request_set_trouble(&get->request.base, REQUEST_NO_LEADER);
+                return REQUEST_RETRY;
+            }
             bucket_forget(get->store, get->bucket_name);
+        }
         jetstream_set_error(&error, &failure);
         break;
     case JETSTREAM_UNWRAP_MALFORMED:

@@ -42,6 +42,7 @@ struct get {
     struct bucket_request request;
     const char *body;
     uint64_t known_revision; /* see observe_known_revision */
+    unsigned not_found;      /* number of answers that there is no such stream */
 };
 
 /*
