@@ -382,15 +382,14 @@ static void kv_answer_ephemeral(void *arg, struct holding *holding, const struct
 {
     struct kv_ephemeral_call *ephemeral = arg;
     struct call *call = ephemeral->call;
-    uint64_t revision = holding != NULL ? holding->revision : 0;
 
-    if (error == NULL && !session_holding_is_allowed(call)) {
+    if (holding != NULL && !session_holding_is_allowed(call)) {
         holding_end(holding);
         call_fail_with(call, ERROR_PERMISSION_DENIED, SESSION_HOLDING_DENIED "; the key is being deleted");
         return;
     }
-    if (error != NULL || session_holding_give(call, &ephemeral->place, holding))
-        kv_answer_revision(call, revision, error);
+    if (holding == NULL || session_holding_give(call, &ephemeral->place, holding))
+        kv_answer_revision(call, ephemeral->held.revision, error);
 }
 
 /* Write a key that lives as long as the session. */

@@ -245,6 +245,16 @@ START_TEST(a_waiter_gets_the_lock_although_its_daemon_does_not_follow_the_bucket
 }
 END_TEST
 
+START_TEST(a_holder_learns_of_the_loss_although_its_daemon_does_not_follow_the_bucket)
+{
+    hold(two.client);
+    assert_ok(client_call(one.client, "kv.delete", "['b', 'lock']"));
+    struct notification *lost = client_wait_notification(two.client, 0);
+    ck_assert_str_eq(lost->method, "lock.lost");
+    ck_assert_str_eq(text_at(&lost->params, "3.code"), "conflict");
+}
+END_TEST
+
 /* The answer about the holder is under way while the holder leaves, and comes last. */
 START_TEST(a_release_beside_a_look_at_the_lock_is_not_missed)
 {
@@ -358,6 +368,49 @@ START_TEST(an_ephemeral_key_stays_although_its_next_write_was_lost)
 }
 END_TEST
 
+START_TEST(an_ephemeral_key_belongs_to_its_last_write_although_that_is_acknowledged_first)
+{
+    struct client *first = client_open(&one.daemon), *second = client_open(&one.daemon);
+
+    assert_ok(client_call(one.client, "kv.put", "['b', 'other', 'x', {'ephemeral': true}]"));
+    proxy_arm(one.proxy, (struct proxy_fault){.kind = PROXY_DELAY_ACK, .subject = "$KV.b.here", .count = 1});
+    uint32_t put = client_send(first, "kv.put", "['b', 'here', 'A', {'ephemeral': true}]");
+    wait_until(proxy_strikes(one.proxy) == 1, "the acknowledgement of the first write");
+    uint64_t revision = revision_of(client_call(second, "kv.put", "['b', 'here', 'B', {'ephemeral': true}]"));
+    proxy_deliver(one.proxy);
+    ck_assert_uint_lt(revision_of(client_wait(first, put)), revision);
+    client_close(first);
+    uint64_t renewals = deployment_stat(&one, "locks.renewals");
+    wait_until(deployment_stat(&one, "locks.renewals") > renewals, "some time after the end of the first session");
+    ck_assert_str_eq(text_at(&client_call(one.client, "kv.get", "['b', 'here']")->result, "value"), "B");
+    client_close(second);
+    wait_until(client_call(one.client, "kv.get", "['b', 'here']")->result.type == MSGPACK_OBJECT_NIL,
+               "the key to be deleted with its session");
+}
+END_TEST
+
+/* --- Doubts -------------------------------------------------------------------------------------- */
+
+static uint64_t last_sequence_of(const char *subject)
+{
+    json_t *answer = nats_api(one.nats, "STREAM.MSG.GET", "KV_b", "{'last_by_subj': '%s'}", subject);
+
+    return (uint64_t)json_integer_value(json_object_get(json_object_get(answer, "message"), "seq"));
+}
+
+/* Each change of the bucket by this daemon makes it look at its lease. */
+START_TEST(a_lease_is_renewed_however_often_its_bucket_is_in_doubt)
+{
+    hold(one.client);
+    const char *subject = lease_subject();
+    uint64_t first = last_sequence_of(subject);
+
+    for (unsigned i = 0; last_sequence_of(subject) == first; i++)
+        assert_ok(client_call(one.client, "bucket.update", "['b', {'description': '%u'}]", i));
+    check(one.client);
+}
+END_TEST
+
 /* --- Buckets that forget --------------------------------------------------------------------------- */
 
 START_TEST(a_bucket_whose_values_expire_has_no_locks)
@@ -384,10 +437,13 @@ Suite *lease_suite(void)
     tcase_add_test(leases, waiters_of_one_daemon_are_served_in_their_order_after_faults);
     tcase_add_test(leases, an_ephemeral_key_stays_although_an_earlier_write_of_it_was_in_doubt);
     tcase_add_test(leases, an_ephemeral_key_stays_although_its_next_write_was_lost);
+    tcase_add_test(leases, an_ephemeral_key_belongs_to_its_last_write_although_that_is_acknowledged_first);
+    tcase_add_test(leases, a_lease_is_renewed_however_often_its_bucket_is_in_doubt);
     tcase_add_test(leases, a_bucket_whose_values_expire_has_no_locks);
     suite_add_tcase(suite, leases);
     tcase_add_checked_fixture(without_copies, begin_without_copies, end);
     tcase_add_test(without_copies, a_waiter_gets_the_lock_although_its_daemon_does_not_follow_the_bucket);
+    tcase_add_test(without_copies, a_holder_learns_of_the_loss_although_its_daemon_does_not_follow_the_bucket);
     suite_add_tcase(suite, without_copies);
     return suite;
 }

@@ -279,6 +279,48 @@ START_TEST(a_lock_that_a_server_has_lost_is_lost)
 }
 END_TEST
 
+/* The marker was acknowledged, and not delivered. All that was delivered is still there. */
+START_TEST(a_release_that_a_server_has_lost_is_made_again)
+{
+    deployment_make_bucket(&deployment, "locks", NULL);
+    uint64_t token = acquire("job"), last = acquire("other");
+    wait_until(nats_consumer_count(deployment.nats, "locks") == 1, "the daemon to follow the bucket");
+    make_backup();
+    proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_DROP_DELIVERY, .subject = "$KV.locks.job"});
+    assert_ok(client_call(deployment.client, "lock.release", "['locks', 'job', %llu]", (unsigned long long)token));
+    go_back_to_backup();
+    proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
+    while (nats_put(deployment.nats, "locks", "ordinary", "x") < last + 10) {
+    }
+    proxy_release(deployment.proxy);
+    wait_until(client_call(deployment.client, "kv.get", "['locks', 'job']")->result.type == MSGPACK_OBJECT_NIL,
+               "the lock to be free");
+}
+END_TEST
+
+/* A server that does not know the stream yet, or not any more. */
+START_TEST(a_lease_is_not_lost_when_one_server_of_a_cluster_has_no_stream)
+{
+    deployment_make_bucket(&deployment, "locks", NULL);
+    uint64_t token = acquire("job");
+
+    proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_REPLACE_ACK,
+                                                     .subject = "$JS.API.STREAM.MSG.GET.KV_locks",
+                                                     .count = 3,
+                                                     .text = "{\"error\":{\"code\":404,\"err_code\":10059,"
+                                                             "\"description\":\"stream not found\"}}"});
+    assert_ok(client_call(deployment.client, "bucket.update", "['locks', {'description': 'a doubt'}]"));
+    wait_until(proxy_strikes(deployment.proxy) == 3, "the wrong answers");
+    proxy_arm(
+        deployment.proxy,
+        (struct proxy_fault){.kind = PROXY_DROP_PUBLISH, .subject = "$JS.API.STREAM.MSG.GET.KV_locks", .skip = 1000});
+    assert_ok(client_call(deployment.client, "bucket.update", "['locks', {'description': 'another doubt'}]"));
+    wait_until(proxy_publishes(deployment.proxy) > 0, "another look");
+    assert_ok(client_call(deployment.client, "lock.check", "['locks', 'job', %llu]", (unsigned long long)token));
+    assert_ok(client_call(deployment.client, "lock.release", "['locks', 'job', %llu]", (unsigned long long)token));
+}
+END_TEST
+
 /*
  * A deposed leader may answer for a while with less than was delivered. Here the proxy plays that leader, for a server
  * that says that it has replicas.
@@ -318,8 +360,10 @@ Suite *set_back_suite(void)
     tcase_add_test(one, a_failed_comparison_is_repeated);
     tcase_add_test(one, a_watch_is_not_resumed_over_what_a_server_has_lost);
     tcase_add_loop_test(one, a_lock_that_a_server_has_lost_is_lost, 0, 3);
+    tcase_add_test(one, a_release_that_a_server_has_lost_is_made_again);
     tcase_add_test(one, an_answer_of_a_deposed_leader_is_not_a_recreated_bucket);
     tcase_add_test(three, a_cluster_that_returns_with_older_data_is_delivered_from_its_beginning);
+    tcase_add_test(three, a_lease_is_not_lost_when_one_server_of_a_cluster_has_no_stream);
     suite_add_tcase(suite, one);
     suite_add_tcase(suite, three);
     return suite;

@@ -166,6 +166,7 @@ static bool feed_may_be_set_back(struct feed *feed, json_t *info)
 {
     feed->present_keeper = feed_keeper_in(feed, info);
     bool is_same = feed->keeper != 0 && feed->keeper == feed->present_keeper;
+    feed->has_another_keeper |= !is_same;
     return !is_same && feed->position.sequence > 0;
 }
 
@@ -398,8 +399,10 @@ static void feed_note_caught_up(struct feed *feed, bool is_idle)
         feed_move_on(feed, feed->info.last_sequence, feed->info.last_us);
     request_reset_backoff(&feed->request);
     int64_t question_us = feed->question_us;
+    bool has_another_keeper = feed->has_another_keeper;
     feed->question_us = 0;
-    feed->ops->caught_up(feed->arg, question_us);
+    feed->has_another_keeper = false;
+    feed->ops->caught_up(feed->arg, question_us, has_another_keeper);
 }
 
 static enum request_verdict feed_read_created(struct feed *feed, json_t *answer)
@@ -462,7 +465,7 @@ static void feed_note_idle(struct feed *feed)
     if (!feed_misses_messages(feed) || ++feed->idle_heartbeats < 2)
         return;
     feed_move_on(feed, feed->known_last, feed->known_last_us);
-    feed->ops->caught_up(feed->arg, 0);
+    feed->ops->caught_up(feed->arg, 0, false);
 }
 
 static enum request_verdict feed_read_status(struct feed *feed, struct message *message, unsigned status)

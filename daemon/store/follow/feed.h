@@ -66,9 +66,10 @@ struct feed_ops {
      * Everything was delivered that existed when the consumer was created or recreated. If question_us is not 0, the
      * stream is in question: it may have lost messages that were delivered, and have others in their place. Then what
      * is known of keys must be compared with the stream. question_us is when the last such message was stored,
-     * INT64_MAX if that is not known.
+     * INT64_MAX if that is not known. has_another_keeper: another server process keeps the stream than before, which
+     * may have lost messages that were not delivered.
      */
-    void (*caught_up)(void *arg, int64_t question_us);
+    void (*caught_up)(void *arg, int64_t question_us, bool has_another_keeper);
     /* There is no such bucket. The feed is over. */
     void (*ended)(void *arg, const struct error *error);
 };
@@ -101,6 +102,7 @@ struct feed {
     uint64_t keeper;            /* the server process that the position is of: see stream_state; 0: not known */
     uint64_t present_keeper;    /* of the stream as it was last found; becomes keeper after they were compared */
     int64_t question_us;        /* see caught_up; 0: the stream is not in question */
+    bool has_another_keeper;    /* see caught_up */
     unsigned behind;            /* answers in a row of a replicated stream that it ends before the position */
     uint64_t known_last;        /* last sequence by a later STREAM.INFO; 0: not asked on this connection */
     int64_t known_last_us;

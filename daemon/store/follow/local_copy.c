@@ -137,7 +137,7 @@ static bool local_copy_count_resyncs(struct local_copy *copy)
     return resyncs > 0;
 }
 
-static void on_feed_caught_up(void *arg, int64_t question_us)
+static void on_feed_caught_up(void *arg, int64_t question_us, bool has_another_keeper)
 {
     struct local_copy *copy = arg;
 
@@ -156,7 +156,7 @@ static void on_feed_caught_up(void *arg, int64_t question_us)
     if (is_resynced && contents_have_values(&copy->contents) && local_copy_is_exclusive(copy))
         reconcile_distrust(copy);
     if (copy->listener != NULL)
-        copy->listener->caught_up(copy->listener);
+        copy->listener->caught_up(copy->listener, has_another_keeper);
 }
 
 static void local_copy_start_ending(struct local_copy *copy);

@@ -50,8 +50,11 @@ struct local_copy_listener {
     void (*entry)(struct local_copy_listener *listener, const struct kv_entry *entry);
     /* The bucket was recreated, or its stream may have lost messages. */
     void (*doubt)(struct local_copy_listener *listener);
-    /* All that the stream had was delivered, for the first time, or after a loss of the connection. */
-    void (*caught_up)(struct local_copy_listener *listener);
+    /*
+     * All that the stream had was delivered, for the first time, or after a loss of the connection. has_another_keeper:
+     * another server process keeps the stream than before, which may have lost messages that were not delivered.
+     */
+    void (*caught_up)(struct local_copy_listener *listener, bool has_another_keeper);
     /* The copy has ended, and the listener hears no more. */
     void (*ended)(struct local_copy_listener *listener);
 };
@@ -99,6 +102,9 @@ static inline bool local_copy_is_following(const struct local_copy *copy)
 {
     return feed_is_live(&copy->feed) && !reconcile_is_removing(&copy->reconcile);
 }
+
+/* Return whether all that was stored until since_ms, of clock_boot_ms, was delivered. */
+bool local_copy_has_heard(const struct local_copy *copy, uint64_t since_ms);
 
 /* Return whether the feed waits for a load. */
 static inline bool local_copy_is_before_feed(const struct local_copy *copy)

@@ -310,16 +310,36 @@ static void foreign_lease_declare_dead(struct foreign_lease *lease)
     write_start(store, &lease->arena, write);
 }
 
+/*
+ * Return whether its time is up. If the bucket is followed, the feed must have been heard since then: a server that is
+ * back may have lost a renewal that was not delivered, and takes the declaration before the feed has noticed.
+ */
 static bool foreign_lease_is_expired(const struct foreign_lease *lease)
 {
-    return lease->state == FOREIGN_LEASE_ALIVE && clock_boot_ms() >= foreign_lease_expires_ms(lease);
+    const struct local_copy *copy = lease->in->listener.copy;
+    uint64_t expires_ms = foreign_lease_expires_ms(lease);
+
+    if (lease->state != FOREIGN_LEASE_ALIVE || clock_boot_ms() < expires_ms)
+        return false;
+    return copy == NULL || !local_copy_is_following(copy) || local_copy_has_heard(copy, expires_ms);
 }
 
-void foreign_lease_ask(struct lease_bucket *in, const char *id, bool is_heard, struct foreign_lease_wait *wait)
+/* Another connection may be to another server, or to one that has lost messages. */
+static void foreign_lease_note_connection(struct lease_bucket *in)
+{
+    uint64_t connection = connection_number(in->store->connection);
+
+    if (in->seen_on != 0 && in->seen_on != connection)
+        foreign_lease_doubt_all(in);
+    in->seen_on = connection;
+}
+
+void foreign_lease_ask(struct lease_bucket *in, const char *id, struct foreign_lease_wait *wait)
 {
     struct foreign_lease *lease = foreign_lease_obtain(in, id);
     struct error error;
 
+    foreign_lease_note_connection(in);
     if (lease == NULL) {
         error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
         wait->answered(wait->arg, false, 0, &error);
@@ -334,7 +354,7 @@ void foreign_lease_ask(struct lease_bucket *in, const char *id, bool is_heard, s
         foreign_lease_answer(lease, NULL);
     else if (foreign_lease_is_expired(lease))
         foreign_lease_declare_dead(lease);
-    else if (lease->state == FOREIGN_LEASE_ALIVE && is_heard)
+    else if (lease->state == FOREIGN_LEASE_ALIVE && lease_bucket_is_followed(in))
         foreign_lease_answer(lease, NULL);
     else
         foreign_lease_read(lease);
@@ -363,6 +383,8 @@ static void foreign_lease_tick_one(struct foreign_lease *lease)
         foreign_lease_read(lease);
         return;
     }
+    if (lease->state == FOREIGN_LEASE_ALIVE && !foreign_lease_is_expired(lease))
+        return;
     if (age_ms < lease->ttl_ms + foreign_lease_jitter_ms(lease) || (lease->is_removed && !lease->is_named))
         return; /* a lease whose key is gone, and which no key names, has ended in an orderly way */
     if (lease->state == FOREIGN_LEASE_ALIVE) {
@@ -378,6 +400,7 @@ void foreign_lease_tick(struct lease_bucket *in)
 {
     struct foreign_lease *lease, *next;
 
+    foreign_lease_note_connection(in);
     HASH_ITER(hh, in->others, lease, next)
     {
         foreign_lease_tick_one(lease);

@@ -52,11 +52,8 @@ struct foreign_lease_wait {
     void *arg;
 };
 
-/*
- * Ask. answered is called once, maybe from within. A lease whose time is up is declared dead. is_heard: the daemon is
- * notified of renewals, so that a lease that it knows need not be read.
- */
-void foreign_lease_ask(struct lease_bucket *in, const char *id, bool is_heard, struct foreign_lease_wait *wait);
+/* Ask. answered is called once, maybe from within. A lease whose time is up is declared dead. */
+void foreign_lease_ask(struct lease_bucket *in, const char *id, struct foreign_lease_wait *wait);
 void foreign_lease_cancel_wait(struct foreign_lease_wait *wait);
 
 /* A message of a lease's key was delivered. */

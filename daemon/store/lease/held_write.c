@@ -76,6 +76,14 @@ static void held_write_finish(struct held_write *held, struct holding *holding, 
         lease_release(lease);
 }
 
+/* Return whether a later write of the key, with the same lease, was acknowledged before. */
+static bool held_write_is_superseded(const struct held_write *held, uint64_t revision)
+{
+    const struct holding *known = holding_find(held->in, held->operation.key);
+
+    return known != NULL && known->lease == held->lease && holding_can_be_attached(known) && known->revision > revision;
+}
+
 /* Make the holding of a write that is stored. What is known of the key is as old as the write. NULL: out of memory. */
 static struct holding *held_write_add(const struct held_write *held, uint64_t revision)
 {
@@ -115,6 +123,12 @@ static void on_held_write_done(void *arg, uint64_t revision, const struct error 
         return;
     }
     struct holding *holding = NULL;
+    held->revision = revision;
+    if (held_write_is_superseded(held, revision)) {
+        error_set(&failed, ERROR_CONFLICT, "the key was written again, at a later revision");
+        held_write_finish(held, NULL, held->kind == HOLDING_LOCK ? &failed : NULL);
+        return;
+    }
     if (lease_valid_for_ms(held->lease) == 0)
         error_set(&failed, ERROR_UNAVAILABLE,
                   "the lease of this daemon was lost before the write was acknowledged; the key is being deleted");

@@ -17,9 +17,14 @@ struct held_write {
     const char *owner; /* NULL: none */
     struct operation operation;
     uint64_t deadline_ms;
-    /* The holding, whose lost and arg are still to be set by holding_attach; or an error. */
+    /*
+     * The holding, whose lost and arg are still to be set by holding_attach; or an error. Neither: the write of an
+     * ephemeral key is stored, and another one of this daemon, to which the key belongs now, came after it.
+     */
     void (*done)(void *arg, struct holding *holding, const struct error *error);
     void *arg;
+
+    uint64_t revision; /* of the key, when done is called without an error */
 
     /* private */
     struct arena *arena;

@@ -97,15 +97,16 @@ void holding_give_up(struct holding *holding, uint64_t revision, bool is_overwri
 }
 
 /* Make room in the table for a newer holding of the key. */
-static void holding_replace(struct holding *holding, uint64_t revision)
+static void holding_replace(struct holding *holding, uint64_t revision, bool is_written)
 {
     holding_leave_table(holding);
     if (holding->state != HOLDING_ENDING)
-        holding_give_up(holding, revision, revision > 0);
+        holding_give_up(holding, revision, is_written);
 }
 
+/* is_written: for a session, and not one that is to be deleted. */
 static struct holding *holding_new(struct lease *lease, enum holding_kind kind, const char *key, uint64_t revision,
-                                   const char *owner)
+                                   const char *owner, bool is_written)
 {
     struct holding *earlier = holding_find(lease->in, key);
     size_t length = strlen(key);
@@ -114,7 +115,7 @@ static struct holding *holding_new(struct lease *lease, enum holding_kind kind, 
     if (holding == NULL)
         return NULL;
     if (earlier != NULL)
-        holding_replace(earlier, revision);
+        holding_replace(earlier, revision, is_written);
     memcpy(holding->key, key, length + 1);
     holding->lease = lease;
     holding->kind = kind;
@@ -191,7 +192,7 @@ bool holding_is_idle(const struct lease_bucket *in)
 struct holding *holding_add(struct lease *lease, enum holding_kind kind, const char *key, uint64_t revision,
                             const char *owner)
 {
-    struct holding *holding = holding_new(lease, kind, key, revision, owner);
+    struct holding *holding = holding_new(lease, kind, key, revision, owner, true);
 
     if (holding == NULL)
         return NULL;
@@ -230,7 +231,8 @@ void holding_orphan(struct holding *holding)
 
 void holding_add_found(struct lease *lease, const struct kv_entry *entry, bool awaits_owner)
 {
-    struct holding *holding = holding_new(lease, HOLDING_LOCK, entry->key, entry->revision, lease_text_owner_of(entry));
+    struct holding *holding =
+        holding_new(lease, HOLDING_LOCK, entry->key, entry->revision, lease_text_owner_of(entry), false);
 
     if (holding == NULL)
         return; /* it is found again when somebody wants the lock, or at the end of the lease */
@@ -249,7 +251,8 @@ void holding_add_doubtful(struct lease *lease, const char *key, bool may_await_o
         holding_line_check(known);
         return;
     }
-    struct holding *holding = holding_new(lease, HOLDING_LOCK, key, 0, NULL);
+    bool is_lost = known != NULL && known->state == HOLDING_LOST; /* nobody else may have the lock yet */
+    struct holding *holding = is_lost ? NULL : holding_new(lease, HOLDING_LOCK, key, 0, NULL, false);
     if (holding == NULL) {
         lease->needs_scan = true;
         return;

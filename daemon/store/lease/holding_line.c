@@ -83,6 +83,8 @@ static void on_holding_deleted(void *arg, uint64_t revision, const struct error 
         holding_try_again(holding);
         return;
     }
+    if (error == NULL)
+        lease_bucket_note_deletion(in, revision);
     holding_finish(holding, revision);
     holding_line_run(in);
 }

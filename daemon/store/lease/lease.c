@@ -240,11 +240,12 @@ static void on_lease_read(void *arg, const struct kv_entry *entry, const struct 
         arena_clear(&lease->arena);
     } else if (lease_key_is_own(lease, entry, &text)) {
         bool is_set_back = entry->revision < lease->revision;
-        lease->revision = entry->revision;
-        if (text.renewal == lease->renewal)
+        bool is_stored = text.renewal == lease->renewal; /* the last renewal that was sent */
+        if (is_stored && entry->revision != lease->revision)
             lease_note_renewed(lease, entry->revision);
-        else
+        else if (!is_stored)
             lease->renew_ms = lease_now(lease);
+        lease->revision = entry->revision;
         arena_clear(&lease->arena);
         if (is_set_back)
             lease_doubt_keys(lease);
@@ -315,6 +316,19 @@ static void lease_renew(struct lease *lease)
         lease_retry_later(lease);
 }
 
+/* A bucket of which nothing is delivered: somebody may have deleted the keys of locks, or have the locks. */
+static void lease_check_unheard(struct lease *lease)
+{
+    uint64_t now_ms = lease_now(lease);
+
+    if (lease_bucket_is_followed(lease->in)) {
+        lease->check_ms = now_ms + lease->ttl_ms / 3;
+    } else if (now_ms >= lease->check_ms) {
+        lease->check_ms = now_ms + lease->ttl_ms / 3;
+        holding_check_locks(lease);
+    }
+}
+
 /* Return whether the lease must be lost now, so that the sessions are notified in time. */
 static bool lease_is_overdue(const struct lease *lease)
 {
@@ -334,6 +348,7 @@ static void lease_tick_alive(struct lease *lease)
         return;
     }
     lease_find_keys(lease);
+    lease_check_unheard(lease);
     bool is_used = lease->references > 0 || lease->needs_scan;
     if (lease->work != LEASE_IDLE)
         return;

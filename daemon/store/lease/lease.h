@@ -52,6 +52,7 @@ struct lease {
     uint64_t sent_ms;        /* clock_boot_ms before it was sent */
     uint64_t valid_until_ms; /* by clock_boot_ms */
     uint64_t renew_ms;       /* loop time of the next attempt to renew it, or to end it */
+    uint64_t check_ms;       /* loop time of the next look at the keys of locks, if the bucket is not followed */
     uint64_t unused_ms;      /* loop time since which no key refers to it; 0: one does */
     unsigned references;     /* holdings, and writes that may become some */
     bool is_adopted;         /* of the last run */

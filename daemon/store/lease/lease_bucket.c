@@ -46,6 +46,8 @@ static void lease_bucket_on_entry(struct local_copy_listener *listener, const st
         const char *named = lease_text_lease_of(entry);
         held_write_note_entry(in, entry);
         holding_note_entry(in, entry);
+        if (entry->operation != KV_PUT && entry->revision == in->deleted_revision)
+            in->deleted_revision = 0;
         if (entry->operation != KV_PUT)
             lock_wake(in, entry->key, entry->revision);
         if (named != NULL)
@@ -78,9 +80,45 @@ static void lease_bucket_on_doubt(struct local_copy_listener *listener)
     lease_doubt(lease_bucket_of(listener));
 }
 
-static void lease_bucket_on_caught_up(struct local_copy_listener *listener)
+/* What this daemon has deleted may be back: the server has lost the markers, although it has lost nothing else. */
+static void lease_bucket_doubt_deletions(struct lease_bucket *in)
 {
-    holding_check_unseen(lease_bucket_of(listener));
+    struct lease *lease;
+
+    if (in->deleted_revision == 0)
+        return;
+    in->deleted_revision = 0;
+    if (in->lease != NULL)
+        in->lease->needs_scan = true;
+    DL_FOREACH2(in->ending, lease, next)
+    {
+        lease->needs_scan = true;
+    }
+}
+
+static void lease_bucket_on_caught_up(struct local_copy_listener *listener, bool has_another_keeper)
+{
+    struct lease_bucket *in = lease_bucket_of(listener);
+
+    holding_check_unseen(in);
+    if (!has_another_keeper)
+        return;
+    lease_bucket_doubt_deletions(in);
+    foreign_lease_doubt_all(in);
+    in->needs_listing = in->was_opened;
+}
+
+bool lease_bucket_is_followed(const struct lease_bucket *in)
+{
+    return in->listener.copy != NULL && local_copy_is_following(in->listener.copy);
+}
+
+void lease_bucket_note_deletion(struct lease_bucket *in, uint64_t revision)
+{
+    const struct local_copy *copy = in->listener.copy;
+
+    if (copy == NULL || feed_position(&copy->feed) < revision)
+        in->deleted_revision = revision > in->deleted_revision ? revision : in->deleted_revision;
 }
 
 static void lease_bucket_on_ended(struct local_copy_listener *listener)

@@ -39,9 +39,11 @@ struct lease_bucket {
     unsigned working;             /* holdings whose keys are being looked at or deleted */
     uint64_t doubts;              /* how often the bucket may have become another one, or lost messages */
     unsigned lost;                /* holdings that are lost and not yet in line */
+    uint64_t deleted_revision;    /* of the last marker of this daemon that is stored; 0: it was delivered */
     struct held_write *writes;    /* in progress, by key */
     struct lock *locks;           /* by name: those for which somebody waits */
     struct foreign_lease *others; /* by id */
+    uint64_t seen_on;             /* number of the connection on which these were seen; 0: none was */
     struct local_copy_listener listener;
     bool needs_listing;
     uint64_t listing_doubts;    /* when it began */
@@ -80,6 +82,12 @@ void lease_bucket_listen(struct lease_bucket *in);
 
 /* What was known of the bucket is in doubt. lease_doubt has the consequences for the lease of this daemon. */
 void lease_bucket_doubt(struct lease_bucket *in);
+
+/* Return whether every change of the bucket is delivered at once. */
+bool lease_bucket_is_followed(const struct lease_bucket *in);
+
+/* A key of a holding was deleted, and its marker has this revision. */
+void lease_bucket_note_deletion(struct lease_bucket *in, uint64_t revision);
 
 /* Keep the state for a while. */
 void lease_bucket_note_use(struct lease_bucket *in);

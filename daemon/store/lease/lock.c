@@ -125,18 +125,10 @@ static void lock_fail_locked(struct lock_wait *wait)
 
 static void lock_ask(struct lock_wait *wait);
 
-/* Return whether a change of the key is delivered at once. */
-static bool lock_is_heard(const struct lock_wait *wait)
-{
-    const struct local_copy *copy = wait->lock->in->listener.copy;
-
-    return copy != NULL && local_copy_is_following(copy);
-}
-
 /* Return how old a look at the key may be. */
 static uint64_t lock_poll_ms(const struct lock_wait *wait)
 {
-    return lock_is_heard(wait) ? POLL_MS : wait->store->conf->locks.lease_ttl_ms / 3;
+    return lease_bucket_is_followed(wait->lock->in) ? POLL_MS : wait->store->conf->locks.lease_ttl_ms / 3;
 }
 
 static void on_lock_timer(struct timer *timer)
@@ -232,7 +224,7 @@ static void lock_ask(struct lock_wait *wait)
                 wait->until_ms > wait->deadline_ms ? wait->until_ms : wait->deadline_ms, on_lock_timer);
     wait->asking.answered = on_lock_asked;
     wait->asking.arg = wait;
-    foreign_lease_ask(wait->lock->in, wait->lease, lock_is_heard(wait), &wait->asking);
+    foreign_lease_ask(wait->lock->in, wait->lease, &wait->asking);
 }
 
 static void lock_note_holder(struct lock_wait *wait, const struct kv_entry *entry)
