@@ -1,14 +1,17 @@
 #include "tests/sim/host.h"
 
 #include "daemon/core.h"
+#include "daemon/store/journal.h"
 #include "tests/sim/link.h"
 #include "tests/sim/loop.h"
 #include "tests/sim/memory.h"
 #include "tests/sim/world.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* One process of kvstored. */
 struct daemon {
@@ -30,6 +33,9 @@ struct host {
 
 static struct host *all;
 
+/* Of the files that daemons leave for their next run. */
+static const char *directory;
+
 /* What killed processes had; nobody frees it, as the kernel would. */
 static struct daemon *killed;
 
@@ -46,6 +52,33 @@ static bool daemon_end_turn(void *arg)
     return has_more;
 }
 
+/* --- Files ----------------------------------------------------------------------------------------- */
+
+void host_set_directory(const char *path)
+{
+    directory = path;
+}
+
+/* Where main would put the socket of this host. */
+static void host_write_path(const struct host *host, char path[PATH_MAX])
+{
+    snprintf(path, PATH_MAX, "%s/%s.sock", directory, host->name);
+}
+
+static void host_remove_files(const struct host *host)
+{
+    static const char *const ends[] = {".writes", ".leases", ".leases.new"};
+    char path[PATH_MAX], file[PATH_MAX + 16];
+
+    host_write_path(host, path);
+    for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+        snprintf(file, sizeof(file), "%s%s", path, ends[i]);
+        unlink(file);
+    }
+    snprintf(file, sizeof(file), "%s/kvstored.leases", directory);
+    unlink(file);
+}
+
 /* --- Starting -------------------------------------------------------------------------------------- */
 
 static void daemon_connect(struct daemon *daemon)
@@ -58,11 +91,15 @@ static void daemon_connect(struct daemon *daemon)
 
 static void daemon_read_conf(struct daemon *daemon, const struct host *host)
 {
-    char text[1024], error[CONF_ERROR_BYTES];
-    int length =
-        snprintf(text, sizeof(text), "listen:\n  path: /%s.sock\nnats:\n  mode: %s\n%s%s", host->name,
-                 host->is_embedded ? "embedded" : "external",
-                 host->is_embedded ? "  data_dir: /none\n" : "  servers: [nats://nats:4222]\n", host->settings);
+    char text[2048 + 2 * PATH_MAX], error[CONF_ERROR_BYTES];
+    char nats[PATH_MAX + 32], path[PATH_MAX];
+
+    host_write_path(host, path);
+    if (host->is_embedded)
+        snprintf(nats, sizeof(nats), "  mode: embedded\n  data_dir: %s\n", directory);
+    else
+        snprintf(nats, sizeof(nats), "  mode: external\n  servers: [nats://nats:4222]\n");
+    int length = snprintf(text, sizeof(text), "listen:\n  path: %s\nnats:\n%s%s", path, nats, host->settings);
 
     if (length >= (int)sizeof(text) || conf_parse(&daemon->conf, "sim", text, (size_t)length, error) != 0) {
         fprintf(stderr, "%s\n", error);
@@ -82,6 +119,7 @@ void host_start(struct host *host)
     daemon->loop = loop_new(&daemon->uv, daemon_end_turn, daemon);
     if (core_init(&daemon->core, &daemon->uv, &daemon->conf, error) != 0 || core_start_monitor(&daemon->core) != 0)
         abort();
+    store_open_files(&daemon->core.store, daemon->conf.listen.path);
     daemon_connect(daemon);
 }
 
@@ -197,6 +235,7 @@ void host_kill(struct host *host)
     loop_free(daemon->loop);
     pipe_break_all(&daemon->uv);
     connection_die(daemon->core.store.connection);
+    journal_close(daemon->core.store.journal); /* as the kernel does: the next process can lock it */
     daemon->next = killed;
     killed = daemon;
     host->daemon = NULL;
@@ -230,6 +269,7 @@ void host_forget_all(void)
     while (all != NULL) {
         struct host *host = all;
         all = host->next;
+        host_remove_files(host);
         free(host->name);
         free(host->settings);
         free(host);

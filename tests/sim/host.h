@@ -10,6 +10,9 @@
 
 struct host;
 
+/* Set where daemons have the files that their next run reads. Before the first host; borrowed. */
+void host_set_directory(const char *path);
+
 /* settings: YAML, added to the configuration that every host has. */
 struct host *host_new(const char *name, bool is_embedded, const char *settings);
 void host_forget_all(void);

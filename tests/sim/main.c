@@ -11,9 +11,11 @@
  * killed daemons goes only with the process.
  */
 #include "daemon/base/hash.h"
+#include "tests/sim/host.h"
 #include "tests/sim/run.h"
 #include "tests/sim/world.h"
 
+#include <dirent.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -181,8 +183,22 @@ static int run_arguments(int argc, char **argv)
     return 2;
 }
 
+/* A child process that has failed leaves files. */
+static void remove_directory(const char *path)
+{
+    DIR *directory = opendir(path);
+    struct dirent *entry;
+
+    while (directory != NULL && (entry = readdir(directory)) != NULL)
+        unlinkat(dirfd(directory), entry->d_name, 0);
+    if (directory != NULL)
+        closedir(directory);
+    rmdir(path);
+}
+
 int main(int argc, char **argv)
 {
+    char directory[] = "/tmp/kvstored-sim.XXXXXX";
     double began = seconds();
 
     counts = mmap(NULL, sizeof(*counts), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -190,6 +206,11 @@ int main(int argc, char **argv)
         perror("sim");
         return 1;
     }
+    if (mkdtemp(directory) == NULL) {
+        perror(directory);
+        return 1;
+    }
+    host_set_directory(directory);
     setvbuf(stdout, NULL, _IOLBF, 0);
     signal(SIGABRT, on_abort);
     await_sanitizer();
@@ -199,6 +220,7 @@ int main(int argc, char **argv)
     world_end();
 
     int status = run_arguments(argc, argv);
+    remove_directory(directory);
     double took = seconds() - began;
     if (status != 2)
         printf("%" PRIu64 " runs in %.0f s (%.1f each second): %.1f simulated hours, %" PRIu64 " events, %" PRIu64
