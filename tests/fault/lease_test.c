@@ -216,6 +216,20 @@ START_TEST(the_keys_of_a_host_that_died_long_ago_are_deleted_by_the_next_daemon_
 }
 END_TEST
 
+/* The living daemon has forgotten what it saw of the leases: the server may be another one. */
+START_TEST(the_keys_of_a_dead_daemon_are_deleted_although_a_connection_is_lost_meanwhile)
+{
+    assert_ok(client_call(one.client, "kv.put", "['b', 'here', 'x', {'ephemeral': true}]"));
+    assert_ok(client_call(two.client, "kv.put", "['b', 'there', 'x', {'ephemeral': true}]"));
+    wait_until(nats_consumer_count(one.nats, "b") == 2, "the daemons to follow the bucket");
+    deployment_kill_daemon(&one);
+    proxy_cut(two.proxy);
+    wait_until(client_call(two.client, "kv.get", "['b', 'here']")->result.type == MSGPACK_OBJECT_NIL,
+               "the key of the dead daemon to go");
+    deployment_restart_daemon(&one);
+}
+END_TEST
+
 /* --- Waiters --------------------------------------------------------------------------------------- */
 
 /* The holder's daemon goes on to renew its lease for other keys. */
@@ -433,6 +447,7 @@ Suite *lease_suite(void)
     tcase_add_test(leases, a_lost_lock_is_nobody_elses_before_its_time_is_over);
     tcase_add_test(leases, the_clocks_of_two_daemons_need_not_agree);
     tcase_add_test(leases, the_keys_of_a_host_that_died_long_ago_are_deleted_by_the_next_daemon_with_a_lease);
+    tcase_add_test(leases, the_keys_of_a_dead_daemon_are_deleted_although_a_connection_is_lost_meanwhile);
     tcase_add_test(leases, a_release_beside_a_look_at_the_lock_is_not_missed);
     tcase_add_test(leases, waiters_of_one_daemon_are_served_in_their_order_after_faults);
     tcase_add_test(leases, an_ephemeral_key_stays_although_an_earlier_write_of_it_was_in_doubt);

@@ -103,9 +103,6 @@ static inline bool local_copy_is_following(const struct local_copy *copy)
     return feed_is_live(&copy->feed) && !reconcile_is_removing(&copy->reconcile);
 }
 
-/* Return whether all that was stored until since_ms, of clock_boot_ms, was delivered. */
-bool local_copy_has_heard(const struct local_copy *copy, uint64_t since_ms);
-
 /* Return whether the feed waits for a load. */
 static inline bool local_copy_is_before_feed(const struct local_copy *copy)
 {

@@ -32,13 +32,6 @@ static bool local_copy_is_unchanged(const struct local_copy *copy)
     return !connection_is_up(connection) || copy->feed.live_on == connection_number(connection);
 }
 
-bool local_copy_has_heard(const struct local_copy *copy, uint64_t since_ms)
-{
-    if (!local_copy_is_following(copy))
-        return false;
-    return local_copy_is_exclusive(copy) ? local_copy_is_unchanged(copy) : copy->feed.heard_ms >= since_ms;
-}
-
 bool local_copy_can_answer(const struct local_copy *copy)
 {
     if (copy->state != LOCAL_COPY_OPEN || copy->contents.state != CONTENTS_COMPLETE)

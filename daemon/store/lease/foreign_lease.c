@@ -26,6 +26,9 @@
 /* A lease that nobody has asked for is forgotten after this number of TTLs. */
 #define FORGOTTEN_AFTER 4u
 
+/* How long the declaration waits for a feed to be live again, in TTLs. */
+#define RETURN_TTLS 3u
+
 /* The pause before a lease whose time is up is tried again, as a part of its TTL. A mirror may show an old revision. */
 #define RETRY_AFTER 12u
 
@@ -145,7 +148,7 @@ void foreign_lease_note_entry(struct lease_bucket *in, const char *id, const str
         foreign_lease_answer(lease, NULL);
 }
 
-void foreign_lease_doubt_all(struct lease_bucket *in)
+void foreign_lease_forget_all(struct lease_bucket *in)
 {
     struct foreign_lease *lease, *next;
 
@@ -156,6 +159,7 @@ void foreign_lease_doubt_all(struct lease_bucket *in)
         lease->is_removed = false;
         lease->seen_ms = clock_boot_ms();
     }
+    lease_bucket_list_again(in); /* those of dead daemons are not renewed, and so not delivered */
 }
 
 void foreign_lease_note_ended(struct lease_bucket *in, const char *id)
@@ -311,17 +315,17 @@ static void foreign_lease_declare_dead(struct foreign_lease *lease)
 }
 
 /*
- * Return whether its time is up. If the bucket is followed, the feed must have been heard since then: a server that is
- * back may have lost a renewal that was not delivered, and takes the declaration before the feed has noticed.
+ * Return whether its time is up. A server that returns may have lost a renewal that was not delivered, and would take
+ * the declaration before the feed has noticed: a feed that was live must be live again. If it cannot be, time decides.
  */
 static bool foreign_lease_is_expired(const struct foreign_lease *lease)
 {
     const struct local_copy *copy = lease->in->listener.copy;
-    uint64_t expires_ms = foreign_lease_expires_ms(lease);
+    uint64_t now_ms = clock_boot_ms(), expires_ms = foreign_lease_expires_ms(lease);
+    bool is_returning = copy != NULL && copy->feed.live_on != 0 && !feed_is_live(&copy->feed);
 
-    if (lease->state != FOREIGN_LEASE_ALIVE || clock_boot_ms() < expires_ms)
-        return false;
-    return copy == NULL || !local_copy_is_following(copy) || local_copy_has_heard(copy, expires_ms);
+    return lease->state == FOREIGN_LEASE_ALIVE &&
+           now_ms >= expires_ms + (is_returning ? RETURN_TTLS * lease->ttl_ms : 0);
 }
 
 /* Another connection may be to another server, or to one that has lost messages. */
@@ -330,7 +334,7 @@ static void foreign_lease_note_connection(struct lease_bucket *in)
     uint64_t connection = connection_number(in->store->connection);
 
     if (in->seen_on != 0 && in->seen_on != connection)
-        foreign_lease_doubt_all(in);
+        foreign_lease_forget_all(in);
     in->seen_on = connection;
 }
 

@@ -65,8 +65,8 @@ void foreign_lease_note_entry(struct lease_bucket *in, const char *id, const str
  */
 void foreign_lease_note_key(struct lease_bucket *in, const char *id);
 
-/* The bucket may be another one now: what was seen of all leases says nothing. */
-void foreign_lease_doubt_all(struct lease_bucket *in);
+/* The server may have lost messages: what was seen of all leases says nothing. They are listed again. */
+void foreign_lease_forget_all(struct lease_bucket *in);
 
 /* This daemon has deleted the keys of a dead lease, and the lease's own is gone. */
 void foreign_lease_note_ended(struct lease_bucket *in, const char *id);

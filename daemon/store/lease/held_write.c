@@ -41,9 +41,12 @@ void held_write_note_entry(const struct lease_bucket *in, const struct kv_entry 
 /* It has the lease, and is sent. */
 static void held_write_begin(struct held_write *held, struct lease *lease)
 {
+    const struct holding *known = holding_find(held->in, held->operation.key);
+
     held->lease = lease;
     held->doubts = held->in->doubts;
     held->was_met = false;
+    held->revision_before = known != NULL ? known->revision : 0;
     held->delivered_revision = 0;
     lease_retain(lease);
     HASH_ADD_KEYPTR(hh, held->in->writes, held->operation.key, strlen(held->operation.key), held);
@@ -76,12 +79,16 @@ static void held_write_finish(struct held_write *held, struct holding *holding, 
         lease_release(lease);
 }
 
-/* Return whether a later write of the key, with the same lease, was acknowledged before. */
+/*
+ * Return whether a later write of the key, with the same lease, was acknowledged before. A holding that was there
+ * already may have a higher revision only because the server was set back.
+ */
 static bool held_write_is_superseded(const struct held_write *held, uint64_t revision)
 {
     const struct holding *known = holding_find(held->in, held->operation.key);
 
-    return known != NULL && known->lease == held->lease && holding_can_be_attached(known) && known->revision > revision;
+    return known != NULL && known->lease == held->lease && holding_can_be_attached(known) &&
+           known->revision > revision && known->revision != held->revision_before;
 }
 
 /* Make the holding of a write that is stored. What is known of the key is as old as the write. NULL: out of memory. */

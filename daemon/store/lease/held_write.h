@@ -32,6 +32,7 @@ struct held_write {
     UT_hash_handle hh; /* by its key, while it is being written: several may have the same one */
     struct lease *lease;
     uint64_t doubts;             /* of the bucket, when it was sent */
+    uint64_t revision_before;    /* of the holding of the key, when it was sent; 0: there was none */
     uint64_t delivered_revision; /* of the last message of the key that was delivered since; 0: none */
     bool was_met;                /* a key was found that may be its own */
     struct lease_wait wait;

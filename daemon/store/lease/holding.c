@@ -254,7 +254,7 @@ void holding_add_doubtful(struct lease *lease, const char *key, bool may_await_o
     bool is_lost = known != NULL && known->state == HOLDING_LOST; /* nobody else may have the lock yet */
     struct holding *holding = is_lost ? NULL : holding_new(lease, HOLDING_LOCK, key, 0, NULL, false);
     if (holding == NULL) {
-        lease->needs_scan = true;
+        lease_find_keys_again(lease);
         return;
     }
     holding->awaits_owner = may_await_owner;

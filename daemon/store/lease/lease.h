@@ -129,6 +129,9 @@ static inline bool lease_any(const struct lease_bucket *in)
 /* If lease->needs_scan, make holdings of the keys that name the lease. Does nothing while that is in progress. */
 void lease_find_keys(struct lease *lease);
 
+/* The same once more, even if it is in progress: keys may be back, or were left out. */
+void lease_find_keys_again(struct lease *lease);
+
 /* --- For lease_key and lease_end ------------------------------------------------------------------- */
 
 /* Return the loop's time. */

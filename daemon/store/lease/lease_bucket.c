@@ -66,8 +66,7 @@ void lease_bucket_doubt(struct lease_bucket *in)
     struct lease *lease;
 
     in->doubts++;
-    in->needs_listing = in->was_opened; /* the leases of dead daemons may be back */
-    foreign_lease_doubt_all(in);
+    foreign_lease_forget_all(in);
     DL_FOREACH2(in->ending, lease, next)
     {
         if (lease->is_foreign) /* it may be alive again; otherwise it is found again */
@@ -80,6 +79,12 @@ static void lease_bucket_on_doubt(struct local_copy_listener *listener)
     lease_doubt(lease_bucket_of(listener));
 }
 
+void lease_bucket_list_again(struct lease_bucket *in)
+{
+    in->needs_listing = in->was_opened;
+    in->listing_doubts = UINT64_MAX; /* a listing that is in progress may be too early */
+}
+
 /* What this daemon has deleted may be back: the server has lost the markers, although it has lost nothing else. */
 static void lease_bucket_doubt_deletions(struct lease_bucket *in)
 {
@@ -89,10 +94,10 @@ static void lease_bucket_doubt_deletions(struct lease_bucket *in)
         return;
     in->deleted_revision = 0;
     if (in->lease != NULL)
-        in->lease->needs_scan = true;
+        lease_find_keys_again(in->lease);
     DL_FOREACH2(in->ending, lease, next)
     {
-        lease->needs_scan = true;
+        lease_find_keys_again(lease);
     }
 }
 
@@ -104,8 +109,7 @@ static void lease_bucket_on_caught_up(struct local_copy_listener *listener, bool
     if (!has_another_keeper)
         return;
     lease_bucket_doubt_deletions(in);
-    foreign_lease_doubt_all(in);
-    in->needs_listing = in->was_opened;
+    foreign_lease_forget_all(in);
 }
 
 bool lease_bucket_is_followed(const struct lease_bucket *in)

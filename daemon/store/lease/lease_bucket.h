@@ -83,6 +83,9 @@ void lease_bucket_listen(struct lease_bucket *in);
 /* What was known of the bucket is in doubt. lease_doubt has the consequences for the lease of this daemon. */
 void lease_bucket_doubt(struct lease_bucket *in);
 
+/* List the leases of other daemons once more. */
+void lease_bucket_list_again(struct lease_bucket *in);
+
 /* Return whether every change of the bucket is delivered at once. */
 bool lease_bucket_is_followed(const struct lease_bucket *in);
 

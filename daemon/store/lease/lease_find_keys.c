@@ -12,7 +12,7 @@ void lease_note_key(struct lease *lease, const struct kv_entry *entry)
     if (held_write_meet(lease, entry->key))
         return; /* it may be that write's */
     if (known != NULL && known->state == HOLDING_LOST) {
-        lease->needs_scan = true; /* nobody else may have the lock yet */
+        lease_find_keys_again(lease); /* nobody else may have the lock yet */
         return;
     }
     if (known == NULL || known->revision < entry->revision)
@@ -44,16 +44,22 @@ static void on_lease_keys_found(void *arg, const struct error *error)
 
     bool is_incomplete = error != NULL && error->code != ERROR_BUCKET_NOT_FOUND;
     bool is_outdated = lease->scan_doubts != lease->in->doubts;
-    lease->needs_scan = is_incomplete || is_outdated || lease->in->lost > 0;
+    lease->needs_scan = is_incomplete || is_outdated;
     if (!is_outdated)
         holding_check_all(lease); /* those of which the scan has not seen the keys */
     holding_line_run(lease->in);
 }
 
+void lease_find_keys_again(struct lease *lease)
+{
+    lease->needs_scan = true;
+    lease->scan_doubts = UINT64_MAX; /* a scan that is in progress may be too early */
+}
+
 void lease_find_keys(struct lease *lease)
 {
-    if (!lease->needs_scan || lease->scan.is_running || lease->in->lost > 0)
-        return; /* what a scan finds takes the place of a lost lock, which nobody else may have yet */
+    if (!lease->needs_scan || lease->scan.is_running || (lease->in->lost > 0 && !lease->is_foreign))
+        return; /* what a scan finds of a lost lock, which nobody else may have yet, would be found again and again */
     lease->scan = (struct lease_scan){
         .in = lease->in, .filter = ">", .found = on_lease_key_found, .done = on_lease_keys_found, .arg = lease};
     lease->scan_doubts = lease->in->doubts;
