@@ -217,7 +217,8 @@ static bool proxy_fault_strikes(struct armed *armed, const struct frame *frame)
     if (proxy_is_of_delivery(fault->kind)) {
         bool matches = fault->kind == PROXY_DROP_HEARTBEAT
                            ? frame->is_heartbeat
-                           : frame->is_delivery && proxy_subject_matches(fault->subject, frame->subject);
+                           : frame->is_delivery && proxy_subject_matches(fault->subject, frame->subject) &&
+                                 (fault->reply == NULL || proxy_subject_matches(fault->reply, frame->reply));
         return matches && ++armed->publishes > fault->skip && armed->strikes < fault->count;
     }
     if (frame->is_delivery)

@@ -38,6 +38,7 @@ struct proxy_fault {
     enum proxy_fault_kind kind;
     const char *subject; /* with * and > as in NATS, of the publish or delivery; borrowed until the next proxy_arm */
     const char *but;     /* this publish does not match; or NULL */
+    const char *reply;   /* of a delivery: its reply subject, which names the consumer; NULL: of any */
     unsigned skip;       /* so many that match pass first */
     unsigned count;      /* how often it strikes; 0: once */
     bool then_hold;      /* after the last strike nothing passes until proxy_release */

@@ -322,12 +322,14 @@ END_TEST
 
 /*
  * The fault must have struck, and the daemon must have noticed the missing message. What an earlier consumer still
- * delivers would be missed by nobody.
+ * delivers would be missed by nobody, and what is delivered to a check of the keys is not the feed's.
  */
 static void lose_and_find(struct proxy_fault fault, unsigned puts)
 {
     wait_until_told();
     wait_until(nats_consumer_count(deployment.nats, "b") == 1, "the removal of earlier consumers");
+    assert_ok(client_call(deployment.client, "kv.get", "['b', 'any']")); /* all of it comes before the answer */
+    fault.reply = "$JS.ACK.KV_b.kvstored-fault.>";
     uint64_t before = resyncs();
 
     proxy_arm(deployment.proxy, fault);

@@ -577,6 +577,7 @@ START_TEST(a_session_without_a_file_descriptor_gets_an_error_and_is_closed)
 
     msgpack_sbuffer_init(&request);
     pack_request(&request, 1, "daemon.info", "[]");
+    assert_ok(client_call(first, "daemon.info", "[]")); /* the session is accepted */
     ck_assert_int_eq(prlimit(daemon_of_test.process.pid, RLIMIT_NOFILE, &few, NULL), 0);
     for (unsigned i = 0; i < few.rlim_cur; i++) {
         last = client_open(&daemon_of_test);
