@@ -55,6 +55,7 @@ struct call_part {
 struct call_record {
     struct call_record *next;
     unsigned client;
+    unsigned number; /* of the client's calls */
     uint32_t msgid;
     enum call_kind kind;
     enum call_result result;
@@ -62,7 +63,11 @@ struct call_record {
     bool is_refused; /* conflict or already_exists */
     bool must_succeed;
     bool is_impatient; /* the client closed its session without waiting for the answer: it is not judged */
-    char code[32];     /* of the error; "": none */
+    bool has_id;       /* a write that is repeated if the daemon ends the session */
+    bool is_parted;    /* its session has ended, and it is to be repeated */
+    bool is_repeated;
+    uint64_t first_sent_us; /* by the monotonic clock */
+    char code[32];          /* of the error; "": none */
     char text[200];
     uint64_t begin_ns, end_ns, timeout_ns;
     int64_t delta;  /* of an increment */

@@ -1,5 +1,6 @@
 #include "tests/sim/client.h"
 
+#include "daemon/base/clock.h"
 #include "tests/sim/caller.h"
 #include "tests/sim/memory.h"
 #include "tests/sim/world.h"
@@ -17,6 +18,7 @@ struct client {
     const struct load *load;
     struct caller caller;
     unsigned in_flight;
+    unsigned parted; /* calls that are to be repeated */
     uint64_t until_ns;
     bool is_thinking;
     bool is_set_up;
@@ -25,6 +27,7 @@ struct client {
     struct watch_record *watch;
     struct watch_record *watches, **watches_end;
     struct call_record *records, **records_end;
+    unsigned calls;                /* that it has made */
     struct call_record **by_msgid; /* NULL: it is not of a call */
     size_t by_msgid_capacity;
     uint64_t revisions[CALL_KEYS_MAX]; /* that it saw last */
@@ -46,6 +49,11 @@ const char *call_kind_name(enum call_kind kind)
     };
 
     return names[kind];
+}
+
+static bool kind_writes(enum call_kind kind)
+{
+    return kind <= CALL_PURGE || kind == CALL_BULK_PUT || kind == CALL_COMMIT || kind == CALL_INCREMENT;
 }
 
 uint64_t client_values(void)
@@ -71,10 +79,31 @@ static void pack_value(msgpack_packer *packer, uint64_t value)
     pack_binary(packer, text);
 }
 
+/* What makes a call repeatable. In a repetition first_sent differs, and the timeout is what is left of it. */
+static void pack_identity(msgpack_packer *packer, const struct call_record *record)
+{
+    char id[40];
+
+    snprintf(id, sizeof(id), "client-%u-call-%u", record->client, record->number);
+    pack_text(packer, "id");
+    pack_text(packer, id);
+    pack_text(packer, "first_sent");
+    msgpack_pack_uint64(packer, record->is_repeated ? record->first_sent_us : 0);
+}
+
+static uint64_t record_left_ns(const struct call_record *record)
+{
+    uint64_t end_ns = record->begin_ns + record->timeout_ns, now_ns = world_now_ns();
+
+    return end_ns > now_ns ? end_ns - now_ns : 0;
+}
+
 static void pack_options(msgpack_packer *packer, const struct call_record *record)
 {
-    msgpack_pack_map(packer, 1u + record->is_cached + (record->ttl_s > 0));
-    pack_seconds(packer, "timeout", record->timeout_ns);
+    msgpack_pack_map(packer, 1u + record->is_cached + (record->ttl_s > 0) + (record->has_id ? 2 : 0));
+    pack_seconds(packer, "timeout", record_left_ns(record));
+    if (record->has_id)
+        pack_identity(packer, record);
     if (record->is_cached) {
         pack_text(packer, "consistency");
         pack_text(packer, "cached");
@@ -186,13 +215,17 @@ static void client_send(struct client *client, struct call_record *record)
 {
     msgpack_sbuffer arguments;
 
+    if (record->begin_ns == 0) {
+        record->begin_ns = world_now_ns();
+        record->first_sent_us = clock_monotonic_us();
+    }
     pack_arguments(&arguments, client, record);
-    record->begin_ns = world_now_ns();
     record->msgid = caller_send(&client->caller, call_kind_name(record->kind), &arguments);
     client_note_msgid(client, record);
     client->in_flight++;
-    trace("client %u: %u %s of k%u, value %" PRIu64 ", timeout %.3f s", client->number, record->msgid,
-          call_kind_name(record->kind), record->parts[0].key, record->parts[0].value, (double)record->timeout_ns / 1e9);
+    trace("client %u: %u %s%s of k%u, value %" PRIu64 ", timeout %.3f s", client->number, record->msgid,
+          call_kind_name(record->kind), record->is_repeated ? " again" : "", record->parts[0].key,
+          record->parts[0].value, (double)record_left_ns(record) / 1e9);
 }
 
 /* --- Calls of chance ------------------------------------------------------------------------------- */
@@ -203,7 +236,9 @@ static struct call_record *client_new_record(struct client *client, enum call_ki
     const struct load *load = client->load;
 
     record->client = client->number;
+    record->number = ++client->calls;
     record->kind = kind;
+    record->has_id = client->load->repeats && kind_writes(kind);
     record->timeout_ns = world_between(load->least_timeout_ms, load->most_timeout_ms) * WORLD_MS;
     *client->records_end = record;
     client->records_end = &record->next;
@@ -398,11 +433,6 @@ static void record_read_result(struct client *client, struct call_record *record
     }
 }
 
-static bool kind_writes(enum call_kind kind)
-{
-    return kind <= CALL_PURGE || kind == CALL_BULK_PUT || kind == CALL_COMMIT || kind == CALL_INCREMENT;
-}
-
 static void client_try_set_up(void *arg);
 
 static void client_read_answer(struct client *client, const msgpack_object *answer)
@@ -525,6 +555,34 @@ static void client_on_message(void *arg, const msgpack_object *message)
     client_think_later(client, world_below(client->load->pause_ns + 1));
 }
 
+static void record_lose(struct client *client, struct call_record *record, bool is_impatient)
+{
+    client->parted -= record->is_parted;
+    record->is_parted = false;
+    record->result = CALL_LOST;
+    record->is_impatient = is_impatient;
+    record->end_ns = world_now_ns();
+}
+
+/* As libkvstore does: repeat calls in the next session, until their time is over. */
+static void client_repeat_calls(struct client *client)
+{
+    bool is_connected = caller_is_connected(&client->caller);
+
+    for (struct call_record *record = client->records; client->parted > 0 && record != NULL; record = record->next) {
+        if (!record->is_parted)
+            continue;
+        if (record_left_ns(record) == 0) {
+            record_lose(client, record, false);
+        } else if (is_connected) {
+            client->parted--;
+            record->is_parted = false;
+            record->is_repeated = true;
+            client_send(client, record);
+        }
+    }
+}
+
 static void client_lose_session(struct client *client, bool is_impatient)
 {
     client->in_flight = 0;
@@ -533,9 +591,12 @@ static void client_lose_session(struct client *client, bool is_impatient)
     for (struct call_record *record = client->records; record != NULL; record = record->next) {
         if (record->result != CALL_RUNS)
             continue;
-        record->result = CALL_LOST;
-        record->is_impatient = is_impatient;
-        record->end_ns = world_now_ns();
+        if (record->has_id && !is_impatient) {
+            client->parted += !record->is_parted;
+            record->is_parted = true;
+            continue;
+        }
+        record_lose(client, record, is_impatient);
     }
     for (struct watch_record *watch = client->watches; watch != NULL; watch = watch->next)
         watch->is_ended = true;
@@ -563,8 +624,9 @@ static void client_think(void *arg)
     struct client *client = arg;
 
     client->is_thinking = false;
+    client_repeat_calls(client);
     bool is_connected = caller_is_connected(&client->caller);
-    if (!is_connected && (world_now_ns() < client->until_ns || !client->is_set_up)) {
+    if (!is_connected && (world_now_ns() < client->until_ns || !client->is_set_up || client->parted > 0)) {
         caller_connect(&client->caller);
         client_think_later(client, 10 * WORLD_MS);
         return;
@@ -609,7 +671,7 @@ void client_run_until(struct client *client, uint64_t until_ns)
 
 bool client_is_idle(const struct client *client)
 {
-    return client->in_flight == 0;
+    return client->in_flight == 0 && client->parted == 0;
 }
 
 static void client_use(struct client *client, enum call_kind kind, unsigned key)

@@ -19,6 +19,7 @@ struct load {
     unsigned ttl_per_mille;    /* of puts */
     uint64_t least_timeout_ms, most_timeout_ms;
     bool watches;
+    bool repeats;             /* writes have ids, and are repeated in the next session */
     unsigned leave_per_mille; /* of calls: after them the client closes its session */
     unsigned stall_per_mille; /* of calls: after them it reads nothing for a while */
 };
