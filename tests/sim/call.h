@@ -1,9 +1,11 @@
 /*
- * call: what a client asked, and what it was answered. The judges compare both with what the server did.
+ * call: what a client asked, and what it was answered, and both as messages. The judges compare them with what the
+ * server did.
  */
 #ifndef SIM_CALL_H
 #define SIM_CALL_H
 
+#include <msgpack.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -77,6 +79,26 @@ struct call_record {
     uint64_t keys_found; /* of kv.keys and kv.entries, a bit for each key */
 };
 
+struct load;
+
 const char *call_kind_name(enum call_kind kind);
+bool call_writes(enum call_kind kind);
+
+/* Return how much of the timeout is left. */
+uint64_t call_left_ns(const struct call_record *record);
+
+/* --- Messages -------------------------------------------------------------------------------------- */
+
+/* Pack the arguments, for caller_send. */
+void call_pack(msgpack_sbuffer *arguments, const struct load *load, const struct call_record *record);
+
+/* Take over an answer. revisions: what the client saw last of each key, which may change. */
+void call_read_result(struct call_record *record, const msgpack_object *result, const struct load *load,
+                      uint64_t revisions[CALL_KEYS_MAX]);
+void call_read_error(struct call_record *record, const msgpack_object *error);
+
+/* Of an entry: the number of its key, CALL_KEYS_MAX if it is not one of a client's; its value, 0 if it has none. */
+unsigned call_key_of(const msgpack_object *object);
+uint64_t call_value_of(const msgpack_object *object);
 
 #endif

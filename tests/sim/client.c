@@ -38,165 +38,12 @@ struct client {
 static struct client *all;
 static uint64_t values;
 
-const char *call_kind_name(enum call_kind kind)
-{
-    static const char *const names[] = {
-        [CALL_PUT] = "kv.put",          [CALL_CREATE] = "kv.create",   [CALL_UPDATE] = "kv.update",
-        [CALL_DELETE] = "kv.delete",    [CALL_PURGE] = "kv.purge",     [CALL_GET] = "kv.get",
-        [CALL_BULK_PUT] = "bulk.put",   [CALL_BULK_GET] = "bulk.get",  [CALL_COMMIT] = "txn.commit",
-        [CALL_KEYS] = "kv.keys",        [CALL_ENTRIES] = "kv.entries", [CALL_INCREMENT] = "kv.increment",
-        [CALL_SETUP] = "bucket.create",
-    };
-
-    return names[kind];
-}
-
-static bool kind_writes(enum call_kind kind)
-{
-    return kind <= CALL_PURGE || kind == CALL_BULK_PUT || kind == CALL_COMMIT || kind == CALL_INCREMENT;
-}
-
 uint64_t client_values(void)
 {
     return values;
 }
 
-/* --- Requests -------------------------------------------------------------------------------------- */
-
-static void pack_key(msgpack_packer *packer, unsigned key)
-{
-    char text[16];
-
-    snprintf(text, sizeof(text), "k%u", key);
-    pack_text(packer, text);
-}
-
-static void pack_value(msgpack_packer *packer, uint64_t value)
-{
-    char text[24];
-
-    snprintf(text, sizeof(text), "%" PRIu64, value);
-    pack_binary(packer, text);
-}
-
-/* What makes a call repeatable. In a repetition first_sent differs, and the timeout is what is left of it. */
-static void pack_identity(msgpack_packer *packer, const struct call_record *record)
-{
-    char id[40];
-
-    snprintf(id, sizeof(id), "client-%u-call-%u", record->client, record->number);
-    pack_text(packer, "id");
-    pack_text(packer, id);
-    pack_text(packer, "first_sent");
-    msgpack_pack_uint64(packer, record->is_repeated ? record->first_sent_us : 0);
-}
-
-static uint64_t record_left_ns(const struct call_record *record)
-{
-    uint64_t end_ns = record->begin_ns + record->timeout_ns, now_ns = world_now_ns();
-
-    return end_ns > now_ns ? end_ns - now_ns : 0;
-}
-
-static void pack_options(msgpack_packer *packer, const struct call_record *record)
-{
-    msgpack_pack_map(packer, 1u + record->is_cached + (record->ttl_s > 0) + (record->has_id ? 2 : 0));
-    pack_seconds(packer, "timeout", record_left_ns(record));
-    if (record->has_id)
-        pack_identity(packer, record);
-    if (record->is_cached) {
-        pack_text(packer, "consistency");
-        pack_text(packer, "cached");
-    }
-    if (record->ttl_s > 0) {
-        pack_text(packer, "ttl");
-        msgpack_pack_uint32(packer, record->ttl_s);
-    }
-}
-
-static void pack_commit(msgpack_packer *packer, const struct call_record *record)
-{
-    size_t conditions = 0;
-
-    for (size_t i = 0; i < record->count; i++)
-        conditions += record->parts[i].has_condition;
-    msgpack_pack_array(packer, conditions);
-    for (size_t i = 0; i < record->count; i++) {
-        if (!record->parts[i].has_condition)
-            continue;
-        msgpack_pack_array(packer, 2);
-        pack_key(packer, record->parts[i].key);
-        msgpack_pack_uint64(packer, record->parts[i].expected);
-    }
-    msgpack_pack_array(packer, record->count);
-    for (size_t i = 0; i < record->count; i++) {
-        msgpack_pack_array(packer, record->parts[i].is_delete ? 2 : 3);
-        pack_text(packer, record->parts[i].is_delete ? "delete" : "put");
-        pack_key(packer, record->parts[i].key);
-        if (!record->parts[i].is_delete)
-            pack_value(packer, record->parts[i].value);
-    }
-}
-
-static void pack_arguments(msgpack_sbuffer *arguments, const struct client *client, const struct call_record *record)
-{
-    const struct call_part *part = &record->parts[0];
-    bool has_two = record->kind == CALL_GET || record->kind == CALL_DELETE || record->kind == CALL_PURGE ||
-                   record->kind == CALL_BULK_PUT || record->kind == CALL_BULK_GET;
-    bool has_one = record->kind == CALL_KEYS || record->kind == CALL_ENTRIES || record->kind == CALL_SETUP;
-
-    msgpack_packer packer_of_call = caller_begin(arguments, record->kind == CALL_UPDATE ? 5
-                                                            : has_one                   ? 2
-                                                            : has_two                   ? 3
-                                                                                        : 4);
-    msgpack_packer *packer = &packer_of_call;
-    pack_text(packer, client->load->bucket);
-    switch (record->kind) {
-    case CALL_PUT:
-    case CALL_CREATE:
-    case CALL_UPDATE:
-        pack_key(packer, part->key);
-        pack_value(packer, part->value);
-        if (record->kind == CALL_UPDATE)
-            msgpack_pack_uint64(packer, part->expected);
-        break;
-    case CALL_DELETE:
-    case CALL_PURGE:
-    case CALL_GET:
-        pack_key(packer, part->key);
-        break;
-    case CALL_INCREMENT:
-        pack_key(packer, part->key);
-        msgpack_pack_int64(packer, record->delta);
-        break;
-    case CALL_BULK_PUT:
-        msgpack_pack_map(packer, record->count);
-        for (size_t i = 0; i < record->count; i++) {
-            pack_key(packer, record->parts[i].key);
-            pack_value(packer, record->parts[i].value);
-        }
-        break;
-    case CALL_BULK_GET:
-        msgpack_pack_array(packer, record->count);
-        for (size_t i = 0; i < record->count; i++)
-            pack_key(packer, record->parts[i].key);
-        break;
-    case CALL_COMMIT:
-        pack_commit(packer, record);
-        break;
-    case CALL_KEYS:
-    case CALL_ENTRIES:
-    case CALL_KINDS:
-        break;
-    case CALL_SETUP:
-        msgpack_pack_map(packer, 2);
-        pack_text(packer, "history");
-        msgpack_pack_uint64(packer, client->load->history);
-        pack_seconds(packer, "timeout", record->timeout_ns);
-        return;
-    }
-    pack_options(packer, record);
-}
+/* --- Sending --------------------------------------------------------------------------------------- */
 
 static void client_note_msgid(struct client *client, struct call_record *record)
 {
@@ -219,13 +66,13 @@ static void client_send(struct client *client, struct call_record *record)
         record->begin_ns = world_now_ns();
         record->first_sent_us = clock_monotonic_us();
     }
-    pack_arguments(&arguments, client, record);
+    call_pack(&arguments, client->load, record);
     record->msgid = caller_send(&client->caller, call_kind_name(record->kind), &arguments);
     client_note_msgid(client, record);
     client->in_flight++;
     trace("client %u: %u %s%s of k%u, value %" PRIu64 ", timeout %.3f s", client->number, record->msgid,
           call_kind_name(record->kind), record->is_repeated ? " again" : "", record->parts[0].key,
-          record->parts[0].value, (double)record_left_ns(record) / 1e9);
+          record->parts[0].value, (double)call_left_ns(record) / 1e9);
 }
 
 /* --- Calls of chance ------------------------------------------------------------------------------- */
@@ -238,7 +85,7 @@ static struct call_record *client_new_record(struct client *client, enum call_ki
     record->client = client->number;
     record->number = ++client->calls;
     record->kind = kind;
-    record->has_id = client->load->repeats && kind_writes(kind);
+    record->has_id = client->load->repeats && call_writes(kind);
     record->timeout_ns = world_between(load->least_timeout_ms, load->most_timeout_ms) * WORLD_MS;
     *client->records_end = record;
     client->records_end = &record->next;
@@ -316,123 +163,6 @@ static void client_call(struct client *client)
 
 /* --- Answers --------------------------------------------------------------------------------------- */
 
-static uint64_t value_of(const msgpack_object *object)
-{
-    char text[24];
-
-    if (object == NULL || object->type != MSGPACK_OBJECT_BIN)
-        return 0;
-    snprintf(text, sizeof(text), "%.*s", (int)object->via.bin.size, object->via.bin.ptr);
-    return strtoull(text, NULL, 10);
-}
-
-static unsigned key_of(const msgpack_object *object)
-{
-    char text[24];
-
-    copy_text(text, sizeof(text), object);
-    return text[0] == 'k' ? (unsigned)strtoul(text + 1, NULL, 10) : CALL_KEYS_MAX;
-}
-
-static enum call_result result_of(const msgpack_object *error)
-{
-    char outcome[16];
-
-    copy_text(outcome, sizeof(outcome), map_at(error, "outcome"));
-    return strcmp(outcome, "unknown") == 0 ? CALL_UNKNOWN : CALL_FAILED;
-}
-
-static void part_read_entry(struct client *client, struct call_part *part, const msgpack_object *entry)
-{
-    part->is_there = entry->type == MSGPACK_OBJECT_MAP;
-    part->found = value_of(map_at(entry, "value"));
-    part->revision = number_of(map_at(entry, "revision"));
-    if (part->is_there)
-        client->revisions[part->key] = part->revision;
-}
-
-static void record_read_bulk(struct client *client, struct call_record *record, const msgpack_object *result)
-{
-    for (size_t i = 0; i < record->count; i++) {
-        struct call_part *part = &record->parts[i];
-        char name[16];
-        snprintf(name, sizeof(name), "k%u", part->key);
-        const msgpack_object *of_key = map_at(result, name);
-        if (of_key == NULL)
-            world_fail("%s has no result for %s", call_kind_name(record->kind), name);
-        if (record->kind == CALL_BULK_GET) {
-            part_read_entry(client, part, of_key);
-            continue;
-        }
-        const msgpack_object *error = map_at(of_key, "error");
-        part->result = error != NULL ? result_of(error) : CALL_OK;
-        part->revision = number_of(map_at(of_key, "revision"));
-    }
-}
-
-static void record_read_entries(struct client *client, struct call_record *record, const msgpack_object *result)
-{
-    record->count = 0;
-    for (uint32_t i = 0; i < result->via.array.size; i++) {
-        unsigned key = key_of(map_at(&result->via.array.ptr[i], "key"));
-        if (key >= client->load->keys)
-            continue; /* the counter */
-        record->keys_found |= UINT64_C(1) << key;
-        if (record->count == CALL_PARTS_MAX)
-            continue;
-        record->parts[record->count] = (struct call_part){.key = key};
-        part_read_entry(client, &record->parts[record->count++], &result->via.array.ptr[i]);
-    }
-}
-
-static void record_read_result(struct client *client, struct call_record *record, const msgpack_object *result)
-{
-    struct call_part *part = &record->parts[0];
-
-    switch (record->kind) {
-    case CALL_PUT:
-    case CALL_CREATE:
-    case CALL_UPDATE:
-    case CALL_DELETE:
-    case CALL_PURGE:
-        part->revision = number_of(result);
-        client->revisions[part->key] = part->revision;
-        break;
-    case CALL_GET:
-        part_read_entry(client, part, result);
-        break;
-    case CALL_BULK_PUT:
-    case CALL_BULK_GET:
-        record_read_bulk(client, record, result);
-        break;
-    case CALL_COMMIT:
-        if (result->type != MSGPACK_OBJECT_ARRAY || result->via.array.size != record->count)
-            world_fail("txn.commit answers something else than %zu revisions", record->count);
-        for (size_t i = 0; i < record->count; i++) {
-            record->parts[i].revision = number_of(&result->via.array.ptr[i]);
-            client->revisions[record->parts[i].key] = record->parts[i].revision;
-        }
-        break;
-    case CALL_KEYS:
-        for (uint32_t i = 0; i < result->via.array.size; i++) {
-            unsigned key = key_of(&result->via.array.ptr[i]);
-            if (key < client->load->keys)
-                record->keys_found |= UINT64_C(1) << key;
-        }
-        break;
-    case CALL_ENTRIES:
-        record_read_entries(client, record, result);
-        break;
-    case CALL_INCREMENT:
-        part->found = number_of(&result->via.array.ptr[0]);
-        part->revision = number_of(&result->via.array.ptr[1]);
-        break;
-    case CALL_SETUP:
-    case CALL_KINDS:
-        break;
-    }
-}
-
 static void client_try_set_up(void *arg);
 
 static void client_read_answer(struct client *client, const msgpack_object *answer)
@@ -455,16 +185,10 @@ static void client_read_answer(struct client *client, const msgpack_object *answ
         world_fail("client %u: a second answer, or one to no call: %" PRIu64, client->number, msgid);
     record->end_ns = world_now_ns();
     client->in_flight--;
-    if (error->type == MSGPACK_OBJECT_NIL) {
-        record->result = CALL_OK;
-        record_read_result(client, record, result);
-    } else {
-        record->result = kind_writes(record->kind) ? result_of(error) : CALL_FAILED;
-        copy_text(record->code, sizeof(record->code), map_at(error, "code"));
-        copy_text(record->text, sizeof(record->text), map_at(error, "message"));
-        record->is_refused = strcmp(record->code, "conflict") == 0 || strcmp(record->code, "already_exists") == 0;
-        record->parts[0].revision = number_of(map_at(error, "revision"));
-    }
+    if (error->type == MSGPACK_OBJECT_NIL)
+        call_read_result(record, result, client->load, client->revisions);
+    else
+        call_read_error(record, error);
     trace("client %u: %u %s: %s%s%s, revision %" PRIu64 ", found %" PRIu64, client->number, record->msgid,
           call_kind_name(record->kind), record->result == CALL_OK ? "ok" : record->code,
           record->result == CALL_UNKNOWN ? " (outcome unknown)" : "", record->text, record->parts[0].revision,
@@ -498,8 +222,8 @@ static void watch_add(struct watch_record *watch, const msgpack_object *entry)
 
     watch->entries = memory_grow(watch->entries, watch->count, sizeof(watch->entries[0]));
     watch->entries[watch->count].revision = number_of(map_at(entry, "revision"));
-    watch->entries[watch->count].key = key_of(map_at(entry, "key"));
-    watch->entries[watch->count].value = value_of(map_at(entry, "value"));
+    watch->entries[watch->count].key = call_key_of(map_at(entry, "key"));
+    watch->entries[watch->count].value = call_value_of(map_at(entry, "value"));
     watch->entries[watch->count].is_put = operation != NULL && operation->via.str.size == 3;
     watch->count++;
 }
@@ -572,7 +296,7 @@ static void client_repeat_calls(struct client *client)
     for (struct call_record *record = client->records; client->parted > 0 && record != NULL; record = record->next) {
         if (!record->is_parted)
             continue;
-        if (record_left_ns(record) == 0) {
+        if (call_left_ns(record) == 0) {
             record_lose(client, record, false);
         } else if (is_connected) {
             client->parted--;

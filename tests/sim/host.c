@@ -99,7 +99,8 @@ static void daemon_read_conf(struct daemon *daemon, const struct host *host)
         snprintf(nats, sizeof(nats), "  mode: embedded\n  data_dir: %s\n", directory);
     else
         snprintf(nats, sizeof(nats), "  mode: external\n  servers: [nats://nats:4222]\n");
-    int length = snprintf(text, sizeof(text), "listen:\n  path: %s\nnats:\n%s%s", path, nats, host->settings);
+    int length = snprintf(text, sizeof(text), "listen:\n  path: %s\nnats:\n  name: %s\n%s%s", path, host->name, nats,
+                          host->settings);
 
     if (length >= (int)sizeof(text) || conf_parse(&daemon->conf, "sim", text, (size_t)length, error) != 0) {
         fprintf(stderr, "%s\n", error);

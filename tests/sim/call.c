@@ -1,0 +1,296 @@
+#include "tests/sim/call.h"
+
+#include "tests/sim/caller.h"
+#include "tests/sim/client.h"
+#include "tests/sim/world.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *call_kind_name(enum call_kind kind)
+{
+    static const char *const names[] = {
+        [CALL_PUT] = "kv.put",          [CALL_CREATE] = "kv.create",   [CALL_UPDATE] = "kv.update",
+        [CALL_DELETE] = "kv.delete",    [CALL_PURGE] = "kv.purge",     [CALL_GET] = "kv.get",
+        [CALL_BULK_PUT] = "bulk.put",   [CALL_BULK_GET] = "bulk.get",  [CALL_COMMIT] = "txn.commit",
+        [CALL_KEYS] = "kv.keys",        [CALL_ENTRIES] = "kv.entries", [CALL_INCREMENT] = "kv.increment",
+        [CALL_SETUP] = "bucket.create",
+    };
+
+    return names[kind];
+}
+
+bool call_writes(enum call_kind kind)
+{
+    return kind <= CALL_PURGE || kind == CALL_BULK_PUT || kind == CALL_COMMIT || kind == CALL_INCREMENT;
+}
+
+/* --- Requests -------------------------------------------------------------------------------------- */
+
+static void pack_key(msgpack_packer *packer, unsigned key)
+{
+    char text[16];
+
+    snprintf(text, sizeof(text), "k%u", key);
+    pack_text(packer, text);
+}
+
+static void pack_value(msgpack_packer *packer, uint64_t value)
+{
+    char text[24];
+
+    snprintf(text, sizeof(text), "%" PRIu64, value);
+    pack_binary(packer, text);
+}
+
+/* What makes a call repeatable. In a repetition first_sent differs, and the timeout is what is left of it. */
+static void pack_identity(msgpack_packer *packer, const struct call_record *record)
+{
+    char id[40];
+
+    snprintf(id, sizeof(id), "client-%u-call-%u", record->client, record->number);
+    pack_text(packer, "id");
+    pack_text(packer, id);
+    pack_text(packer, "first_sent");
+    msgpack_pack_uint64(packer, record->is_repeated ? record->first_sent_us : 0);
+}
+
+uint64_t call_left_ns(const struct call_record *record)
+{
+    uint64_t end_ns = record->begin_ns + record->timeout_ns, now_ns = world_now_ns();
+
+    return end_ns > now_ns ? end_ns - now_ns : 0;
+}
+
+static void pack_options(msgpack_packer *packer, const struct call_record *record)
+{
+    msgpack_pack_map(packer, 1u + record->is_cached + (record->ttl_s > 0) + (record->has_id ? 2 : 0));
+    pack_seconds(packer, "timeout", call_left_ns(record));
+    if (record->has_id)
+        pack_identity(packer, record);
+    if (record->is_cached) {
+        pack_text(packer, "consistency");
+        pack_text(packer, "cached");
+    }
+    if (record->ttl_s > 0) {
+        pack_text(packer, "ttl");
+        msgpack_pack_uint32(packer, record->ttl_s);
+    }
+}
+
+static void pack_commit(msgpack_packer *packer, const struct call_record *record)
+{
+    size_t conditions = 0;
+
+    for (size_t i = 0; i < record->count; i++)
+        conditions += record->parts[i].has_condition;
+    msgpack_pack_array(packer, conditions);
+    for (size_t i = 0; i < record->count; i++) {
+        if (!record->parts[i].has_condition)
+            continue;
+        msgpack_pack_array(packer, 2);
+        pack_key(packer, record->parts[i].key);
+        msgpack_pack_uint64(packer, record->parts[i].expected);
+    }
+    msgpack_pack_array(packer, record->count);
+    for (size_t i = 0; i < record->count; i++) {
+        msgpack_pack_array(packer, record->parts[i].is_delete ? 2 : 3);
+        pack_text(packer, record->parts[i].is_delete ? "delete" : "put");
+        pack_key(packer, record->parts[i].key);
+        if (!record->parts[i].is_delete)
+            pack_value(packer, record->parts[i].value);
+    }
+}
+
+void call_pack(msgpack_sbuffer *arguments, const struct load *load, const struct call_record *record)
+{
+    const struct call_part *part = &record->parts[0];
+    bool has_two = record->kind == CALL_GET || record->kind == CALL_DELETE || record->kind == CALL_PURGE ||
+                   record->kind == CALL_BULK_PUT || record->kind == CALL_BULK_GET;
+    bool has_one = record->kind == CALL_KEYS || record->kind == CALL_ENTRIES || record->kind == CALL_SETUP;
+
+    msgpack_packer packer_of_call = caller_begin(arguments, record->kind == CALL_UPDATE ? 5
+                                                            : has_one                   ? 2
+                                                            : has_two                   ? 3
+                                                                                        : 4);
+    msgpack_packer *packer = &packer_of_call;
+    pack_text(packer, load->bucket);
+    switch (record->kind) {
+    case CALL_PUT:
+    case CALL_CREATE:
+    case CALL_UPDATE:
+        pack_key(packer, part->key);
+        pack_value(packer, part->value);
+        if (record->kind == CALL_UPDATE)
+            msgpack_pack_uint64(packer, part->expected);
+        break;
+    case CALL_DELETE:
+    case CALL_PURGE:
+    case CALL_GET:
+        pack_key(packer, part->key);
+        break;
+    case CALL_INCREMENT:
+        pack_key(packer, part->key);
+        msgpack_pack_int64(packer, record->delta);
+        break;
+    case CALL_BULK_PUT:
+        msgpack_pack_map(packer, record->count);
+        for (size_t i = 0; i < record->count; i++) {
+            pack_key(packer, record->parts[i].key);
+            pack_value(packer, record->parts[i].value);
+        }
+        break;
+    case CALL_BULK_GET:
+        msgpack_pack_array(packer, record->count);
+        for (size_t i = 0; i < record->count; i++)
+            pack_key(packer, record->parts[i].key);
+        break;
+    case CALL_COMMIT:
+        pack_commit(packer, record);
+        break;
+    case CALL_KEYS:
+    case CALL_ENTRIES:
+    case CALL_KINDS:
+        break;
+    case CALL_SETUP:
+        msgpack_pack_map(packer, 2);
+        pack_text(packer, "history");
+        msgpack_pack_uint64(packer, load->history);
+        pack_seconds(packer, "timeout", record->timeout_ns);
+        return;
+    }
+    pack_options(packer, record);
+}
+
+/* --- Answers --------------------------------------------------------------------------------------- */
+
+uint64_t call_value_of(const msgpack_object *object)
+{
+    char text[24];
+
+    if (object == NULL || object->type != MSGPACK_OBJECT_BIN)
+        return 0;
+    snprintf(text, sizeof(text), "%.*s", (int)object->via.bin.size, object->via.bin.ptr);
+    return strtoull(text, NULL, 10);
+}
+
+unsigned call_key_of(const msgpack_object *object)
+{
+    char text[24];
+
+    copy_text(text, sizeof(text), object);
+    return text[0] == 'k' ? (unsigned)strtoul(text + 1, NULL, 10) : CALL_KEYS_MAX;
+}
+
+static enum call_result result_of(const msgpack_object *error)
+{
+    char outcome[16];
+
+    copy_text(outcome, sizeof(outcome), map_at(error, "outcome"));
+    return strcmp(outcome, "unknown") == 0 ? CALL_UNKNOWN : CALL_FAILED;
+}
+
+static void part_read_entry(struct call_part *part, const msgpack_object *entry, uint64_t *revisions)
+{
+    part->is_there = entry->type == MSGPACK_OBJECT_MAP;
+    part->found = call_value_of(map_at(entry, "value"));
+    part->revision = number_of(map_at(entry, "revision"));
+    if (part->is_there)
+        revisions[part->key] = part->revision;
+}
+
+static void record_read_bulk(struct call_record *record, const msgpack_object *result, uint64_t *revisions)
+{
+    for (size_t i = 0; i < record->count; i++) {
+        struct call_part *part = &record->parts[i];
+        char name[16];
+        snprintf(name, sizeof(name), "k%u", part->key);
+        const msgpack_object *of_key = map_at(result, name);
+        if (of_key == NULL)
+            world_fail("%s has no result for %s", call_kind_name(record->kind), name);
+        if (record->kind == CALL_BULK_GET) {
+            part_read_entry(part, of_key, revisions);
+            continue;
+        }
+        const msgpack_object *error = map_at(of_key, "error");
+        part->result = error != NULL ? result_of(error) : CALL_OK;
+        part->revision = number_of(map_at(of_key, "revision"));
+    }
+}
+
+static void record_read_entries(struct call_record *record, const msgpack_object *result, const struct load *load,
+                                uint64_t *revisions)
+{
+    record->count = 0;
+    for (uint32_t i = 0; i < result->via.array.size; i++) {
+        unsigned key = call_key_of(map_at(&result->via.array.ptr[i], "key"));
+        if (key >= load->keys)
+            continue; /* the counter */
+        record->keys_found |= UINT64_C(1) << key;
+        if (record->count == CALL_PARTS_MAX)
+            continue;
+        record->parts[record->count] = (struct call_part){.key = key};
+        part_read_entry(&record->parts[record->count++], &result->via.array.ptr[i], revisions);
+    }
+}
+
+void call_read_result(struct call_record *record, const msgpack_object *result, const struct load *load,
+                      uint64_t revisions[CALL_KEYS_MAX])
+{
+    struct call_part *part = &record->parts[0];
+
+    record->result = CALL_OK;
+    switch (record->kind) {
+    case CALL_PUT:
+    case CALL_CREATE:
+    case CALL_UPDATE:
+    case CALL_DELETE:
+    case CALL_PURGE:
+        part->revision = number_of(result);
+        revisions[part->key] = part->revision;
+        break;
+    case CALL_GET:
+        part_read_entry(part, result, revisions);
+        break;
+    case CALL_BULK_PUT:
+    case CALL_BULK_GET:
+        record_read_bulk(record, result, revisions);
+        break;
+    case CALL_COMMIT:
+        if (result->type != MSGPACK_OBJECT_ARRAY || result->via.array.size != record->count)
+            world_fail("txn.commit answers something else than %zu revisions", record->count);
+        for (size_t i = 0; i < record->count; i++) {
+            record->parts[i].revision = number_of(&result->via.array.ptr[i]);
+            revisions[record->parts[i].key] = record->parts[i].revision;
+        }
+        break;
+    case CALL_KEYS:
+        for (uint32_t i = 0; i < result->via.array.size; i++) {
+            unsigned key = call_key_of(&result->via.array.ptr[i]);
+            if (key < load->keys)
+                record->keys_found |= UINT64_C(1) << key;
+        }
+        break;
+    case CALL_ENTRIES:
+        record_read_entries(record, result, load, revisions);
+        break;
+    case CALL_INCREMENT:
+        part->found = number_of(&result->via.array.ptr[0]);
+        part->revision = number_of(&result->via.array.ptr[1]);
+        break;
+    case CALL_SETUP:
+    case CALL_KINDS:
+        break;
+    }
+}
+
+void call_read_error(struct call_record *record, const msgpack_object *error)
+{
+    record->result = call_writes(record->kind) ? result_of(error) : CALL_FAILED;
+    copy_text(record->code, sizeof(record->code), map_at(error, "code"));
+    copy_text(record->text, sizeof(record->text), map_at(error, "message"));
+    record->is_refused = strcmp(record->code, "conflict") == 0 || strcmp(record->code, "already_exists") == 0;
+    record->parts[0].revision = number_of(map_at(error, "revision"));
+}
