@@ -12,7 +12,7 @@
 #define PAUSE_MIN_MS 50u
 #define PAUSE_MAX_MS 2000u
 
-#define ATTEMPT_BYTES 1024u
+#define ATTEMPT_BYTES 4096u
 
 struct lock {
     UT_hash_handle hh; /* by its name */
@@ -227,13 +227,15 @@ static void lock_ask(struct lock_wait *wait)
     foreign_lease_ask(wait->lock->in, wait->lease, &wait->asking);
 }
 
-static void lock_note_holder(struct lock_wait *wait, const struct kv_entry *entry)
+/* If it is too large, or there is no memory, the error does not say who holds the lock. */
+static void lock_note_holder(struct lock_wait *wait, const char *value, size_t bytes)
 {
-    wait->has_read = true;
-    wait->has_holder = entry->value_bytes <= sizeof(wait->holder);
-    wait->holder_bytes = wait->has_holder ? entry->value_bytes : 0;
+    if (wait->holder == NULL)
+        wait->holder = arena_alloc(wait->arena, LOCK_VALUE_MAX);
+    wait->has_holder = wait->holder != NULL && bytes <= LOCK_VALUE_MAX;
+    wait->holder_bytes = wait->has_holder ? bytes : 0;
     if (wait->holder_bytes > 0)
-        memcpy(wait->holder, entry->value, wait->holder_bytes);
+        memcpy(wait->holder, value, bytes);
 }
 
 static void lock_read(struct lock_wait *wait);
@@ -257,11 +259,9 @@ static void lock_await_deletion(struct lock_wait *wait)
  */
 static bool lock_know_holder(struct lock_wait *wait, const struct holding *holding)
 {
-    if (holding->value == NULL || holding->value_bytes > sizeof(wait->holder))
+    if (holding->value == NULL || holding->value_bytes > LOCK_VALUE_MAX)
         return wait->has_read;
-    memcpy(wait->holder, holding->value, holding->value_bytes);
-    wait->holder_bytes = holding->value_bytes;
-    wait->has_holder = true;
+    lock_note_holder(wait, holding->value, holding->value_bytes);
     return true;
 }
 
@@ -363,7 +363,8 @@ static void on_lock_read(void *arg, const struct kv_entry *entry, const struct e
         lock_pause(wait, &busy);
         return;
     }
-    lock_note_holder(wait, entry);
+    wait->has_read = true;
+    lock_note_holder(wait, entry->value, entry->value_bytes);
     const char *id = lease_text_lease_of(entry);
     wait->is_ordinary = id == NULL;
     if (id == NULL) {
@@ -382,11 +383,25 @@ static void on_lock_read(void *arg, const struct kv_entry *entry, const struct e
     lock_ask(wait);
 }
 
+/* False: out of memory. */
+static bool lock_begin_attempt(struct lock_wait *wait)
+{
+    if (wait->has_attempt)
+        return true;
+    wait->has_attempt = arena_init(&wait->attempt, ATTEMPT_BYTES);
+    wait->attempt.owner = wait->owner_of_call;
+    wait->attempt.call_id = wait->call_id;
+    return wait->has_attempt;
+}
+
 static void lock_read(struct lock_wait *wait)
 {
-    struct get *get = &wait->get;
+    struct get *get = lock_begin_attempt(wait) ? arena_zalloc(&wait->attempt, sizeof(*get)) : NULL;
 
-    memset(get, 0, sizeof(*get));
+    if (get == NULL) {
+        lock_fail(wait, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        return;
+    }
     get->bucket_name = wait->bucket_name;
     get->key = wait->name;
     get->consistency = READ_LEADER;
@@ -441,22 +456,9 @@ static void lock_set_condition(struct lock_wait *wait, struct operation *operati
     wait->marker_revision = 0;
 }
 
-/* False: out of memory. */
-static bool lock_begin_attempt(struct lock_wait *wait)
-{
-    if (wait->has_attempt)
-        return true;
-    wait->has_attempt = arena_init(&wait->attempt, ATTEMPT_BYTES);
-    wait->attempt.owner = wait->owner_of_call;
-    wait->attempt.call_id = wait->call_id;
-    return wait->has_attempt;
-}
-
 /* Make an attempt. The wait is the first in line. */
 static void lock_try(struct lock_wait *wait)
 {
-    struct held_write *held = &wait->held;
-
     timer_stop(wait->store->timers, &wait->timer);
     lock_set_deadline(wait);
     if (!wait->is_wanted(wait->arg)) {
@@ -467,13 +469,13 @@ static void lock_try(struct lock_wait *wait)
         lock_fail(wait, ERROR_UNAVAILABLE, "the daemon shuts down; acquire the lock again");
         return;
     }
-    if (!lock_begin_attempt(wait)) {
+    if (!lock_is_lost_here(wait) && lock_is_held_here(wait))
+        return;
+    struct held_write *held = lock_begin_attempt(wait) ? arena_zalloc(&wait->attempt, sizeof(*held)) : NULL;
+    if (held == NULL) {
         lock_fail(wait, ERROR_RESOURCE_EXHAUSTED, "out of memory");
         return;
     }
-    if (!lock_is_lost_here(wait) && lock_is_held_here(wait))
-        return;
-    memset(held, 0, sizeof(*held));
     held->in = wait->lock->in;
     held->kind = HOLDING_LOCK;
     held->owner = wait->owner;
@@ -554,6 +556,7 @@ void lock_acquire(struct store *store, struct arena *arena, struct lock_wait *wa
     struct lease_bucket *in = lease_bucket_obtain(store, wait->bucket_name);
 
     wait->store = store;
+    wait->arena = arena;
     wait->attempt_ms = wait->deadline_ms > uv_now(store->loop) ? wait->deadline_ms - uv_now(store->loop) : 0;
     wait->owner_of_call = arena->owner;
     wait->call_id = arena->call_id;

@@ -41,9 +41,10 @@ struct lock_wait {
 
     /* private */
     struct store *store;
+    struct arena *arena; /* of the call: what ten thousand that wait need not have, is not in here */
     uint64_t attempt_ms; /* the time of an attempt */
     struct arena_task task;
-    struct arena attempt; /* cleared whenever the wait listens: it may do so for years */
+    struct arena attempt; /* of the write and the look of an attempt; cleared whenever the wait listens */
     bool has_attempt;     /* attempt is initialized */
     uint64_t owner_of_call;
     uint64_t call_id;
@@ -59,11 +60,9 @@ struct lock_wait {
     uint64_t asked_until_ms;    /* of a wait that is prolonged: until_ms before that */
     uint64_t looked_ms;         /* loop time of the last look at the key */
     unsigned failures;          /* attempts in a row that failed in another way */
-    struct held_write held;
-    struct get get;
     struct foreign_lease_wait asking;
     struct timer timer;
-    char holder[LOCK_VALUE_MAX]; /* the value of the lock, when it was read */
+    char *holder; /* the value of the lock, when it was read; NULL: it was not. LOCK_VALUE_MAX bytes of the arena */
     size_t holder_bytes;
     bool has_holder;
     bool has_read;      /* the key: a further reading tells no more of the holder */
