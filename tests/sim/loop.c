@@ -296,6 +296,7 @@ static void work_is_done(void *arg)
 {
     uv_work_t *work = arg;
 
+    loop_of(work->loop)->handles--;
     work->after_work_cb(work, 0);
 }
 
@@ -315,6 +316,7 @@ int uv_queue_work(uv_loop_t *uv, uv_work_t *work, uv_work_cb act, uv_after_work_
     work->loop = uv;
     work->work_cb = act;
     work->after_work_cb = done;
+    loop_of(uv)->handles++; /* the loop does not end before it */
     world_after(world_between(10000, 5 * WORLD_MS), work_is_due, work);
     return 0;
 }

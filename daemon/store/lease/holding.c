@@ -102,6 +102,8 @@ static void holding_replace(struct holding *holding, uint64_t revision, bool is_
     holding_leave_table(holding);
     if (holding->state != HOLDING_ENDING)
         holding_give_up(holding, revision, is_written);
+    else if (holding->previous_in_line == NULL && !holding->is_working) /* the line has left it to the next run */
+        holding_finish(holding, 0);
 }
 
 /* is_written: for a session, and not one that is to be deleted. */
