@@ -89,9 +89,8 @@ struct scale_span scale_begin(const struct scale_servers *servers);
 struct growth_sample scale_finish(const struct scale_servers *servers, struct scale_span span, double units);
 
 /*
- * Return whether a row needs another round after so many. While it would fail there are more than `rounds`, for some
- * time: on a machine that is used by others as well, a call may cost several times as much for longer than a few rounds
- * take.
+ * Return whether a row is to be measured once more, after `round` rounds. It has at least `rounds`. A row that fails
+ * has further ones, a second apart, because other programs can make a call several times slower for some seconds.
  */
 bool scale_wants_round(const struct growth *growth, size_t row, unsigned round, unsigned rounds);
 

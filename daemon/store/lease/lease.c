@@ -316,17 +316,17 @@ static void lease_renew(struct lease *lease)
         lease_retry_later(lease);
 }
 
-/* A bucket of which nothing is delivered: somebody may have deleted the keys of locks, or have the locks. */
-static void lease_check_unheard(struct lease *lease)
+/* While the bucket is not followed, the daemon is not told that a lock's key was deleted or overwritten: look at it. */
+static void lease_check_unfollowed(struct lease *lease)
 {
     uint64_t now_ms = lease_now(lease);
+    bool is_followed = lease_bucket_is_followed(lease->in);
 
-    if (lease_bucket_is_followed(lease->in)) {
-        lease->check_ms = now_ms + lease->ttl_ms / 3;
-    } else if (now_ms >= lease->check_ms) {
-        lease->check_ms = now_ms + lease->ttl_ms / 3;
+    if (!is_followed && now_ms < lease->check_ms)
+        return;
+    lease->check_ms = now_ms + lease->ttl_ms / 3;
+    if (!is_followed)
         holding_check_locks(lease);
-    }
 }
 
 /* Return whether the lease must be lost now, so that the sessions are notified in time. */
@@ -348,7 +348,7 @@ static void lease_tick_alive(struct lease *lease)
         return;
     }
     lease_find_keys(lease);
-    lease_check_unheard(lease);
+    lease_check_unfollowed(lease);
     bool is_used = lease->references > 0 || lease->needs_scan;
     if (lease->work != LEASE_IDLE)
         return;

@@ -44,7 +44,7 @@ static void lease_end_finish(struct lease *lease)
     }
     DL_DELETE2(lease->in->ending, lease, previous, next);
     if (lease->is_foreign && lease->is_given_up)
-        lease->in->needs_listing = true;
+        lease_bucket_list_again(lease->in);
     else if (lease->is_foreign)
         foreign_lease_note_ended(lease->in, lease->id);
     lease_file_remove(lease->in->store, lease->in->name, lease->id);
