@@ -66,15 +66,21 @@ static bool run_expiring(struct job *job)
 
 static void timers_on_tick(uv_timer_t *handle);
 
-/* At the end of a tick, so that deadlines of one tick share a wake-up. */
-static void set_wake(struct timers *timers, uint64_t at_ms)
+/*
+ * Wake at the end of a tick, so that deadlines of one tick share a wake-up. A wake-up that is set is never put off: a
+ * deadline in the past, set again in each turn, would keep all others from expiring.
+ */
+static void wake_by(struct timers *timers, uint64_t at_ms)
 {
-    uint64_t now_ms = uv_now(timers->tick.loop);
+    uint64_t now_ms = uv_now(timers->tick.loop), far_ms = now_ms + FAR_MS;
+    uint64_t wake_ms = ((at_ms < far_ms ? at_ms : far_ms) + TIMERS_TICK_MS - 1) / TIMERS_TICK_MS * TIMERS_TICK_MS;
 
-    timers->wake_ms = (at_ms + TIMERS_TICK_MS - 1) / TIMERS_TICK_MS * TIMERS_TICK_MS;
-    if (timers->wake_ms < now_ms + TIMERS_TICK_MS)
-        timers->wake_ms = now_ms + TIMERS_TICK_MS;
-    uv_timer_start(&timers->tick, timers_on_tick, timers->wake_ms - now_ms, 0);
+    if (wake_ms < now_ms + TIMERS_TICK_MS)
+        wake_ms = now_ms + TIMERS_TICK_MS;
+    if (uv_is_active((uv_handle_t *)&timers->tick) && timers->wake_ms <= wake_ms)
+        return;
+    timers->wake_ms = wake_ms;
+    uv_timer_start(&timers->tick, timers_on_tick, wake_ms - now_ms, 0);
 }
 
 /*
@@ -91,8 +97,7 @@ static void set_next_wake(struct timers *timers)
         if (timers->earliest_ms[slot] < next_ms)
             next_ms = timers->earliest_ms[slot];
     }
-    uint64_t far_ms = uv_now(timers->tick.loop) + FAR_MS;
-    set_wake(timers, next_ms < far_ms ? next_ms : far_ms);
+    wake_by(timers, next_ms);
 }
 
 static void timers_on_tick(uv_timer_t *handle)
@@ -136,13 +141,9 @@ void timer_start(struct timers *timers, struct timer *timer, uint64_t expires_ms
 
     if (timer->previous_link != NULL)
         timer_stop(timers, timer);
-    if (!uv_is_active((uv_handle_t *)&timers->tick)) {
-        if (timers->count == 0)
-            timers->done_tick = now_tick;
-        set_wake(timers, expires_ms);
-    } else if (expires_ms < timers->wake_ms) {
-        set_wake(timers, expires_ms);
-    }
+    if (!uv_is_active((uv_handle_t *)&timers->tick) && timers->count == 0)
+        timers->done_tick = now_tick;
+    wake_by(timers, expires_ms);
 
     /* The slot of the first tick at which the timer is due, and not one that the wheel has passed already. */
     uint64_t tick = (expires_ms + TIMERS_TICK_MS - 1) / TIMERS_TICK_MS;

@@ -109,6 +109,24 @@ START_TEST(after_the_timeout_the_present_entry_is_answered)
 }
 END_TEST
 
+START_TEST(calls_with_the_shortest_timeouts_do_not_put_off_the_deadlines_of_others)
+{
+    struct client *client = client_open_shared(), *hasty = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    uint32_t waiting = client_send(client, "kv.get", "['%s', 'k', {'wait_above': 0, 'timeout': 3}]", bucket);
+    uint32_t sent[16] = {0};
+    uint64_t end = now_ms() + PATIENCE_MS;
+
+    for (unsigned i = 0; !client_has(client, waiting); i = (i + 1) % 16) {
+        if (sent[i] != 0)
+            client_wait(hasty, sent[i]); /* it may have been in time */
+        sent[i] = client_send(hasty, "kv.put", "['%s', 'other', '', {'timeout': 0.004}]", bucket);
+        ck_assert_msg(now_ms() < end, "the wait has not ended with its timeout");
+    }
+    assert_ok(client_wait(client, waiting));
+}
+END_TEST
+
 START_TEST(changes_up_to_the_revision_are_not_answered)
 {
     struct client *client = client_open_shared(), *other = client_open_shared();
@@ -227,6 +245,7 @@ Suite *waiting_get_suite(void)
     tcase_add_test(shared, each_change_of_the_key_ends_a_wait);
     tcase_add_test(shared, a_key_that_vanishes_ends_a_wait);
     tcase_add_test(shared, after_the_timeout_the_present_entry_is_answered);
+    tcase_add_test(shared, calls_with_the_shortest_timeouts_do_not_put_off_the_deadlines_of_others);
     tcase_add_test(shared, changes_up_to_the_revision_are_not_answered);
     tcase_add_test(shared, thousands_of_waits_for_one_key_are_answered);
     tcase_add_test(shared, waits_end_with_their_session_and_their_bucket);

@@ -326,7 +326,7 @@ static struct judgement make_judgement(void)
                               .client_count = run.client_count,
                               .reads_memory = run.is_embedded,
                               .staleness_ns = 60 * WORLD_SECOND,
-                              .slack_ns = 600 * WORLD_MS + (run.load.stall_per_mille > 0 ? 3 * WORLD_SECOND : 0),
+                              .slack_ns = 100 * WORLD_MS + (run.load.stall_per_mille > 0 ? 3 * WORLD_SECOND : 0),
                               .stops = run.stops,
                               .stop_count = run.stop_count,
                               .was_set_back = server_was_set_back(run.server)};

@@ -16,7 +16,7 @@ static Suite *(*const suites[])(void) = {
     min_revision_suite, key_order_suite,    key_page_suite,    outcome_suite,
     remains_suite,      reply_budget_suite, reply_table_suite, room_gauge_suite,
     rpc_suite,          stream_suite,       support_suite,     inherited_outcome_suite,
-    journal_suite,      wire_suite,
+    journal_suite,      timers_suite,       wire_suite,
 };
 
 /* Check's own limit of 4 s is too short for a busy machine. Only a test that hangs reaches this one. */

@@ -40,6 +40,7 @@ Suite *stream_suite(void);
 Suite *wire_suite(void);
 Suite *kv_suite(void);
 Suite *support_suite(void);
+Suite *timers_suite(void);
 Suite *key_order_suite(void);
 Suite *key_page_suite(void);
 Suite *outcome_suite(void);
