@@ -20,21 +20,28 @@ static void begin(void)
 
 struct writer {
     struct ledger_wait wait;
-    unsigned turn; /* 1: the first that continued; 0: it waits */
+    struct ledger_hold hold;
+    bool holds_again; /* once its turn has come */
+    unsigned turn;    /* 1: the first that continued; 0: it waits */
 };
 
 static unsigned turns;
 
 static void take_turn(struct ledger_wait *wait)
 {
-    ((struct writer *)((char *)wait - offsetof(struct writer, wait)))->turn = ++turns;
+    struct writer *writer = (struct writer *)((char *)wait - offsetof(struct writer, wait));
+
+    writer->turn = ++turns;
+    ck_assert(!ledger_must_wait(ledger, wait, "k"));
+    if (writer->holds_again)
+        ledger_hold(ledger, &writer->hold, "k");
 }
 
 /* As a write does before it is sent. */
 static bool must_wait(struct writer *writer)
 {
     writer->wait.resume = take_turn;
-    return ledger_must_queue(ledger, &writer->wait) || ledger_must_wait(ledger, &writer->wait, "k");
+    return ledger_must_wait(ledger, &writer->wait, "k");
 }
 
 static void run_jobs(void)
@@ -60,6 +67,28 @@ START_TEST(writes_that_wait_for_a_key_continue_in_order_and_before_later_ones)
     ck_assert_uint_eq(second.turn, 2);
     ck_assert_uint_eq(late.turn, 3);
     ck_assert(!must_wait(&late));
+    ledger_release(ledger);
+}
+END_TEST
+
+START_TEST(only_the_next_write_continues_if_it_holds_the_key_again)
+{
+    enum { WRITERS = 100 };
+    struct ledger_hold hold = {0};
+    struct writer writers[WRITERS] = {0};
+
+    ledger_hold(ledger, &hold, "k");
+    for (unsigned i = 0; i < WRITERS; i++) {
+        writers[i].holds_again = true;
+        ck_assert(must_wait(&writers[i]));
+    }
+    ledger_release_key(&hold);
+    for (unsigned i = 0; i < WRITERS; i++) {
+        run_jobs();
+        ck_assert_uint_eq(turns, i + 1);
+        ck_assert_uint_eq(writers[i].turn, i + 1);
+        ledger_release_key(&writers[i].hold);
+    }
     ledger_release(ledger);
 }
 END_TEST
@@ -119,6 +148,7 @@ Suite *ledger_suite(void)
 
     tcase_add_checked_fixture(tests, begin, NULL);
     tcase_add_test(tests, writes_that_wait_for_a_key_continue_in_order_and_before_later_ones);
+    tcase_add_test(tests, only_the_next_write_continues_if_it_holds_the_key_again);
     tcase_add_test(tests, the_write_that_held_the_key_does_not_queue_after_those_that_waited);
     tcase_add_test(tests, a_hold_keeps_its_ledger);
     tcase_add_test(tests, a_wait_keeps_its_ledger);

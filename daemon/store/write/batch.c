@@ -54,8 +54,6 @@ static void on_batch_turn(struct ledger_wait *wait)
 static bool batch_must_wait(struct batch *batch)
 {
     batch->turn.resume = on_batch_turn;
-    if (ledger_must_queue(bucket_writes_ledger(batch->bucket), &batch->turn))
-        return true;
     for (size_t i = 0; i < batch->count; i++) {
         if (ledger_must_wait(bucket_writes_ledger(batch->bucket), &batch->turn, batch->messages[i].operation->key))
             return true;

@@ -11,11 +11,14 @@
 /* Inquiries in flight. Each is a read and a STREAM.INFO, some milliseconds of work for the server's API. */
 #define READINGS_MAX 16u
 
+/* A key that is held, or that writes wait for. */
 struct ledger_key {
     UT_hash_handle hh; /* by name */
     const char *name;  /* after the struct */
     unsigned holds;
     struct ledger_wait *waiting;
+    bool is_free; /* the first of those that wait is to continue */
+    struct ledger_key *next, *previous;
 };
 
 struct ledger {
@@ -25,7 +28,7 @@ struct ledger {
     uint64_t shortest_ttl_ms;
     struct request_limit readings;
     struct ledger_key *keys; /* uthash */
-    struct ledger_wait *woken;
+    struct ledger_key *free_keys;
     struct job waking;
 };
 
@@ -52,7 +55,7 @@ void ledger_release(struct ledger *ledger)
 {
     if (--ledger->references > 0)
         return;
-    assert(ledger->keys == NULL && ledger->woken == NULL);
+    assert(ledger->keys == NULL && ledger->free_keys == NULL);
     jobs_remove(ledger->jobs, &ledger->waking);
     requests_forget_limit(ledger->requests, &ledger->readings);
     free(ledger);
@@ -94,6 +97,45 @@ static struct ledger_key *ledger_find_key(const struct ledger *ledger, const cha
     return key;
 }
 
+static bool ledger_run_waking(struct job *job);
+
+/* The key is held or released, or fewer wait for it. If nobody needs it, it is freed. */
+static void ledger_update_key(struct ledger *ledger, struct ledger_key *key)
+{
+    bool is_free = key->holds == 0 && key->waiting != NULL;
+
+    if (is_free && !key->is_free) {
+        DL_APPEND2(ledger->free_keys, key, previous, next);
+        jobs_add_shared(ledger->jobs, &ledger->waking, ledger_run_waking);
+    } else if (!is_free && key->is_free) {
+        DL_DELETE2(ledger->free_keys, key, previous, next);
+    }
+    key->is_free = is_free;
+    if (key->holds > 0 || key->waiting != NULL)
+        return;
+    HASH_DEL(ledger->keys, key);
+    free(key);
+}
+
+/* One of those that wait may hold its key again. Then the others of that key go on waiting, however many they are. */
+static bool ledger_run_waking(struct job *job)
+{
+    struct ledger *ledger = (struct ledger *)((char *)job - offsetof(struct ledger, waking));
+    bool is_over = false;
+
+    ledger_retain(ledger);
+    while (ledger->free_keys != NULL && !is_over) {
+        struct ledger_wait *wait = ledger->free_keys->waiting;
+        ledger_end_wait(wait);
+        wait->is_due = true;
+        wait->resume(wait);
+        is_over = jobs_slice_is_over(ledger->jobs);
+    }
+    bool has_more = ledger->free_keys != NULL;
+    ledger_release(ledger);
+    return has_more;
+}
+
 void ledger_hold(struct ledger *ledger, struct ledger_hold *hold, const char *name)
 {
     struct ledger_key *key = ledger_find_key(ledger, name);
@@ -111,83 +153,45 @@ void ledger_hold(struct ledger *ledger, struct ledger_hold *hold, const char *na
     key->holds++;
     hold->key = key;
     hold->ledger = ledger_retain(ledger);
-}
-
-static bool ledger_run_waking(struct job *job)
-{
-    struct ledger *ledger = (struct ledger *)((char *)job - offsetof(struct ledger, waking));
-    bool has_more = false;
-
-    ledger_retain(ledger);
-    while (ledger->woken != NULL && !has_more) {
-        struct ledger_wait *wait = ledger->woken;
-        ledger_end_wait(wait);
-        wait->is_due = true;
-        wait->resume(wait);
-        has_more = jobs_slice_is_over(ledger->jobs);
-    }
-    has_more = ledger->woken != NULL;
-    ledger_release(ledger);
-    return has_more;
+    ledger_update_key(ledger, key);
 }
 
 void ledger_release_key(struct ledger_hold *hold)
 {
     struct ledger_key *key = hold->key;
     struct ledger *ledger = hold->ledger;
-    struct ledger_wait *wait;
 
     if (key == NULL)
         return;
     hold->key = NULL;
-    if (--key->holds > 0) {
-        ledger_release(ledger);
-        return;
-    }
-    while ((wait = key->waiting) != NULL) {
-        DL_DELETE2(key->waiting, wait, previous, next);
-        DL_APPEND2(ledger->woken, wait, previous, next);
-        wait->list = &ledger->woken;
-        jobs_add_shared(ledger->jobs, &ledger->waking, ledger_run_waking);
-    }
-    HASH_DEL(ledger->keys, key);
-    free(key);
+    key->holds--;
+    ledger_update_key(ledger, key);
     ledger_release(ledger);
-}
-
-static void ledger_append(struct ledger *ledger, struct ledger_wait **list, struct ledger_wait *wait)
-{
-    assert(wait->ledger == NULL);
-    wait->ledger = ledger_retain(ledger);
-    wait->list = list;
-    wait->is_due = false;
-    DL_APPEND2(*list, wait, previous, next);
-}
-
-bool ledger_must_queue(struct ledger *ledger, struct ledger_wait *wait)
-{
-    if (ledger->woken == NULL || wait->is_due)
-        return false;
-    ledger_append(ledger, &ledger->woken, wait);
-    return true;
 }
 
 bool ledger_must_wait(struct ledger *ledger, struct ledger_wait *wait, const char *name)
 {
     struct ledger_key *key = ledger_find_key(ledger, name);
 
-    if (key == NULL)
+    assert(wait->key == NULL);
+    if (key == NULL || (key->holds == 0 && wait->is_due))
         return false;
-    ledger_append(ledger, &key->waiting, wait);
+    wait->ledger = ledger_retain(ledger);
+    wait->key = key;
+    wait->is_due = false;
+    DL_APPEND2(key->waiting, wait, previous, next);
     return true;
 }
 
 void ledger_end_wait(struct ledger_wait *wait)
 {
-    if (wait->ledger == NULL)
-        return;
+    struct ledger_key *key = wait->key;
     struct ledger *ledger = wait->ledger;
-    DL_DELETE2(*wait->list, wait, previous, next);
-    wait->ledger = NULL;
+
+    if (key == NULL)
+        return;
+    wait->key = NULL;
+    DL_DELETE2(key->waiting, wait, previous, next);
+    ledger_update_key(ledger, key);
     ledger_release(ledger);
 }

@@ -3,8 +3,9 @@
  *
  * Used by write and batch, one ledger per bucket. If an ack is lost, the messages of the key may be the only evidence
  * of what became of the write. Another write could overwrite them. So until the outcome is determined, this daemon
- * sends no other write of the key. Writes that wait continue in their order. With the embedded server, a write with an
- * id of its client holds its key from the first copy on: the daemon may be killed before the ack comes.
+ * sends no other write of the key. Writes that wait continue in their order, one by one until one of them holds the key
+ * again. With the embedded server, a write with an id of its client holds its key from the first copy on: the daemon
+ * may be killed before the ack comes.
  */
 #ifndef DAEMON_STORE_LEDGER_H
 #define DAEMON_STORE_LEDGER_H
@@ -49,7 +50,7 @@ struct ledger_hold {
 /* Block other writes of the key. If memory runs out, the key is not held, and hold->key stays NULL. */
 void ledger_hold(struct ledger *ledger, struct ledger_hold *hold, const char *name);
 
-/* Stop blocking. Writes that wait continue in a later slice of the loop. Does nothing if no key is held. */
+/* Stop blocking. The writes that wait continue in a later slice of the loop. Does nothing if no key is held. */
 void ledger_release_key(struct ledger_hold *hold);
 
 /* A write that waits. The owner embeds it, zeroed but for resume. */
@@ -57,19 +58,16 @@ struct ledger_wait {
     void (*resume)(struct ledger_wait *wait);
 
     /* private */
-    struct ledger *ledger; /* NULL: it does not wait */
-    bool is_due;           /* its turn has come */
-    struct ledger_wait **list;
+    struct ledger *ledger;
+    struct ledger_key *key; /* NULL: it does not wait */
+    bool is_due;            /* its turn has come */
     struct ledger_wait *next, *previous;
 };
 
 /*
- * Return whether writes that waited before have not continued yet. If so, this write waits after them, and resume is
- * called once. Call it before ledger_must_wait; after resume, call both again.
+ * Return whether the key is held, or others have waited for it longer. If so, the write waits, and resume is called
+ * once, when its turn has come; then call this again.
  */
-bool ledger_must_queue(struct ledger *ledger, struct ledger_wait *wait);
-
-/* Return whether the key is held. If so, the write waits, and resume is called once. */
 bool ledger_must_wait(struct ledger *ledger, struct ledger_wait *wait, const char *name);
 
 /* Stop waiting. Does nothing if it does not wait. */

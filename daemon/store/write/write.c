@@ -144,7 +144,7 @@ static bool write_takes_turn(struct write *write)
     struct ledger *ledger = bucket_writes_ledger(write->request.bucket);
 
     write->turn.resume = on_write_turn;
-    if (!ledger_must_queue(ledger, &write->turn) && !ledger_must_wait(ledger, &write->turn, write->operation.key))
+    if (!ledger_must_wait(ledger, &write->turn, write->operation.key))
         return true;
     request_suspend(&write->request.base);
     return false;
