@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -80,14 +81,19 @@ static void fill_disk(const char *path)
 
 /* --- Calls ----------------------------------------------------------------------------------------- */
 
-static void start(const char *nats)
+static void start_with(const char *nats, const char *sections)
 {
-    daemon_configure(&daemon_of_test, nats, NULL);
+    daemon_configure(&daemon_of_test, nats, sections);
     daemon_spawn(&daemon_of_test, NULL, -1);
     daemon_wait_ready(&daemon_of_test);
     client = client_open(&daemon_of_test);
     memset(value, 'x', sizeof(value));
     assert_ok(client_call(client, "bucket.create", "['b']"));
+}
+
+static void start(const char *nats)
+{
+    start_with(nats, NULL);
 }
 
 static struct answer *put(unsigned number)
@@ -186,6 +192,43 @@ START_TEST(a_full_store_refuses_values_and_accepts_deletes)
     assert_ok(client_call(client, "bucket.purge", "['b']"));
     wait_until_put_again(1);
     wait_until_healthy(true);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+/* Put values, smaller and smaller ones, until not even one of a byte is accepted. */
+static void fill_to_the_last_byte(void)
+{
+    static unsigned keys;
+
+    for (size_t size = sizeof(value); size > 0; size /= 10) {
+        while (strcmp(answer_code(client_put(client, "b", format_text("v%u", keys++), value, size)), "ok") == 0)
+            client_forget(client);
+    }
+}
+
+/* The renewals of the lease may use the reserve. Otherwise who fills the store takes all locks of all users. */
+START_TEST(a_full_store_keeps_locks_and_ephemeral_keys)
+{
+    daemon_prepare(&daemon_of_test);
+    start_with(DAEMON_SYNCS_SELDOM "  max_store: 4M\n", "locks:\n  lease_ttl: 1\n");
+    struct client *holder = client_open(&daemon_of_test);
+    struct answer *answer = client_call(holder, "lock.acquire", "['b', 'job']");
+    assert_ok(answer);
+    uint64_t token = number_at(&answer->result, "token");
+    assert_ok(client_call(holder, "kv.put", "['b', 'here', 'x', {'ephemeral': true}]"));
+    fill_to_the_last_byte();
+    uint64_t renewals = stat_of(client, "locks.renewals"), end_ms = now_ms() + PATIENCE_MS;
+    while (stat_of(client, "locks.renewals") < renewals + 4) {
+        assert_ok(client_call(holder, "lock.check", "['b', 'job', %" PRIu64 "]", token));
+        fill_to_the_last_byte();
+        ck_assert_msg(now_ms() < end_ms, "the lease is not renewed");
+        client_forget(client);
+        pause_shortly();
+    }
+    assert_ok(client_call(holder, "lock.release", "['b', 'job', %" PRIu64 "]", token));
+    client_expect_nothing(holder);
+    client_close(holder);
     daemon_stop(&daemon_of_test);
 }
 END_TEST
@@ -399,6 +442,7 @@ Suite *room_suite(void)
     TCase *tests = tcase_create("embedded");
 
     tcase_add_test(tests, a_full_store_refuses_values_and_accepts_deletes);
+    tcase_add_test(tests, a_full_store_keeps_locks_and_ephemeral_keys);
     tcase_add_test(tests, after_all_writes_the_usage_is_what_the_server_stores);
     tcase_add_test(tests, the_reserve_of_the_disk_is_for_deletes);
     tcase_add_test(tests, a_value_that_would_use_the_reserve_of_the_disk_is_refused);

@@ -17,6 +17,12 @@ static size_t operation_header_bytes(const struct operation *operation)
     return bytes;
 }
 
+/* Return whether the write may not use the space that is reserved for deletions and leases. */
+static bool operation_is_value(const struct operation *operation)
+{
+    return operation->kind == KV_PUT && strncmp(operation->key, KV_LEASE_PREFIX, strlen(KV_LEASE_PREFIX)) != 0;
+}
+
 bool operation_check(const struct operation *operation, struct store *store, const struct bucket *bucket,
                      size_t *admitted_bytes, struct error *error)
 {
@@ -42,7 +48,7 @@ bool operation_check(const struct operation *operation, struct store *store, con
             error_set(error, ERROR_UNSUPPORTED, "the bucket does not allow a TTL per key; bucket.update enables it");
         return false;
     }
-    return room_admit(store, operation->value_bytes + headers, operation->kind == KV_PUT, admitted_bytes, error);
+    return room_admit(store, operation->value_bytes + headers, operation_is_value(operation), admitted_bytes, error);
 }
 
 void operation_make_id(struct store *store, char id[OPERATION_ID_BYTES])
