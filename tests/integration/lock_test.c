@@ -441,6 +441,34 @@ START_TEST(a_daemon_that_ends_does_not_keep_lost_locks)
 }
 END_TEST
 
+/* They have waited for the lease of the daemon, and now get it together. A slow turn would be in the log. */
+START_TEST(thousands_of_keys_that_waited_for_the_lease_are_written_without_a_slow_turn)
+{
+    enum { SESSIONS = 4, KEYS = 3000 };
+    struct client *clients[SESSIONS], *other;
+    uint32_t sent[SESSIONS][KEYS];
+
+    nats_server_start(&server, NULL);
+    daemon_start(&daemon_of_test, nats_server_section(&server), "calls:\n  timeout: 60\n");
+    other = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(other, NULL);
+    nats_server_freeze(&server);
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        clients[i] = client_open(&daemon_of_test);
+        for (unsigned j = 0; j < KEYS; j++)
+            sent[i][j] = client_send(clients[i], "kv.put", "['%s', 'k%u.%u', '', {'ephemeral': true}]", bucket, i, j);
+    }
+    wait_for_stat(other, "calls_in_flight", SESSIONS * KEYS + 1); /* and daemon.stats itself */
+    nats_server_thaw(&server);
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        for (unsigned j = 0; j < KEYS; j++)
+            assert_ok(client_wait(clients[i], sent[i][j]));
+    }
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
 /* --- Owners ---------------------------------------------------------------------------------------- */
 
 START_TEST(an_owner_comes_back_to_its_lock)
@@ -939,6 +967,7 @@ Suite *lock_suite(void)
     tcase_add_test(shared, what_is_written_to_a_recreated_bucket_is_not_taken_for_a_lost_lock);
     tcase_add_test(shared, a_session_that_acquires_twice_for_an_owner_holds_it_once);
     tcase_add_test(own, a_daemon_that_ends_does_not_keep_lost_locks);
+    tcase_add_test(own, thousands_of_keys_that_waited_for_the_lease_are_written_without_a_slow_turn);
     tcase_add_test(own, an_acquisition_ends_with_its_timeout);
     tcase_add_test(own, a_release_ends_with_its_timeout);
     tcase_add_test(shared, wrong_arguments_are_refused);

@@ -64,6 +64,7 @@ static struct foreign_lease *foreign_lease_obtain(struct lease_bucket *in, const
 
 static void foreign_lease_free(struct foreign_lease *lease)
 {
+    jobs_remove(lease->in->store->jobs, &lease->answering);
     arena_destroy(&lease->arena);
     HASH_DEL(lease->in->others, lease);
     free(lease);
@@ -78,26 +79,42 @@ static uint64_t foreign_lease_expires_ms(const struct foreign_lease *lease)
 
 void foreign_lease_cancel_wait(struct foreign_lease_wait *wait)
 {
-    if (wait->lease == NULL)
+    struct foreign_lease *lease = wait->lease;
+
+    if (lease == NULL)
         return;
-    DL_DELETE2(wait->lease->waits, wait, previous, next);
+    if (wait == lease->last_waited)
+        lease->last_waited = wait != lease->waits ? wait->previous : NULL;
+    DL_DELETE2(lease->waits, wait, previous, next);
     wait->lease = NULL;
+}
+
+/* The locks of a daemon that has died can have thousands of waits. A callback may ask again, which appends a wait. */
+static bool foreign_lease_run_answering(struct job *job)
+{
+    struct foreign_lease *lease = (struct foreign_lease *)((char *)job - offsetof(struct foreign_lease, answering));
+
+    while (lease->last_waited != NULL) {
+        struct foreign_lease_wait *wait = lease->waits;
+        uint64_t now_ms = clock_boot_ms(), expires_ms = foreign_lease_expires_ms(lease);
+        uint64_t left_ms = expires_ms > now_ms ? expires_ms - now_ms : lease->ttl_ms / RETRY_AFTER;
+        foreign_lease_cancel_wait(wait);
+        wait->answered(wait->arg, lease->state == FOREIGN_LEASE_DEAD, left_ms,
+                       lease->failure.code != ERROR_NONE ? &lease->failure : NULL);
+        if (lease->last_waited != NULL && jobs_slice_is_over(lease->in->store->jobs))
+            return true;
+    }
+    return false;
 }
 
 static void foreign_lease_answer(struct foreign_lease *lease, const struct error *error)
 {
-    const struct foreign_lease_wait *each;
-    unsigned count;
-    uint64_t now_ms = clock_boot_ms(), expires_ms = foreign_lease_expires_ms(lease);
-    uint64_t left_ms = expires_ms > now_ms ? expires_ms - now_ms : lease->ttl_ms / RETRY_AFTER;
-
-    /* A callback may ask again, which appends a wait for the next answer, and may cancel other waits. */
-    DL_COUNT2(lease->waits, each, count, next);
-    for (; count > 0 && lease->waits != NULL; count--) {
-        struct foreign_lease_wait *wait = lease->waits;
-        foreign_lease_cancel_wait(wait);
-        wait->answered(wait->arg, lease->state == FOREIGN_LEASE_DEAD, left_ms, error);
-    }
+    lease->failure.code = ERROR_NONE;
+    if (error != NULL)
+        lease->failure = *error;
+    lease->last_waited = lease->waits != NULL ? lease->waits->previous : NULL; /* utlist: the head's is the tail */
+    if (foreign_lease_run_answering(&lease->answering))
+        jobs_add_shared(lease->in->store->jobs, &lease->answering, foreign_lease_run_answering);
 }
 
 /* --- What is seen of a lease ----------------------------------------------------------------------- */

@@ -10,6 +10,7 @@
 #define DAEMON_STORE_FOREIGN_LEASE_H
 
 #include "daemon/base/arena.h"
+#include "daemon/base/jobs.h"
 #include "daemon/base/table.h"
 #include "daemon/store/lease/lease_bucket.h"
 #include "daemon/store/lease/lease_text.h"
@@ -35,6 +36,9 @@ struct foreign_lease {
     uint64_t asked_doubts; /* of the bucket, when its key was read or written last */
     uint64_t chance;       /* a random number: daemons declare an abandoned lease dead at different times */
     struct foreign_lease_wait *waits;
+    struct foreign_lease_wait *last_waited; /* the last one that the present answer is for; NULL: all have it */
+    struct job answering;                   /* gives it to them, a slice at a time */
+    struct error failure;                   /* the answer, if its code is not ERROR_NONE */
     struct arena arena;
     char id[LEASE_ID_BYTES];
     char key[LEASE_KEY_BYTES];

@@ -114,7 +114,7 @@ static void held_write_take_back(struct held_write *held, uint64_t revision, str
     if (holding != NULL)
         holding_end(holding);
     else
-        held->lease->needs_scan = true;
+        lease_find_keys_again(held->lease);
 }
 
 static void on_held_write_done(void *arg, uint64_t revision, const struct error *error)

@@ -102,7 +102,7 @@ static void holding_replace(struct holding *holding, uint64_t revision, bool is_
     holding_leave_table(holding);
     if (holding->state != HOLDING_ENDING)
         holding_give_up(holding, revision, is_written);
-    else if (holding->previous_in_line == NULL && !holding->is_working) /* the line has left it to the next run */
+    else if (holding->line == NULL && !holding->is_working) /* the line has left it to the next run */
         holding_finish(holding, 0);
 }
 
@@ -186,7 +186,7 @@ void holding_end(struct holding *holding)
 
 bool holding_is_idle(const struct lease_bucket *in)
 {
-    return in->line == NULL && in->working == 0 && in->lost == 0;
+    return in->line == NULL && in->checks == NULL && in->working == 0 && in->lost == 0;
 }
 
 /* --- Making one ------------------------------------------------------------------------------------ */
@@ -462,7 +462,7 @@ void holding_free_all(struct lease_bucket *in)
         if (!holding->is_known)
             holding_free(holding);
     }
-    in->line = NULL;
+    in->line = in->checks = NULL;
     HASH_ITER(hh, in->holdings, holding, next)
     {
         timer_stop(in->store->timers, &holding->timer);

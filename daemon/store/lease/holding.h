@@ -43,22 +43,23 @@ struct holding {
     size_t value_bytes;
     holding_lost_fn *lost; /* of HOLDING_HELD */
     void *arg;
-    struct timer timer;                              /* of HOLDING_ORPHANED and HOLDING_LOST */
-    uint64_t vouched_until_ms;                       /* of HOLDING_LOST: by clock_boot_ms */
-    struct holding_release *releases;                /* those who wait for the deletion */
-    struct holding *next_in_line, *previous_in_line; /* previous_in_line is NULL: it is not in line */
-    bool is_working;                                 /* its key is being looked at or deleted */
-    struct arena arena;                              /* of that */
-    uint64_t changed_revision;                       /* what was delivered of the key during a look; 0: nothing */
-    bool was_put;                                    /* a value, or a marker */
-    bool was_ours;                                   /* a value that names the lease */
-    bool is_overwritten;                             /* it is lost because somebody has written the key */
-    bool is_seen;                                    /* its message was delivered */
-    bool is_doubtful;       /* of HOLDING_HELD: it is not known whether the key was written again */
-    bool awaits_owner;      /* of HOLDING_ENDING: if the key is still there, it waits for its owner */
-    uint64_t looked_doubts; /* of the bucket, when the present look began */
-    uint64_t doubts;        /* of the bucket, when it was last known that the key is the holding's; UINT64_MAX: never */
-    unsigned looks;         /* at a key that was in doubt */
+    struct timer timer;               /* of HOLDING_ORPHANED and HOLDING_LOST */
+    uint64_t vouched_until_ms;        /* of HOLDING_LOST: by clock_boot_ms */
+    struct holding_release *releases; /* those who wait for the deletion */
+    struct holding **line;            /* that it is in: in->line or in->checks; NULL: in neither */
+    struct holding *next_in_line, *previous_in_line;
+    bool is_working;           /* its key is being looked at or deleted */
+    struct arena arena;        /* of that */
+    uint64_t changed_revision; /* what was delivered of the key during a look; 0: nothing */
+    bool was_put;              /* a value, or a marker */
+    bool was_ours;             /* a value that names the lease */
+    bool is_overwritten;       /* it is lost because somebody has written the key */
+    bool is_seen;              /* its message was delivered */
+    bool is_doubtful;          /* of HOLDING_HELD: it is not known whether the key was written again */
+    bool awaits_owner;         /* of HOLDING_ENDING: if the key is still there, it waits for its owner */
+    uint64_t looked_doubts;    /* of the bucket, when the present look began */
+    uint64_t doubts; /* of the bucket, when it was last known that the key is the holding's; UINT64_MAX: never */
+    unsigned looks;  /* at a key that was in doubt */
     char key[];
 };
 

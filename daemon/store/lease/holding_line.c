@@ -12,6 +12,9 @@
 /* Deletions and looks of one bucket in progress at a time: a session may end with ten thousand keys. */
 #define WORKING_MAX 128u
 
+/* While holdings end, one in this number is taken from those that are only to be checked. */
+#define CHECK_EACH 8u
+
 /* A run of the line passes at most this number of holdings that need neither a deletion nor a look. */
 #define SKIPPED_MAX 4096u
 
@@ -22,10 +25,23 @@
 /* A key whose write is in doubt is looked at this number of times: the write may still arrive. */
 #define LOOKS_MAX 3u
 
+static void holding_drop_from_line(struct holding *holding)
+{
+    if (holding->line != NULL)
+        DL_DELETE2(*holding->line, holding, previous_in_line, next_in_line);
+    holding->line = NULL;
+}
+
 void holding_line_join(struct holding *holding)
 {
-    if (holding->previous_in_line == NULL && !holding->is_working)
-        DL_APPEND2(holding->lease->in->line, holding, previous_in_line, next_in_line);
+    struct lease_bucket *in = holding->lease->in;
+    struct holding **line = holding->state == HOLDING_ENDING ? &in->line : &in->checks;
+
+    if (holding->is_working || holding->line == line)
+        return;
+    holding_drop_from_line(holding);
+    holding->line = line;
+    DL_APPEND2(*line, holding, previous_in_line, next_in_line);
 }
 
 void holding_line_check(struct holding *holding)
@@ -36,9 +52,7 @@ void holding_line_check(struct holding *holding)
 
 static void holding_leave_line(struct holding *holding)
 {
-    if (holding->previous_in_line != NULL)
-        DL_DELETE2(holding->lease->in->line, holding, previous_in_line, next_in_line);
-    holding->previous_in_line = NULL;
+    holding_drop_from_line(holding);
     leases_check_idle(holding->lease->in->store->leases);
 }
 
@@ -71,7 +85,7 @@ void holding_line_leave(struct holding *holding)
 static void holding_try_again(struct holding *holding)
 {
     holding_stop_working(holding);
-    DL_APPEND2(holding->lease->in->line, holding, previous_in_line, next_in_line);
+    holding_line_join(holding);
 }
 
 static void on_holding_deleted(void *arg, uint64_t revision, const struct error *error)
@@ -79,7 +93,8 @@ static void on_holding_deleted(void *arg, uint64_t revision, const struct error 
     struct holding *holding = arg;
     struct lease_bucket *in = holding->lease->in;
 
-    if (!lease_bucket_deletion_is_over(error)) {
+    bool is_denied = error != NULL && error->code == ERROR_PERMISSION_DENIED;
+    if (!lease_bucket_deletion_is_over(error) || (is_denied && holding->lease->state == LEASE_ALIVE)) {
         holding_try_again(holding);
         return;
     }
@@ -139,6 +154,7 @@ static void holding_confirm(struct holding *holding, const struct kv_entry *entr
         holding_orphan(holding);
         lock_wake(in, holding->key, 0);
     } else {
+        holding->line = &in->line;
         DL_PREPEND2(in->line, holding, previous_in_line, next_in_line);
     }
 }
@@ -285,8 +301,11 @@ void holding_line_run(struct lease_bucket *in)
         return;
     unsigned started = 0, skipped = 0;
     /* One that fails at once gets in line again. */
-    while (started < WORKING_MAX && skipped < SKIPPED_MAX && in->line != NULL && in->working < WORKING_MAX) {
-        struct holding *holding = in->line;
+    while (started < WORKING_MAX && skipped < SKIPPED_MAX && in->working < WORKING_MAX) {
+        bool is_check = in->checks != NULL && (in->line == NULL || ++in->turn % CHECK_EACH == 0);
+        struct holding *holding = is_check ? in->checks : in->line;
+        if (holding == NULL)
+            return;
         if (holding_line_skip(holding)) {
             skipped++;
             continue;

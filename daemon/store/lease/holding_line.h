@@ -3,14 +3,14 @@
  *
  * Used by holding. A holding that ends has its key deleted. That is done at once if it is known, since the bucket's
  * last doubt, that the key is the holding's. Otherwise the key is read first. A holding that a session has is only
- * looked at.
+ * looked at, after all that end: many may be checked at a time, and a release does not wait for them.
  */
 #ifndef DAEMON_STORE_HOLDING_LINE_H
 #define DAEMON_STORE_HOLDING_LINE_H
 
 #include "daemon/store/lease/holding.h"
 
-/* Get in line, unless it is in it. */
+/* Get in line, unless it is in it: in that of its state. */
 void holding_line_join(struct holding *holding);
 
 /* The same, and do not believe a look that is in progress. */

@@ -7,6 +7,7 @@
 #include "daemon/store/lease/lease_end.h"
 #include "daemon/store/lease/lease_file.h"
 #include "daemon/store/lease/lease_key.h"
+#include "daemon/store/lease/lease_wait.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -114,38 +115,6 @@ void lease_retry_later(struct lease *lease)
     lease->renew_ms = lease_now(lease) + lease->ttl_ms / RETRY_AFTER;
 }
 
-/* --- Waits ----------------------------------------------------------------------------------------- */
-
-void lease_cancel_wait(struct lease_wait *wait)
-{
-    struct lease *lease = wait->lease;
-
-    if (lease == NULL)
-        return;
-    wait->lease = NULL;
-    timer_stop(lease->in->store->timers, &wait->timer);
-    DL_DELETE2(lease->waits, wait, previous, next);
-}
-
-static void on_lease_wait_over(struct timer *timer)
-{
-    struct lease_wait *wait = (struct lease_wait *)((char *)timer - offsetof(struct lease_wait, timer));
-    struct error error;
-
-    error_set(&error, ERROR_DEADLINE_EXCEEDED, "timed out while the daemon's lease in the bucket was being written");
-    lease_cancel_wait(wait);
-    wait->ready(wait->arg, NULL, &error);
-}
-
-static void lease_answer_waits(struct lease *lease, const struct error *error)
-{
-    while (lease->waits != NULL) {
-        struct lease_wait *wait = lease->waits;
-        lease_cancel_wait(wait);
-        wait->ready(wait->arg, error == NULL ? lease : NULL, error);
-    }
-}
-
 /* --- The end --------------------------------------------------------------------------------------- */
 
 /* The lease is lost: nobody may rely on it. */
@@ -179,7 +148,11 @@ static void lease_fail(struct lease *lease, const struct error *error)
     }
     in->lease = NULL;
     lease_file_remove(in->store, in->name, lease->id);
+    if (copy.outcome == ERROR_OUTCOME_UNKNOWN) /* of the lease's own key. Those who wait have written nothing yet */
+        error_set(&copy, error->code, "the lease of this daemon could not be written; nothing was done, try again");
+    copy.outcome = ERROR_OUTCOME_NONE;
     copy.bucket = copy.key = NULL;
+    copy.has_revision = false;
     lease_answer_waits(lease, &copy);
     lease_free(lease);
 }
@@ -407,7 +380,6 @@ static void lease_open(struct lease *lease);
 /* Let the waits for a lease that cannot be adopted wait for a new one. */
 static void lease_replace(struct lease *lease)
 {
-    struct lease_wait *wait;
     struct error error;
 
     if (lease->waits == NULL)
@@ -418,12 +390,7 @@ static void lease_replace(struct lease *lease)
         lease_answer_waits(lease, &error);
         return;
     }
-    replacement->waits = lease->waits;
-    lease->waits = NULL;
-    DL_FOREACH2(replacement->waits, wait, next)
-    {
-        wait->lease = replacement;
-    }
+    lease_move_waits(lease, replacement);
     lease->in->lease = replacement;
     lease_open(replacement);
 }
@@ -512,11 +479,9 @@ void lease_obtain(struct lease_bucket *in, struct lease_wait *wait, uint64_t dea
         ready(arg, NULL, &error);
         return;
     }
-    wait->lease = lease;
     wait->ready = ready;
     wait->arg = arg;
-    DL_APPEND2(lease->waits, wait, previous, next);
-    timer_start(in->store->timers, &wait->timer, deadline_ms, on_lease_wait_over);
+    lease_add_wait(lease, wait, deadline_ms);
     if (is_new) {
         in->lease = lease;
         lease_open(lease);

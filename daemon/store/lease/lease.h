@@ -73,7 +73,9 @@ struct lease {
 /* A wait for the lease of a bucket. The owner embeds it, zeroed. */
 struct lease_wait {
     struct lease_wait *next, *previous;
-    struct lease *lease; /* NULL: it does not wait */
+    struct lease_bucket *in; /* NULL: it does not wait */
+    struct lease *lease;     /* that it waits for, or gets; NULL: it gets an error */
+    bool is_answered;        /* it is in in->answered */
     struct timer timer;
     void (*ready)(void *arg, struct lease *lease, const struct error *error);
     void *arg;

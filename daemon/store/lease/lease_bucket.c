@@ -48,8 +48,8 @@ static void lease_bucket_on_entry(struct local_copy_listener *listener, const st
         holding_note_entry(in, entry);
         if (entry->operation != KV_PUT && entry->revision == in->deleted_revision)
             in->deleted_revision = 0;
-        if (entry->operation != KV_PUT)
-            lock_wake(in, entry->key, entry->revision);
+        if (entry->operation != KV_PUT) /* a key that has vanished has no marker; then has_previous is set */
+            lock_wake(in, entry->key, entry->has_previous ? 0 : entry->revision);
         if (named != NULL)
             lease_bucket_note_key(in, named, entry);
         return;
@@ -199,8 +199,9 @@ static bool lease_bucket_is_unused(const struct lease_bucket *in)
     const struct store *store = in->store;
     uint64_t kept_ms = in->was_opened ? KEPT_FOR * (uint64_t)store->conf->locks.lease_ttl_ms : 0;
 
-    return !lease_any(in) && in->holdings == NULL && in->line == NULL && in->working == 0 && in->locks == NULL &&
-           !foreign_lease_any_busy(in) && uv_now(store->loop) - in->used_ms >= kept_ms;
+    return !lease_any(in) && in->holdings == NULL && in->line == NULL && in->checks == NULL && in->working == 0 &&
+           in->locks == NULL && in->answered == NULL && !foreign_lease_any_busy(in) &&
+           uv_now(store->loop) - in->used_ms >= kept_ms;
 }
 
 static void on_lease_bucket_tick(struct timer *timer);
@@ -300,6 +301,7 @@ void lease_bucket_free(struct lease_bucket *in)
     timer_stop(in->store->timers, &in->tick);
     local_copy_stop_listening(&in->listener);
     lease_bucket_stop_listing(in);
+    jobs_remove(in->store->jobs, &in->answering);
     foreign_lease_free_all(in);
     holding_free_all(in);
     lease_free_all(in);

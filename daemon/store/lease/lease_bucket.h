@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 struct lease;
+struct lease_wait;
 struct holding;
 struct lock;
 struct held_write;
@@ -32,10 +33,15 @@ struct lease_bucket {
     UT_hash_handle hh; /* by its name */
     char name[KV_BUCKET_LENGTH_MAX + 1];
     struct store *store;
-    struct lease *lease;          /* that new keys get; NULL: there is none yet */
-    struct lease *ending;         /* leases whose keys are being deleted */
-    struct holding *holdings;     /* by key */
-    struct holding *line;         /* holdings whose keys are to be looked at or deleted */
+    struct lease *lease;         /* that new keys get; NULL: there is none yet */
+    struct lease *ending;        /* leases whose keys are being deleted */
+    struct holding *holdings;    /* by key */
+    struct lease_wait *answered; /* that get the lease, or an error, a slice at a time */
+    struct job answering;
+    struct error open_error;      /* that they get */
+    struct holding *line;         /* holdings that end: their keys are to be looked at or deleted */
+    struct holding *checks;       /* holdings that sessions have: their keys are to be looked at */
+    unsigned turn;                /* counts those that were taken from line */
     unsigned working;             /* holdings whose keys are being looked at or deleted */
     uint64_t doubts;              /* how often the bucket may have become another one, or lost messages */
     unsigned lost;                /* holdings that are lost and not yet in line */

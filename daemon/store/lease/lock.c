@@ -17,11 +17,12 @@
 struct lock {
     UT_hash_handle hh; /* by its name */
     struct lease_bucket *in;
-    struct lock_wait *line;   /* the first came first */
-    struct job trying;        /* the first may try now */
-    uint64_t marker_revision; /* of the marker that the last holder has left; 0: not known */
-    uint64_t marker_doubts;   /* of the bucket, when it was delivered */
-    bool has_changed;         /* its key was deleted since the first in line began to look at it */
+    struct lock_wait *line;     /* the first came first */
+    struct job trying;          /* the first may try now */
+    uint64_t marker_revision;   /* of the marker that the last holder has left; 0: not known */
+    uint64_t marker_doubts;     /* of the bucket, when it was delivered */
+    bool has_changed;           /* its key was deleted since the first in line began to look at it */
+    uint64_t searched_revision; /* of the holding whose owner is not in line; 0: nobody has looked */
     char name[];
 };
 
@@ -67,6 +68,13 @@ static void lock_schedule(struct lock *lock)
     jobs_add_shared(lock->in->store->jobs, &lock->trying, run_trying);
 }
 
+static void lock_end_attempt(struct lock_wait *wait)
+{
+    if (wait->has_attempt)
+        arena_destroy(&wait->attempt);
+    wait->has_attempt = false;
+}
+
 /* The wait leaves the line; the next one tries. */
 static void lock_leave_line(struct lock_wait *wait)
 {
@@ -75,9 +83,7 @@ static void lock_leave_line(struct lock_wait *wait)
 
     timer_stop(wait->store->timers, &wait->timer);
     foreign_lease_cancel_wait(&wait->asking);
-    if (wait->has_attempt)
-        arena_destroy(&wait->attempt);
-    wait->has_attempt = false;
+    lock_end_attempt(wait);
     wait->lock = NULL;
     DL_DELETE2(lock->line, wait, previous, next);
     wait->store->leases->counts.waiting--;
@@ -164,8 +170,7 @@ static void lock_listen(struct lock_wait *wait, uint64_t ms)
     }
     if (ms > poll_ms)
         ms = poll_ms;
-    if (wait->has_attempt)
-        arena_clear(&wait->attempt);
+    lock_end_attempt(wait); /* it may listen for years */
     wait->step = LOCK_LISTENING;
     wait->has_listened = true;
     if (wait->lock->has_changed)
@@ -277,7 +282,10 @@ static bool lock_prefer_owner(struct lock_wait *first, const struct holding *hol
 {
     struct lock *lock = first->lock;
     struct lock_wait *wait;
+    bool can_have_owner = holding_can_be_attached(holding) && lease_valid_for_ms(holding->lease) > 0;
 
+    if (holding->owner[0] == '\0' || !can_have_owner || holding->revision == lock->searched_revision)
+        return false;
     DL_FOREACH2(lock->line, wait, next)
     {
         if (wait != first && wait->step == LOCK_IN_LINE && lock_is_owners(wait, holding)) {
@@ -287,6 +295,7 @@ static bool lock_prefer_owner(struct lock_wait *first, const struct holding *hol
             return true;
         }
     }
+    lock->searched_revision = holding->revision; /* an owner that comes later need not wait: see lock_acquire */
     return false;
 }
 
@@ -330,7 +339,7 @@ static void lock_meet_own(struct lock_wait *wait, struct lease *lease, const str
     struct holding *holding = is_owners ? holding_add(lease, HOLDING_LOCK, wait->name, entry->revision, owner) : NULL;
 
     if (holding != NULL) {
-        holding->doubts = wait->doubts; /* what was read is as old */
+        holding->doubts = wait->lock->has_changed ? UINT64_MAX : wait->doubts; /* what was read is as old */
         if (holding->doubts != wait->lock->in->doubts)
             holding_line_check(holding);
         lock_finish(wait, holding, NULL);
