@@ -7,6 +7,7 @@
 
 #include "daemon/base/backoff.h"
 #include "daemon/base/log.h"
+#include "tests/sim/host.h"
 #include "tests/sim/link.h"
 #include "tests/sim/loop.h"
 #include "tests/sim/memory.h"
@@ -37,6 +38,7 @@ struct connection {
     unsigned attempt; /* counts attempts and losses: a step that was planned for an earlier one is ignored */
     unsigned failures;
     struct server *server;
+    const struct way *way;
     struct link *link;
     struct link *former[LINKS_MAX];
     unsigned former_count;
@@ -120,7 +122,8 @@ static void be_connected(struct connection *connection)
 {
     struct connection_status *status = &connection->status;
 
-    if (connection->server == NULL || !server_accepts(connection->server)) {
+    if (connection->server == NULL || !server_accepts(connection->server) ||
+        connection->way->blocked_until_ns > world_now_ns()) {
         fail_to_connect(connection, "connection refused");
         return;
     }
@@ -128,7 +131,7 @@ static void be_connected(struct connection *connection)
     connection->attempt++;
     connection->failures = 0;
     connection->number++;
-    connection->link = link_new(connection, connection->server, connection->number);
+    connection->link = link_new(connection, connection->server, connection->way, connection->number);
     connection->pings = false;
     connection->end_reason = NULL;
     snprintf(connection->server_id, sizeof(connection->server_id), "%s", server_id(connection->server));
@@ -153,8 +156,10 @@ static void connect_now(struct connection *connection)
 
 static void drop_published(struct connection *connection)
 {
-    for (size_t i = 0; i < connection->published_count; i++)
-        packet_free(connection->published[i]);
+    for (size_t i = 0; i < connection->published_count; i++) {
+        if (connection->published[i] != NULL)
+            packet_free(connection->published[i]);
+    }
     connection->published_count = 0;
 }
 
@@ -289,8 +294,12 @@ void connection_flush(struct connection *connection)
 {
     if (connection->state != UP)
         return;
-    for (size_t i = 0; i < connection->published_count; i++)
-        link_send_to_server(connection->link, connection->published[i]);
+    for (size_t i = 0; i < connection->published_count; i++) {
+        struct packet *packet = connection->published[i];
+        loop_step();
+        connection->published[i] = NULL; /* the turn may be broken off */
+        link_send_to_server(connection->link, packet);
+    }
     connection->published_count = 0;
 }
 
@@ -303,6 +312,7 @@ struct connection *connection_new(uv_loop_t *uv, struct jobs *jobs, const struct
 
     *connection =
         (struct connection){.next = all, .loop = loop_of(uv), .uv = uv, .jobs = jobs, .conf = conf, .events = *events};
+    connection->way = host_way(uv);
     all = connection;
     connection->status.lost_ms = uv_now(uv);
     /* The first twelve characters tell daemons apart in the names of their consumers. */

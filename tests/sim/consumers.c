@@ -189,7 +189,7 @@ static void pull_expire(void *arg)
 {
     struct pull *pull = arg;
 
-    if (pull->is_over || pull->consumer->is_over)
+    if (pull->is_over || pull->consumer->is_over || server_puts_off(pull->consumer->stream->server, pull_expire, pull))
         return;
     pull_send_status(pull, 408, "Request Timeout", true);
     pull_end(pull);
@@ -199,7 +199,8 @@ static void pull_beat(void *arg)
 {
     struct pull *pull = arg;
 
-    if (pull->is_over || pull->consumer->is_over || !link_is_served(pull->link))
+    if (pull->is_over || pull->consumer->is_over || !link_is_served(pull->link) ||
+        server_puts_off(pull->consumer->stream->server, pull_beat, pull))
         return;
     if (!pull->was_served && consumer_first_pull(pull->consumer) == pull) {
         struct packet *packet = packet_new_status(pull->reply, 100, "Idle Heartbeat");
@@ -275,7 +276,7 @@ static void consumer_look(void *arg)
 {
     struct consumer *consumer = arg;
 
-    if (consumer->is_over)
+    if (consumer->is_over || server_puts_off(consumer->stream->server, consumer_look, consumer))
         return;
     if (consumer_first_pull(consumer) != NULL)
         consumer->touched_ns = world_now_ns();

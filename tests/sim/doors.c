@@ -1,4 +1,5 @@
-/* doors: the simulated sides of clock, chance and log. */
+#include "tests/sim/doors.h"
+
 #include "daemon/base/chance.h"
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
@@ -7,10 +8,19 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+/* Of the present host. */
+static int64_t boot_offset_ms, epoch_offset_ns;
+
+void doors_set_clocks(int64_t boot_ms, int64_t epoch_ns)
+{
+    boot_offset_ms = boot_ms;
+    epoch_offset_ns = epoch_ns;
+}
+
 /* No simulated machine is suspended. */
 uint64_t clock_boot_ms(void)
 {
-    return world_now_ns() / WORLD_MS;
+    return world_now_ns() / WORLD_MS + (uint64_t)boot_offset_ms;
 }
 
 uint64_t clock_monotonic_us(void)
@@ -20,7 +30,7 @@ uint64_t clock_monotonic_us(void)
 
 int64_t clock_epoch_us(void)
 {
-    return world_epoch_ns() / 1000;
+    return (world_epoch_ns() + epoch_offset_ns) / 1000;
 }
 
 uint64_t chance_number(void)

@@ -2,6 +2,7 @@
 
 #include "daemon/core.h"
 #include "daemon/store/journal.h"
+#include "tests/sim/doors.h"
 #include "tests/sim/link.h"
 #include "tests/sim/loop.h"
 #include "tests/sim/memory.h"
@@ -28,7 +29,10 @@ struct host {
     char *name;
     bool is_embedded;
     char *settings;
-    struct daemon *daemon; /* NULL: none runs */
+    struct way way;
+    int64_t boot_ms, epoch_ns; /* by which its clocks differ from the server's */
+    struct daemon *daemon;     /* NULL: none runs */
+    void (*ended)(void *host);
 };
 
 static struct host *all;
@@ -40,6 +44,13 @@ static const char *directory;
 static struct daemon *killed;
 
 /* --- The turn -------------------------------------------------------------------------------------- */
+
+static void daemon_begin_turn(void *arg)
+{
+    const struct daemon *daemon = arg;
+
+    doors_set_clocks(daemon->host->boot_ms, daemon->host->epoch_ns);
+}
 
 /* As main_on_turn_end. */
 static bool daemon_end_turn(void *arg)
@@ -117,11 +128,13 @@ void host_start(struct host *host)
     host->daemon = daemon;
     daemon->host = host;
     daemon_read_conf(daemon, host);
-    daemon->loop = loop_new(&daemon->uv, daemon_end_turn, daemon);
+    doors_set_clocks(host->boot_ms, host->epoch_ns);
+    daemon->loop = loop_new(&daemon->uv, daemon_begin_turn, daemon_end_turn, daemon);
     if (core_init(&daemon->core, &daemon->uv, &daemon->conf, error) != 0 || core_start_monitor(&daemon->core) != 0)
         abort();
     store_open_files(&daemon->core.store, daemon->conf.listen.path);
-    daemon_connect(daemon);
+    if (!host->is_embedded)
+        daemon_connect(daemon);
 }
 
 void host_note_server_started(struct host *host)
@@ -186,9 +199,11 @@ static void daemon_free(void *arg)
     loop_free(daemon->loop);
     core_free(&daemon->core);
     conf_free(&daemon->conf);
-    daemon->host->daemon = NULL;
-    trace("%s has ended", daemon->host->name);
+    struct host *host = daemon->host;
+    host->daemon = NULL;
+    trace("%s has ended", host->name);
     free(daemon);
+    host->ended(host);
 }
 
 /* The loop ends when it has no handles. */
@@ -240,6 +255,44 @@ void host_kill(struct host *host)
     daemon->next = killed;
     killed = daemon;
     host->daemon = NULL;
+    host->ended(host);
+}
+
+static void host_die(void *arg)
+{
+    host_kill(arg);
+}
+
+void host_kill_after(struct host *host, unsigned steps)
+{
+    if (host->daemon != NULL)
+        loop_break_after(host->daemon->loop, steps, host_die, host);
+}
+
+void host_spare(struct host *host)
+{
+    if (host->daemon != NULL)
+        loop_break_after(host->daemon->loop, 0, NULL, NULL);
+}
+
+void host_block(struct host *host, uint64_t until_ns)
+{
+    trace("%s is cut off for %.3f s", host->name, (double)(until_ns - world_now_ns()) / 1e9);
+    host->way.blocked_until_ns = until_ns;
+}
+
+void host_cut(struct host *host)
+{
+    link_cut_all(&host->way);
+}
+
+struct way *host_way(const uv_loop_t *uv)
+{
+    struct host *host = all;
+
+    while (host->daemon == NULL || &host->daemon->uv != uv)
+        host = host->next;
+    return &host->way;
 }
 
 void host_suspend(struct host *host, uint64_t until_ns)
@@ -256,11 +309,14 @@ bool host_is_running(const struct host *host)
 
 /* --- Life ------------------------------------------------------------------------------------------ */
 
-struct host *host_new(const char *name, bool is_embedded, const char *settings)
+struct host *host_new(const char *name, bool is_embedded, const char *settings, void (*ended)(void *host))
 {
     struct host *host = memory_new(sizeof(*host));
 
     *host = (struct host){.next = all, .name = strdup(name), .is_embedded = is_embedded, .settings = strdup(settings)};
+    host->ended = ended;
+    host->boot_ms = (int64_t)world_below(1000000);
+    host->epoch_ns = ((int64_t)world_below(7200) - 3600) * (int64_t)WORLD_SECOND;
     all = host;
     return host;
 }

@@ -4,6 +4,7 @@
 #ifndef SIM_HOST_H
 #define SIM_HOST_H
 
+#include "tests/sim/link.h"
 #include "tests/sim/pipe.h"
 
 #include <stdbool.h>
@@ -13,8 +14,11 @@ struct host;
 /* Set where daemons have the files that their next run reads. Before the first host; borrowed. */
 void host_set_directory(const char *path);
 
-/* settings: YAML, added to the configuration that every host has. */
-struct host *host_new(const char *name, bool is_embedded, const char *settings);
+/*
+ * settings: YAML, added to the configuration that every host has. ended is called with the host when its daemon's
+ * process has ended, in whatever way.
+ */
+struct host *host_new(const char *name, bool is_embedded, const char *settings, void (*ended)(void *host));
 void host_forget_all(void);
 
 /* Start the daemon. */
@@ -24,11 +28,29 @@ bool host_is_running(const struct host *host);
 /* Shut it down, as SIGTERM does. */
 void host_stop(struct host *host);
 
-/* End its process at once. Its memory stays until the end of the simulation's process. */
+/* End its process at once. Its memory stays until the simulation's process ends. */
 void host_kill(struct host *host);
+
+/*
+ * The same, but within a turn: when the daemon has taken so many steps. A step is a packet that it sends, a look at the
+ * clock, or something that it writes to a client.
+ */
+void host_kill_after(struct host *host, unsigned steps);
+
+/* It is not to be killed any more. */
+void host_spare(struct host *host);
 
 /* Its process is stopped until until_ns. */
 void host_suspend(struct host *host, uint64_t until_ns);
+
+/* The network between this host and the servers. */
+struct way *host_way(const uv_loop_t *uv);
+
+/* Nothing passes between the host and the servers until until_ns. */
+void host_block(struct host *host, uint64_t until_ns);
+
+/* Cut the connections between the host and the servers. */
+void host_cut(struct host *host);
 
 /* The embedded server has started again; main learns that from embedded/process. */
 void host_note_server_started(struct host *host);

@@ -22,6 +22,7 @@ struct link {
     struct link *next;
     struct connection *connection; /* NULL: the daemon has left, or was killed */
     struct server *server;
+    const struct way *way;
     uint64_t number;
     bool is_served;       /* the server has not closed its end */
     bool is_known_closed; /* and the daemon knows that it has */
@@ -108,6 +109,11 @@ static struct parcel *lane_take(struct lane *lane)
 
 /* --- To the server --------------------------------------------------------------------------------- */
 
+static uint64_t later_of(uint64_t one, uint64_t other)
+{
+    return one > other ? one : other;
+}
+
 static void on_arrival_at_daemon(void *arg);
 
 static void link_end_service(struct link *link)
@@ -122,7 +128,7 @@ static void on_arrival_at_server(void *arg)
 {
     struct link *link = arg;
     struct parcel *parcel;
-    uint64_t waits_until_ns = server_hears_from_ns(link->server);
+    uint64_t waits_until_ns = later_of(server_hears_from_ns(link->server), link->way->blocked_until_ns);
 
     if (!link->is_served)
         return;
@@ -153,7 +159,7 @@ static void on_arrival_at_daemon(void *arg)
 {
     struct link *link = arg;
     struct parcel *parcel;
-    uint64_t waits_until_ns = server_reaches_from_ns(link->server);
+    uint64_t waits_until_ns = later_of(server_reaches_from_ns(link->server), link->way->blocked_until_ns);
 
     if (waits_until_ns > world_now_ns()) {
         world_at(waits_until_ns, on_arrival_at_daemon, link);
@@ -217,11 +223,12 @@ static void link_drop_come(struct link *link)
 
 /* --- Life ------------------------------------------------------------------------------------------ */
 
-struct link *link_new(struct connection *connection, struct server *server, uint64_t number)
+struct link *link_new(struct connection *connection, struct server *server, const struct way *way, uint64_t number)
 {
     struct link *link = memory_new(sizeof(*link));
 
-    *link = (struct link){.next = all, .connection = connection, .server = server, .number = number, .is_served = true};
+    *link = (struct link){
+        .next = all, .connection = connection, .server = server, .way = way, .number = number, .is_served = true};
     lane_init(&link->to_server);
     lane_init(&link->to_daemon);
     link->come_end = &link->come;
@@ -266,10 +273,10 @@ void link_forget_all(void)
 
 /* --- Faults ---------------------------------------------------------------------------------------- */
 
-void link_cut_all(struct server *server)
+void link_cut_all(const struct way *way)
 {
     for (struct link *link = all; link != NULL; link = link->next) {
-        if (link->server != server || link->connection == NULL || !link->is_served || link->is_cut)
+        if ((way != NULL && link->way != way) || link->connection == NULL || !link->is_served || link->is_cut)
             continue;
         trace("link %llu is cut", (unsigned long long)link->number);
         lane_cut(&link->to_server);

@@ -25,7 +25,13 @@ struct network {
 };
 extern struct network network;
 
-struct link *link_new(struct connection *connection, struct server *server, uint64_t number);
+/* The network between a host and all servers. */
+struct way {
+    uint64_t blocked_until_ns; /* nothing passes until then */
+};
+
+/* The way must live until the world ends. */
+struct link *link_new(struct connection *connection, struct server *server, const struct way *way, uint64_t number);
 void link_forget_all(void);
 
 /* --- The daemon's end ------------------------------------------------------------------------------ */
@@ -50,8 +56,8 @@ bool link_is_served(const struct link *link);
 
 /* --- Faults ---------------------------------------------------------------------------------------- */
 
-/* Cut the connections to a server: both sides notice, and a part of what is under way is lost. */
-void link_cut_all(struct server *server);
+/* Cut the connections on a way (NULL: all): both sides notice, and a part of what is under way is lost. */
+void link_cut_all(const struct way *way);
 
 /* The server's process has ended: what it has not read is lost, and the daemons see the end. */
 void link_end_all(struct server *server);

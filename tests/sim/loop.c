@@ -4,6 +4,7 @@
 #include "tests/sim/pipe.h"
 #include "tests/sim/world.h"
 
+#include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +18,7 @@ struct input {
 struct loop {
     struct loop *next; /* in the list of freed loops: events may still point to them until the world ends */
     uv_loop_t *uv;
+    void (*on_turn)(void *arg);
     bool (*on_turn_end)(void *arg);
     void *arg;
     bool is_over;
@@ -28,7 +30,15 @@ struct loop {
     uv_timer_t *timers; /* in the order in which they expire */
     uv_handle_t *closing;
     unsigned handles;
+    unsigned steps; /* until the turn is broken off; 0: it is not */
+    bool is_broken;
+    void (*broken)(void *arg);
+    void *broken_arg;
+    jmp_buf break_off;
 };
+
+/* The loop whose turn it is; NULL: it is none's. */
+static struct loop *present;
 
 static uint64_t pace_ns = 100;
 
@@ -94,6 +104,35 @@ static void loop_close_handles(struct loop *loop)
     }
 }
 
+void loop_break_after(struct loop *loop, unsigned steps, void (*broken)(void *arg), void *arg)
+{
+    loop->steps = steps;
+    loop->broken = broken;
+    loop->broken_arg = arg;
+}
+
+void loop_step(void)
+{
+    struct loop *loop = present;
+
+    if (loop == NULL || loop->steps == 0 || --loop->steps > 0)
+        return;
+    loop->is_broken = true;
+    longjmp(loop->break_off, 1);
+}
+
+/* Return whether another turn must follow at once. */
+static bool loop_run_turn(struct loop *loop)
+{
+    loop->on_turn(loop->arg);
+    loop_run_timers(loop);
+    loop_run_inputs(loop);
+    bool has_more = !loop->is_over && loop->on_turn_end(loop->arg);
+    if (!loop->is_over)
+        loop_close_handles(loop);
+    return has_more;
+}
+
 static void loop_take_turn(void *arg)
 {
     struct loop *loop = arg;
@@ -108,12 +147,12 @@ static void loop_take_turn(void *arg)
     }
     loop->now_ms = world_now_ns() / WORLD_MS;
     loop->in_turn = true;
-    loop_run_timers(loop);
-    loop_run_inputs(loop);
-    bool has_more = !loop->is_over && loop->on_turn_end(loop->arg);
-    if (!loop->is_over)
-        loop_close_handles(loop);
+    present = loop;
+    bool has_more = setjmp(loop->break_off) == 0 && loop_run_turn(loop);
+    present = NULL;
     loop->in_turn = false;
+    if (loop->is_broken)
+        loop->broken(loop->broken_arg);
     if (loop->is_over)
         return;
     if (has_more || loop->first != NULL)
@@ -146,11 +185,12 @@ void loop_set_pace(uint64_t ns)
 
 /* --- Life ------------------------------------------------------------------------------------------ */
 
-struct loop *loop_new(uv_loop_t *uv, bool (*on_turn_end)(void *arg), void *arg)
+struct loop *loop_new(uv_loop_t *uv, void (*on_turn)(void *arg), bool (*on_turn_end)(void *arg), void *arg)
 {
     struct loop *loop = memory_new(sizeof(*loop));
 
-    *loop = (struct loop){.uv = uv, .on_turn_end = on_turn_end, .arg = arg, .now_ms = world_now_ns() / WORLD_MS};
+    *loop = (struct loop){
+        .uv = uv, .on_turn = on_turn, .on_turn_end = on_turn_end, .arg = arg, .now_ms = world_now_ns() / WORLD_MS};
     loop->last = &loop->first;
     memset(uv, 0, sizeof(*uv));
     uv->data = loop;
@@ -197,7 +237,7 @@ void loop_count_handle(struct loop *loop)
     loop->handles++;
 }
 
-void loop_note_closing(uv_handle_t *handle, uv_close_cb closed)
+static void loop_note_closing(uv_handle_t *handle, uv_close_cb closed)
 {
     struct loop *loop = handle->loop->data;
     uv_handle_t **end = &loop->closing;
@@ -221,6 +261,7 @@ uint64_t uv_now(const uv_loop_t *uv)
 
 uint64_t uv_hrtime(void)
 {
+    loop_step();
     world_spend(pace_ns);
     return world_now_ns();
 }

@@ -14,8 +14,20 @@
 
 struct loop;
 
-/* Make uv a loop. on_turn_end is called at the end of each turn: return whether another one must follow at once. */
-struct loop *loop_new(uv_loop_t *uv, bool (*on_turn_end)(void *arg), void *arg);
+/*
+ * Make uv a loop. on_turn and on_turn_end are called at the beginning and at the end of each turn; on_turn_end returns
+ * whether another turn must follow at once.
+ */
+struct loop *loop_new(uv_loop_t *uv, void (*on_turn)(void *arg), bool (*on_turn_end)(void *arg), void *arg);
+
+/*
+ * Break off a turn after so many steps, and call broken, which must free the loop: its process was killed. Steps count
+ * within turns only. 0: never.
+ */
+void loop_break_after(struct loop *loop, unsigned steps, void (*broken)(void *arg), void *arg);
+
+/* In a turn: a step that others can see. It may be the last one, and not return. */
+void loop_step(void);
 
 /* Take no further turn. Handles are not closed: their owners free them. */
 void loop_free(struct loop *loop);
@@ -37,8 +49,7 @@ void loop_forget_all(void);
 /* Return whether a handle is open, or waits for its close callback. */
 bool loop_has_handles(const struct loop *loop);
 
-/* For pipe: count a handle, and close one. */
+/* For pipe: count a handle. */
 void loop_count_handle(struct loop *loop);
-void loop_note_closing(uv_handle_t *handle, uv_close_cb closed);
 
 #endif

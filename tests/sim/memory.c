@@ -2,6 +2,23 @@
 
 #include <stdlib.h>
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/lsan_interface.h>
+
+void memory_may_leak(bool may_leak)
+{
+    if (may_leak)
+        __lsan_disable();
+    else
+        __lsan_enable();
+}
+#else
+void memory_may_leak(bool may_leak)
+{
+    (void)may_leak;
+}
+#endif
+
 void *memory_need(void *allocated)
 {
     if (allocated == NULL)

@@ -5,6 +5,7 @@
 #include "tests/sim/link.h"
 #include "tests/sim/locker.h"
 #include "tests/sim/loop.h"
+#include "tests/sim/memory.h"
 #include "tests/sim/pipe.h"
 #include "tests/sim/server.h"
 #include "tests/sim/world.h"
@@ -24,9 +25,9 @@
 enum fault {
     FAULT_CUT,         /* connections are cut */
     FAULT_KILL,        /* the server is killed, and starts again */
-    FAULT_STOP_SHORT,  /* the server's process is stopped: less than a request waits */
-    FAULT_STOP_LONG,   /* longer than the duplicate window */
-    FAULT_BLOCK,       /* nothing passes between daemon and server */
+    FAULT_STOP_SHORT,  /* the server's process is stopped: for about as long as a request waits */
+    FAULT_STOP_LONG,   /* for as long as the duplicate window, or longer */
+    FAULT_BLOCK,       /* nothing passes between the server and one daemon, or all */
     FAULT_SUSPEND,     /* the daemon's process is stopped */
     FAULT_CLOCK,       /* the clock is set */
     FAULT_FULL,        /* the server's store is full */
@@ -51,6 +52,7 @@ struct run {
     size_t locker_count;
     unsigned weights[FAULTS];     /* of the faults that this seed has */
     uint64_t fault_pause_ns;      /* between them, about */
+    bool kills_in_turns;          /* a daemon that is killed is in the middle of a turn, sometimes */
     uint64_t ends_ns;             /* of the faults and the load */
     struct stop stops[STOPS_MAX]; /* of the daemon */
     size_t stop_count;
@@ -119,13 +121,17 @@ static void choose_faults(void)
         [FAULT_SET_BACK] = 2, [FAULT_RESTART] = 3, [FAULT_KILL_DAEMON] = 3};
 
     for (unsigned fault = 0; fault < FAULTS; fault++)
-        run.weights[fault] = world_chance(500) ? usual[fault] : 0;
+        run.weights[fault] = world_chance(fault == FAULT_SET_BACK ? 100 : 500) ? usual[fault] : 0;
+    run.kills_in_turns = run.weights[FAULT_KILL_DAEMON] > 0 && world_chance(500);
     run.fault_pause_ns = world_between(50, world_chance(500) ? 500 : 5000) * WORLD_MS;
 }
 
 static void choose_settings(void)
 {
-    unsigned max_timeout_s = (unsigned)world_between(8, 20), lease_ttl_s = (unsigned)world_between(1, 10);
+    /* Lockers' calls have up to 6 s. The duplicate window is twice as long as the maximum. */
+    unsigned least_s = run.load.most_timeout_ms > 6000 ? 8 : 6;
+    unsigned max_timeout_s = least_s + (unsigned)world_below(world_chance(500) ? 1 : 12),
+             lease_ttl_s = (unsigned)world_between(1, 10);
 
     run.is_embedded = world_chance(500);
     snprintf(run.settings, sizeof(run.settings),
@@ -138,10 +144,11 @@ static void choose_settings(void)
 
 /* --- Faults ---------------------------------------------------------------------------------------- */
 
+/* An embedded server is started by its daemon, and ends with it. */
 static void start_server(void *arg)
 {
     (void)arg;
-    if (server_is_up(run.server))
+    if (server_is_up(run.server) || (run.is_embedded && !host_is_running(run.hosts[0])))
         return;
     server_start(run.server);
     for (size_t i = 0; i < run.host_count; i++)
@@ -152,8 +159,11 @@ static void start_daemon(void *arg)
 {
     struct host *host = arg;
 
-    if (!host_is_running(host) && !run.is_over)
-        host_start(host);
+    if (host_is_running(host) || run.is_over)
+        return;
+    host_start(host);
+    if (run.is_embedded)
+        world_after(world_between(1, 500) * WORLD_MS, start_server, NULL);
 }
 
 static void make_room(void *arg)
@@ -185,14 +195,36 @@ static void suspend_daemon(struct host *host)
     host_suspend(host, world_now_ns() + ns);
 }
 
-static void wait_for_end_of_daemon(void *arg)
+/* Whatever has ended it, it is started again. */
+static void on_daemon_ended(void *arg)
 {
-    struct host *host = arg;
+    if (run.is_embedded)
+        server_kill(run.server);
+    world_after(world_between(1, world_chance(500) ? 100 : 1000) * WORLD_MS, start_daemon, arg);
+}
 
-    if (host_is_running(host))
-        world_after(10 * WORLD_MS, wait_for_end_of_daemon, host);
+static void kill_daemon(struct host *host)
+{
+    if (run.kills_in_turns && world_chance(700))
+        host_kill_after(host, (unsigned)world_between(1, 300));
     else
-        world_after(world_between(1, 300) * WORLD_MS, start_daemon, host);
+        host_kill(host);
+}
+
+/* Return whether a fault of the network is to be one of all hosts. */
+static bool is_for_all(void)
+{
+    return run.host_count == 1 || world_chance(500);
+}
+
+static void block(struct host *host)
+{
+    uint64_t until_ns = world_now_ns() + world_between(1, 15000) * WORLD_MS;
+
+    if (is_for_all())
+        server_block_until(run.server, until_ns);
+    else
+        host_block(host, until_ns);
 }
 
 static void cause(enum fault fault)
@@ -201,7 +233,10 @@ static void cause(enum fault fault)
 
     switch (fault) {
     case FAULT_CUT:
-        link_cut_all(run.server);
+        if (is_for_all())
+            link_cut_all(NULL);
+        else
+            host_cut(host);
         break;
     case FAULT_KILL:
         kill_server();
@@ -213,7 +248,7 @@ static void cause(enum fault fault)
         server_stop_until(run.server, world_now_ns() + world_between(5, 60) * WORLD_SECOND);
         break;
     case FAULT_BLOCK:
-        server_block_until(run.server, world_now_ns() + world_between(1, 15000) * WORLD_MS);
+        block(host);
         break;
     case FAULT_SUSPEND:
         suspend_daemon(host);
@@ -231,11 +266,9 @@ static void cause(enum fault fault)
         break;
     case FAULT_RESTART:
         host_stop(host);
-        wait_for_end_of_daemon(host);
         break;
     case FAULT_KILL_DAEMON:
-        host_kill(host);
-        world_after(world_between(1, 1000) * WORLD_MS, start_daemon, host);
+        kill_daemon(host);
         break;
     case FAULTS:
         break;
@@ -364,8 +397,9 @@ static void begin(void)
     for (size_t i = 0; i < run.host_count; i++) {
         char name[8];
         snprintf(name, sizeof(name), "h%zu", i + 1);
-        run.hosts[i] = host_new(name, run.is_embedded, run.settings);
+        run.hosts[i] = host_new(name, run.is_embedded, run.settings, on_daemon_ended);
         host_start(run.hosts[i]);
+        host_note_server_started(run.hosts[i]);
     }
     run.client_count = world_between(1, CLIENTS_MAX);
     for (size_t i = 0; i < run.client_count; i++)
@@ -395,12 +429,16 @@ static void recover(void)
 {
     trace("the faults end");
     server_set_full(run.server, false);
-    server_stop_until(run.server, world_now_ns());
+    server_continue(run.server);
     server_block_until(run.server, world_now_ns());
+    for (size_t i = 0; i < run.host_count; i++) {
+        host_block(run.hosts[i], world_now_ns());
+        host_spare(run.hosts[i]);
+    }
     go_on_until(are_clients_idle, "calls have no answers");
-    start_server(NULL);
     for (size_t i = 0; i < run.host_count; i++)
         start_daemon(run.hosts[i]);
+    start_server(NULL);
     uint64_t until_ns = world_now_ns() + 20 * WORLD_SECOND;
     while (world_go_on(until_ns))
         ;
@@ -449,6 +487,8 @@ uint64_t run_seed(uint64_t seed, bool is_printed, struct run_counts *counts)
     memset(&run, 0, sizeof(run));
     world_begin(seed, is_printed);
     begin();
+    if (run.kills_in_turns)
+        memory_may_leak(true);
     work();
     recover();
     judge_all(counts);
@@ -464,6 +504,8 @@ uint64_t run_seed(uint64_t seed, bool is_printed, struct run_counts *counts)
     server_forget_all();
     pipe_forget_all();
     loop_forget_all();
+    if (run.kills_in_turns)
+        memory_may_leak(false);
     world_end();
     return world_trace_hash();
 }

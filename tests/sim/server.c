@@ -76,6 +76,14 @@ uint64_t server_reaches_from_ns(const struct server *server)
     return server->blocked_until_ns;
 }
 
+bool server_puts_off(const struct server *server, void (*happen)(void *arg), void *arg)
+{
+    if (server->stopped_until_ns <= world_now_ns())
+        return false;
+    world_at(server->stopped_until_ns, happen, arg);
+    return true;
+}
+
 bool server_store_is_full(const struct server *server)
 {
     return server->is_full;
@@ -127,10 +135,8 @@ static void server_serve_queue(void *arg)
 
     while (server->queue != NULL && server->queue->due_ns <= world_now_ns()) {
         struct queued *queued = server->queue;
-        if (server->stopped_until_ns > world_now_ns()) {
-            world_at(server->stopped_until_ns, server_serve_queue, server);
+        if (server_puts_off(server, server_serve_queue, server))
             return;
-        }
         server->queue = queued->next;
         if (server->queue == NULL)
             server->queue_end = &server->queue;
@@ -268,8 +274,15 @@ void server_start(struct server *server)
 
 void server_stop_until(struct server *server, uint64_t until_ns)
 {
+    if (until_ns <= server->stopped_until_ns)
+        return;
     trace("server %s is stopped for %.3f s", server->id, (double)(until_ns - world_now_ns()) / 1e9);
     server->stopped_until_ns = until_ns;
+}
+
+void server_continue(struct server *server)
+{
+    server->stopped_until_ns = 0;
 }
 
 void server_block_until(struct server *server, uint64_t until_ns)

@@ -34,6 +34,9 @@ bool server_accepts(const struct server *server);
 uint64_t server_hears_from_ns(const struct server *server);
 uint64_t server_reaches_from_ns(const struct server *server);
 
+/* Return whether the process is stopped. If so, happen is called with arg when it goes on. */
+bool server_puts_off(const struct server *server, void (*happen)(void *arg), void *arg);
+
 /* For link: serve a packet, and free it. */
 void server_receive(struct server *server, struct link *link, struct packet *packet);
 
@@ -45,8 +48,12 @@ struct stream *server_streams(const struct server *server);
 void server_kill(struct server *server);
 void server_start(struct server *server);
 
-/* Stop the process until until_ns: it reads nothing, but what it has sent arrives. */
+/*
+ * Stop the process until until_ns: it reads nothing and does nothing, but what it has sent arrives. If it is stopped
+ * for longer already, nothing changes. server_continue ends that.
+ */
 void server_stop_until(struct server *server, uint64_t until_ns);
+void server_continue(struct server *server);
 
 /* Let nothing pass between the server and any daemon until until_ns. */
 void server_block_until(struct server *server, uint64_t until_ns);

@@ -267,7 +267,7 @@ static void stream_expire(void *arg)
     struct stream *stream = arg;
     int64_t now_ns = world_epoch_ns(), next_ns = 0;
 
-    if (stream->is_gone || !server_is_up(stream->server))
+    if (stream->is_gone || !server_is_up(stream->server) || server_puts_off(stream->server, stream_expire, stream))
         return;
     for (size_t i = 0; i < stream->present.count;) {
         struct stored *stored = stream->present.items[i];
