@@ -180,7 +180,7 @@ unsigned call_key_of(const msgpack_object *object)
 {
     char text[24];
 
-    copy_text(text, sizeof(text), object);
+    copy_text(text, sizeof(text), object); /* NULL: "" */
     return text[0] == 'k' ? (unsigned)strtoul(text + 1, NULL, 10) : CALL_KEYS_MAX;
 }
 
@@ -292,5 +292,9 @@ void call_read_error(struct call_record *record, const msgpack_object *error)
     copy_text(record->code, sizeof(record->code), map_at(error, "code"));
     copy_text(record->text, sizeof(record->text), map_at(error, "message"));
     record->is_refused = strcmp(record->code, "conflict") == 0 || strcmp(record->code, "already_exists") == 0;
-    record->parts[0].revision = number_of(map_at(error, "revision"));
+    unsigned key = call_key_of(map_at(error, "key"));
+    for (size_t i = 0; i < record->count; i++) {
+        if (record->parts[i].key == key)
+            record->parts[i].revision = number_of(map_at(error, "revision"));
+    }
 }

@@ -64,7 +64,6 @@ struct call_record {
     bool is_cached;  /* a read with consistency cached */
     bool is_refused; /* conflict or already_exists */
     bool must_succeed;
-    bool is_impatient; /* the client closed its session without waiting for the answer: it is not judged */
     bool has_id;       /* a write that is repeated if the daemon ends the session */
     bool is_parted;    /* its session has ended, and it is to be repeated */
     bool is_repeated;

@@ -221,6 +221,7 @@ static void watch_add(struct watch_record *watch, const msgpack_object *entry)
     const msgpack_object *operation = map_at(entry, "operation");
 
     watch->entries = memory_grow(watch->entries, watch->count, sizeof(watch->entries[0]));
+    watch->entries[watch->count].at_ns = world_now_ns();
     watch->entries[watch->count].revision = number_of(map_at(entry, "revision"));
     watch->entries[watch->count].key = call_key_of(map_at(entry, "key"));
     watch->entries[watch->count].value = call_value_of(map_at(entry, "value"));
@@ -247,6 +248,8 @@ static void client_read_notification(struct client *client, const msgpack_object
         }
     } else if (strcmp(method, "watch.ready") == 0) {
         watch->is_ready = true;
+        watch->ready_ns = world_now_ns();
+        watch->ready_count = watch->count;
         watch->ready_revision = watch->count > 0 ? watch->entries[watch->count - 1].revision : 0;
         trace("client %u: watch is ready", client->number);
     } else if (strcmp(method, "watch.ended") == 0) {
@@ -279,13 +282,16 @@ static void client_on_message(void *arg, const msgpack_object *message)
     client_think_later(client, world_below(client->load->pause_ns + 1));
 }
 
-static void record_lose(struct client *client, struct call_record *record, bool is_impatient)
+static void record_lose(struct client *client, struct call_record *record)
 {
+    uint64_t deadline_ns = record->begin_ns + record->timeout_ns;
+
+    record->result = CALL_LOST;
+    record->end_ns = world_now_ns();
+    if (record->is_parted && record->end_ns > deadline_ns)
+        record->end_ns = deadline_ns; /* it was to be repeated until then */
     client->parted -= record->is_parted;
     record->is_parted = false;
-    record->result = CALL_LOST;
-    record->is_impatient = is_impatient;
-    record->end_ns = world_now_ns();
 }
 
 /* As libkvstore does: repeat calls in the next session, until their time is over. */
@@ -297,7 +303,7 @@ static void client_repeat_calls(struct client *client)
         if (!record->is_parted)
             continue;
         if (call_left_ns(record) == 0) {
-            record_lose(client, record, false);
+            record_lose(client, record);
         } else if (is_connected) {
             client->parted--;
             record->is_parted = false;
@@ -320,7 +326,7 @@ static void client_lose_session(struct client *client, bool is_impatient)
             record->is_parted = true;
             continue;
         }
-        record_lose(client, record, is_impatient);
+        record_lose(client, record);
     }
     for (struct watch_record *watch = client->watches; watch != NULL; watch = watch->next)
         watch->is_ended = true;

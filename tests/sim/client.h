@@ -29,8 +29,11 @@ struct watch_record {
     struct watch_record *next;
     uint64_t begun_ns; /* when it was asked for */
     bool is_ready, is_ended;
+    uint64_t ready_ns;
     uint64_t ready_revision; /* the highest revision delivered until it was ready */
+    size_t ready_count;      /* of entries until then */
     struct {
+        uint64_t at_ns; /* when the client read it */
         uint64_t revision;
         unsigned key;
         uint64_t value;

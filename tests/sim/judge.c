@@ -1,12 +1,18 @@
 #include "tests/sim/judge.h"
 
 #include "tests/sim/memory.h"
+#include "tests/sim/truth.h"
 #include "tests/sim/world.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define SECOND_NS INT64_C(1000000000)
+
+/* calls.drain_timeout, for calls and then for leases. */
+#define DRAIN_NS (20 * WORLD_SECOND)
 
 /* The place of what is known of the bucket. */
 #define OF_THE_BUCKET (CALL_KEYS_MAX + 1u)
@@ -20,87 +26,6 @@ static void call_fail(const struct call_record *record, const char *why)
                record->result == CALL_OK ? "ok" : record->code,
                record->result == CALL_UNKNOWN ? ", outcome unknown" : "", record->text, record->parts[0].revision,
                record->parts[0].found, why);
-}
-
-/* --- The truth ------------------------------------------------------------------------------------- */
-
-static unsigned subject_key(const char *subject)
-{
-    const char *key = strrchr(subject, '.');
-
-    return key != NULL && key[1] == 'k' && strchr(key + 1, '_') == NULL ? (unsigned)strtoul(key + 2, NULL, 10)
-                                                                        : CALL_KEYS_MAX + 1;
-}
-
-static uint64_t stored_value(const struct stored *stored)
-{
-    return strtoull(stored->packet->payload, NULL, 10);
-}
-
-static const struct stored *find_sequence(const struct stream *stream, uint64_t sequence)
-{
-    if (!stream->was_set_back)
-        return sequence > 0 && sequence <= stream->log.count ? stream->log.items[sequence - 1] : NULL;
-    for (size_t i = 0; i < stream->log.count; i++) {
-        if (stream->log.items[i]->sequence == sequence)
-            return stream->log.items[i];
-    }
-    return NULL;
-}
-
-/*
- * A moment is the number of changes that have happened. Between the changes of one operation there is none.
- */
-static bool is_moment(const struct stream *stream, size_t moment)
-{
-    return moment == 0 || moment == stream->change_count ||
-           stream->changes[moment - 1].operation != stream->changes[moment].operation;
-}
-
-/* Return the moment at a time: all changes up to then have happened. */
-static size_t moment_at(const struct stream *stream, uint64_t at_ns)
-{
-    size_t from = 0, to = stream->change_count;
-
-    while (from < to) {
-        size_t middle = (from + to) / 2;
-        if (stream->changes[middle].at_ns <= at_ns)
-            from = middle + 1;
-        else
-            to = middle;
-    }
-    return from;
-}
-
-/* Return the last message of a key at a moment. */
-static const struct stored *state_at(const struct judgement *judgement, unsigned key, size_t moment)
-{
-    const struct key_changes *changes = &judgement->changes[key];
-    size_t from = 0, to = changes->count;
-
-    while (from < to) {
-        size_t middle = (from + to) / 2;
-        if (changes->places[middle] < moment)
-            from = middle + 1;
-        else
-            to = middle;
-    }
-    return from > 0 ? judgement->stream->changes[changes->places[from - 1]].last : NULL;
-}
-
-/* Return the last message of a key just before a message was stored. */
-static const struct stored *state_before(const struct judgement *judgement, unsigned key, const struct stored *stored)
-{
-    const struct key_changes *changes = &judgement->changes[key];
-    const struct stored *last = NULL;
-
-    for (size_t i = 0; i < changes->count; i++) {
-        const struct change *change = &judgement->stream->changes[changes->places[i]];
-        if (change->last == stored)
-            break;
-        last = change->last;
-    }
-    return last;
 }
 
 static bool part_is_true(const struct judgement *judgement, const struct call_part *part, size_t moment)
@@ -166,8 +91,9 @@ static void note_answer(struct judgement *judgement, const struct call_record *r
         if (stored == NULL)
             continue;
         size_t moment = judgement->moments[stored->sequence];
-        note_known(&judgement->known[record->parts[i].key], record->end_ns, moment);
-        note_known(&judgement->known[OF_THE_BUCKET], record->end_ns, moment);
+        struct knowledge_list *known = judgement->known[record->client % judgement->host_count];
+        note_known(&known[record->parts[i].key], record->end_ns, moment);
+        note_known(&known[OF_THE_BUCKET], record->end_ns, moment);
     }
 }
 
@@ -176,6 +102,17 @@ static int compare_knowledge(const void *a, const void *b)
     const struct knowledge *one = a, *other = b;
 
     return one->at_ns < other->at_ns ? -1 : one->at_ns > other->at_ns;
+}
+
+/* What was known stays known. */
+static void sort_knowledge(struct knowledge_list *known)
+{
+    if (known->count > 0)
+        qsort(known->items, known->count, sizeof(*known->items), compare_knowledge);
+    for (size_t i = 1; i < known->count; i++) {
+        if (known->items[i].moment < known->items[i - 1].moment)
+            known->items[i].moment = known->items[i - 1].moment;
+    }
 }
 
 void judge_prepare(struct judgement *judgement)
@@ -192,14 +129,9 @@ void judge_prepare(struct judgement *judgement)
              record = record->next)
             note_answer(judgement, record);
     }
-    for (size_t key = 0; key <= OF_THE_BUCKET; key++) {
-        struct knowledge_list *known = &judgement->known[key];
-        if (known->count > 0)
-            qsort(known->items, known->count, sizeof(*known->items), compare_knowledge);
-        for (size_t i = 1; i < known->count; i++) {
-            if (known->items[i].moment < known->items[i - 1].moment)
-                known->items[i].moment = known->items[i - 1].moment;
-        }
+    for (size_t host = 0; host < judgement->host_count; host++) {
+        for (size_t key = 0; key <= OF_THE_BUCKET; key++)
+            sort_knowledge(&judgement->known[host][key]);
     }
 }
 
@@ -207,8 +139,10 @@ void judge_finish(struct judgement *judgement)
 {
     for (size_t key = 0; key <= CALL_KEYS_MAX; key++)
         free(judgement->changes[key].places);
-    for (size_t key = 0; key <= OF_THE_BUCKET; key++)
-        free(judgement->known[key].items);
+    for (size_t host = 0; host < JUDGED_HOSTS_MAX; host++) {
+        for (size_t key = 0; key <= OF_THE_BUCKET; key++)
+            free(judgement->known[host][key].items);
+    }
     free(judgement->written);
     free(judgement->moments);
 }
@@ -306,6 +240,10 @@ static const struct stored *judge_value(const struct judgement *judgement, const
         call_fail(record, "it is stored, although the error says that it has no effect");
     if (result == CALL_OK && count == 0)
         call_fail(record, "it is not stored, although it succeeded");
+    if (count > 0 && subject_key(stored->packet->subject) != part->key)
+        call_fail(record, "it is stored under another key");
+    if (count > 0 && stored->expires_ns != (record->ttl_s > 0 ? stored->time_ns + record->ttl_s * SECOND_NS : 0))
+        call_fail(record, "it is stored with another TTL");
     if (result == CALL_OK && stored->sequence != part->revision)
         call_fail(record, "it is stored with another revision");
     if (result == CALL_OK && (stored->at_ns < record->begin_ns || stored->at_ns > record->end_ns))
@@ -352,18 +290,12 @@ static void judge_commit(const struct judgement *judgement, const struct call_re
     }
 }
 
-/* Return the moment from which on a read may have its state. key: of one key; or load->keys + 1: of many. */
-static size_t read_may_begin(const struct judgement *judgement, const struct call_record *record, size_t key)
+/* Return the moment of what was known on the client's host when the call began. key: or OF_THE_BUCKET. */
+static size_t known_before(const struct judgement *judgement, const struct call_record *record, size_t key)
 {
-    const struct knowledge_list *known = &judgement->known[key];
+    const struct knowledge_list *known = &judgement->known[record->client % judgement->host_count][key];
     size_t from = 0, to = known->count;
 
-    if (record->is_cached && record->begin_ns > judgement->staleness_ns)
-        return moment_at(judgement->stream, record->begin_ns - judgement->staleness_ns);
-    if (record->is_cached)
-        return 0;
-    if (!judgement->reads_memory)
-        return moment_at(judgement->stream, record->begin_ns);
     while (from < to) {
         size_t middle = (from + to) / 2;
         if (known->items[middle].at_ns <= record->begin_ns)
@@ -372,6 +304,18 @@ static size_t read_may_begin(const struct judgement *judgement, const struct cal
             to = middle;
     }
     return from > 0 ? known->items[from - 1].moment : 0;
+}
+
+/* Return the moment from which on a read may have its state. key: of one key; OF_THE_BUCKET: of several. */
+static size_t read_may_begin(const struct judgement *judgement, const struct call_record *record, size_t key)
+{
+    size_t known = known_before(judgement, record, key), oldest = 0;
+
+    if (!judgement->reads_memory && !record->is_cached)
+        return moment_at(judgement->stream, record->begin_ns);
+    if (!judgement->reads_memory && record->begin_ns > judgement->staleness_ns)
+        oldest = moment_at(judgement->stream, record->begin_ns - judgement->staleness_ns);
+    return known > oldest ? known : oldest;
 }
 
 static void judge_read(const struct judgement *judgement, const struct call_record *record)
@@ -387,6 +331,7 @@ static void judge_read(const struct judgement *judgement, const struct call_reco
     /* Of the keys of a cached read each has its own moment. */
     for (size_t i = 0; record->is_cached && i < record->count; i++) {
         struct call_record single = *record;
+        begin = read_may_begin(judgement, record, record->parts[i].key);
         single.parts[0] = record->parts[i];
         single.count = 1;
         if (!is_true_once(judgement, &single, parts_are_true, begin))
@@ -398,8 +343,9 @@ static void judge_keys(const struct judgement *judgement, const struct call_reco
 {
     if (record->result != CALL_OK)
         return;
-    size_t begin = read_may_begin(judgement, record, OF_THE_BUCKET), end = moment_at(judgement->stream, record->end_ns);
+    size_t end = moment_at(judgement->stream, record->end_ns);
     for (unsigned key = 0; key < judgement->load->keys; key++) {
+        size_t begin = read_may_begin(judgement, record, key);
         bool is_found = (record->keys_found >> key & 1) != 0, is_possible = false;
         for (size_t moment = begin; moment <= end && !is_possible; moment++)
             is_possible = (record->is_cached || is_moment(judgement->stream, moment)) &&
@@ -443,16 +389,35 @@ static void judge_refusal(const struct judgement *judgement, const struct call_r
         call_fail(record, "it is refused, although its condition held all the time");
 }
 
+/* Several increments can be one message. Each has a value of its own, above the one before and up to the message's. */
+static void judge_increment(const struct judgement *judgement, const struct call_record *record)
+{
+    const struct call_part *part = &record->parts[0];
+    const struct stored *stored = find_sequence(judgement->stream, part->revision);
+
+    if (judgement->was_set_back || record->result != CALL_OK)
+        return;
+    if (stored == NULL || !stored_is_put(stored) || subject_key(stored->packet->subject) != part->key)
+        call_fail(record, "its revision is not one of the counter");
+    const struct stored *before = state_before(judgement, part->key, stored);
+    if (part->found > stored_value(stored) || (before != NULL && part->found <= stored_value(before)))
+        call_fail(record, "the message with its revision does not contain it");
+    if (stored->at_ns < record->begin_ns || stored->at_ns > record->end_ns)
+        call_fail(record, "it is stored at a time at which it was not in flight");
+}
+
 static void judge_call(const struct judgement *judgement, const struct call_record *record)
 {
     const struct call_part *part = &record->parts[0];
 
-    if (record->kind == CALL_SETUP || record->is_impatient)
+    if (record->kind == CALL_SETUP)
         return;
     if (record->result == CALL_RUNS)
         call_fail(record, "it has no answer");
-    if (record->result != CALL_LOST &&
-        record->end_ns - record->begin_ns > record->timeout_ns + judgement->slack_ns + stopped_ns(judgement, record))
+    uint64_t allowed_ns = record->timeout_ns + judgement->slack_ns + stopped_ns(judgement, record);
+    if (record->result == CALL_LOST)
+        allowed_ns += DRAIN_NS; /* a daemon that ends reads no more calls, and keeps its sessions for so long */
+    if (record->end_ns - record->begin_ns > allowed_ns)
         call_fail(record, "its answer came long after its deadline");
     if (record->code[0] != '\0' && !error_is_possible(record))
         call_fail(record, "this error is not one that this call can cause");
@@ -489,6 +454,8 @@ static void judge_call(const struct judgement *judgement, const struct call_reco
             judge_keys(judgement, record);
         break;
     case CALL_INCREMENT:
+        judge_increment(judgement, record);
+        break;
     case CALL_SETUP:
     case CALL_KINDS:
         break;
@@ -543,111 +510,4 @@ void judge_counter(const struct judgement *judgement)
         world_fail("the counter is %" PRIu64 "; increments of %" PRIu64 " have succeeded, and of %" PRIu64
                    " the outcome is unknown",
                    value, certain, doubtful);
-}
-
-/* --- Watches --------------------------------------------------------------------------------------- */
-
-/*
- * Return whether an entry tells that a value has expired without a marker, or that its marker has expired, too. It has
- * the revision up to which the daemon has looked.
- */
-static bool tells_expiry(const struct judgement *judgement, const struct watch_record *watch, size_t place)
-{
-    const struct stored *stored = find_sequence(judgement->stream, watch->entries[place].revision);
-    unsigned key = watch->entries[place].key;
-    bool is_marker = stored != NULL && !stored_is_put(stored) && subject_key(stored->packet->subject) == key;
-    uint64_t before = place > 0 ? watch->entries[place - 1].revision : 0, revision = watch->entries[place].revision;
-
-    /* The daemon may have looked up to the marker of this very key, which is gone by now. */
-    if (watch->entries[place].is_put || (is_marker && revision > before) || judgement->load->ttl_per_mille == 0 ||
-        revision < before)
-        return false;
-    for (size_t i = 0; i < judgement->changes[key].count; i++) {
-        if (judgement->stream->changes[judgement->changes[key].places[i]].last == NULL)
-            return true;
-    }
-    return false;
-}
-
-/* What was there when the watch began, and was not overwritten since, was delivered. */
-static void judge_beginning(const struct judgement *judgement, const struct watch_record *watch)
-{
-    const struct stream *stream = judgement->stream;
-
-    for (size_t i = 0; i < stream->present.count; i++) {
-        const struct stored *stored = stream->present.items[i];
-        bool is_there = false;
-        if (!stored_is_put(stored) || stored->at_ns >= watch->begun_ns ||
-            subject_key(stored->packet->subject) > CALL_KEYS_MAX ||
-            stream_last(stream, stored->packet->subject) != stored)
-            continue;
-        for (size_t j = 0; j < watch->count && !is_there; j++)
-            is_there = watch->entries[j].revision == stored->sequence;
-        if (!is_there)
-            world_fail("a watch that began at %.6f s was not delivered revision %" PRIu64 ", which was there",
-                       (double)watch->begun_ns / 1e9, stored->sequence);
-    }
-}
-
-static void judge_watch(const struct judgement *judgement, const struct watch_record *watch)
-{
-    const struct stream *stream = judgement->stream;
-    size_t place = 0;
-
-    for (size_t i = 0; i < watch->count; i++) {
-        const struct stored *stored = find_sequence(stream, watch->entries[i].revision);
-        if (tells_expiry(judgement, watch, i))
-            continue;
-        if (i > 0 && watch->entries[i].revision <= watch->entries[i - 1].revision)
-            world_fail("a watch was delivered revision %" PRIu64 " after %" PRIu64, watch->entries[i].revision,
-                       watch->entries[i - 1].revision);
-        if (stored == NULL || subject_key(stored->packet->subject) != watch->entries[i].key ||
-            stored_is_put(stored) != watch->entries[i].is_put ||
-            (stored_is_put(stored) && stored_value(stored) != watch->entries[i].value))
-            world_fail("a watch was delivered a revision %" PRIu64 " that the bucket never had so",
-                       watch->entries[i].revision);
-    }
-    if (!watch->is_ready)
-        return;
-    judge_beginning(judgement, watch);
-    if (watch->count == 0)
-        return;
-    /* Each message after the beginning, up to the last delivery, must be there, unless it was overwritten. */
-    uint64_t last = watch->entries[watch->count - 1].revision;
-    for (size_t i = 0; i < stream->log.count; i++) {
-        const struct stored *stored = stream->log.items[i];
-        if (stored->sequence <= watch->ready_revision || stored->sequence > last ||
-            subject_key(stored->packet->subject) > CALL_KEYS_MAX)
-            continue;
-        while (place < watch->count && watch->entries[place].revision < stored->sequence)
-            place++;
-        bool is_there = place < watch->count && watch->entries[place].revision == stored->sequence;
-        if (!is_there && stream_at(stream, stored->sequence) != NULL)
-            world_fail("a watch was not delivered revision %" PRIu64 ", but later ones", stored->sequence);
-    }
-}
-
-void judge_watches(const struct judgement *judgement, const struct client *client)
-{
-    if (judgement->was_set_back)
-        return;
-    for (const struct watch_record *watch = client_watches(client); watch != NULL; watch = watch->next)
-        judge_watch(judgement, watch);
-}
-
-bool judge_is_delivered(const struct judgement *judgement, const struct client *client)
-{
-    const struct stream *stream = judgement->stream;
-    uint64_t last = 0;
-
-    for (size_t i = 0; i < stream->present.count; i++) {
-        if (subject_key(stream->present.items[i]->packet->subject) <= CALL_KEYS_MAX)
-            last = stream->present.items[i]->sequence;
-    }
-    for (const struct watch_record *watch = client_watches(client); watch != NULL; watch = watch->next) {
-        if (!watch->is_ended && last > 0 &&
-            (!watch->is_ready || watch->count == 0 || watch->entries[watch->count - 1].revision < last))
-            return false;
-    }
-    return true;
 }

@@ -358,7 +358,8 @@ static struct judgement make_judgement(void)
                               .clients = run.clients,
                               .client_count = run.client_count,
                               .reads_memory = run.is_embedded,
-                              .staleness_ns = 60 * WORLD_SECOND,
+                              .host_count = run.host_count,
+                              .staleness_ns = 13 * WORLD_SECOND, /* cache.max_staleness, and delays */
                               .slack_ns = 100 * WORLD_MS + (run.load.stall_per_mille > 0 ? 3 * WORLD_SECOND : 0),
                               .stops = run.stops,
                               .stop_count = run.stop_count,

@@ -201,10 +201,11 @@ static void stream_update_first(struct stream *stream)
 
 static void stream_remove_at(struct stream *stream, size_t place)
 {
-    const struct stored *stored = stream->present.items[place];
+    struct stored *stored = stream->present.items[place];
     const char *subject = stored->packet->subject;
     bool was_last = stream_last(stream, subject) == stored;
 
+    stored->removed_ns = world_now_ns();
     list_remove(&stream->present, place);
     stream_update_first(stream);
     if (was_last)
@@ -309,7 +310,10 @@ struct stored *stream_store(struct stream *stream, struct packet *packet)
     struct stored *stored = memory_new(sizeof(*stored));
     const char *rollup = packet_header(packet, KV_HEADER_ROLLUP);
 
-    *stored = (struct stored){packet, ++stream->last_sequence, world_now_ns(), world_epoch_ns(), 0, false};
+    *stored = (struct stored){.packet = packet,
+                              .sequence = ++stream->last_sequence,
+                              .at_ns = world_now_ns(),
+                              .time_ns = world_epoch_ns()};
     stream->last_ns = stored->time_ns;
     list_add(&stream->present, stored);
     list_add(&stream->log, stored);
