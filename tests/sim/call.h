@@ -64,8 +64,8 @@ struct call_record {
     bool is_cached;  /* a read with consistency cached */
     bool is_refused; /* conflict or already_exists */
     bool must_succeed;
-    bool has_id;       /* a write that is repeated if the daemon ends the session */
-    bool is_parted;    /* its session has ended, and it is to be repeated */
+    bool has_id;    /* a write that is repeated if the daemon ends the session */
+    bool is_parted; /* its session has ended, and it is to be repeated */
     bool is_repeated;
     uint64_t first_sent_us; /* by the monotonic clock */
     char code[32];          /* of the error; "": none */

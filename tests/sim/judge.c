@@ -355,30 +355,30 @@ static void judge_keys(const struct judgement *judgement, const struct call_reco
     }
 }
 
-/* Return the time for which the daemon was stopped during the call. */
-static uint64_t stopped_ns(const struct judgement *judgement, const struct call_record *record)
+uint64_t judge_stopped_ns(const struct stop *stops, size_t count, uint64_t from_ns, uint64_t to_ns)
 {
     uint64_t sum_ns = 0;
 
-    for (size_t i = 0; i < judgement->stop_count; i++) {
-        const struct stop *stop = &judgement->stops[i];
-        uint64_t begin_ns = stop->begin_ns > record->begin_ns ? stop->begin_ns : record->begin_ns;
-        uint64_t end_ns = stop->end_ns < record->end_ns ? stop->end_ns : record->end_ns;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t begin_ns = stops[i].begin_ns > from_ns ? stops[i].begin_ns : from_ns;
+        uint64_t end_ns = stops[i].end_ns < to_ns ? stops[i].end_ns : to_ns;
         sum_ns += end_ns > begin_ns ? end_ns - begin_ns : 0;
     }
     return sum_ns;
 }
 
 /* The errors that the faults of this world, and conditions, can cause. */
-static bool error_is_possible(const struct call_record *record)
+static bool error_is_possible(const struct judgement *judgement, const struct call_record *record)
 {
     const char *code = record->code;
     bool may_have_been_stored = record->result == CALL_UNKNOWN; /* and then a copy of it was refused */
     bool may_exist = record->kind == CALL_CREATE || record->kind == CALL_COMMIT;
     bool may_conflict = record->kind == CALL_UPDATE || record->kind == CALL_COMMIT;
 
-    return strcmp(code, "unavailable") == 0 || strcmp(code, "deadline_exceeded") == 0 ||
-           strcmp(code, "resource_exhausted") == 0 || (may_exist && strcmp(code, "already_exists") == 0) ||
+    bool is_of_a_fault = strcmp(code, "unavailable") == 0 || strcmp(code, "deadline_exceeded") == 0 ||
+                         strcmp(code, "resource_exhausted") == 0;
+
+    return (is_of_a_fault && !judgement->is_quiet) || (may_exist && strcmp(code, "already_exists") == 0) ||
            ((may_conflict || may_have_been_stored) && strcmp(code, "conflict") == 0);
 }
 
@@ -414,12 +414,13 @@ static void judge_call(const struct judgement *judgement, const struct call_reco
         return;
     if (record->result == CALL_RUNS)
         call_fail(record, "it has no answer");
-    uint64_t allowed_ns = record->timeout_ns + judgement->slack_ns + stopped_ns(judgement, record);
+    uint64_t allowed_ns = record->timeout_ns + judgement->slack_ns +
+                          judge_stopped_ns(judgement->stops, judgement->stop_count, record->begin_ns, record->end_ns);
     if (record->result == CALL_LOST)
         allowed_ns += DRAIN_NS; /* a daemon that ends reads no more calls, and keeps its sessions for so long */
     if (record->end_ns - record->begin_ns > allowed_ns)
         call_fail(record, "its answer came long after its deadline");
-    if (record->code[0] != '\0' && !error_is_possible(record))
+    if (record->code[0] != '\0' && !error_is_possible(judgement, record))
         call_fail(record, "this error is not one that this call can cause");
     if (record->must_succeed && record->result != CALL_OK)
         call_fail(record, "it has failed after the end of the faults");

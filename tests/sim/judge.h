@@ -48,18 +48,22 @@ struct judgement {
     const struct load *load;
     struct client *const *clients;
     size_t client_count;
-    size_t host_count; /* client i is on host i % host_count */
+    size_t host_count;        /* client i is on host i % host_count */
     bool reads_memory;        /* the server is embedded */
     uint64_t staleness_ns;    /* the maximum of cached reads */
     uint64_t slack_ns;        /* an answer may come this long after its deadline */
     const struct stop *stops; /* times at which a daemon was stopped: an answer may come later by their length */
     size_t stop_count;
-    struct key_changes changes[CALL_KEYS_MAX + 1];  /* see judge_prepare */
+    struct key_changes changes[CALL_KEYS_MAX + 1];                    /* see judge_prepare */
     struct knowledge_list known[JUDGED_HOSTS_MAX][CALL_KEYS_MAX + 2]; /* of each key, and of the bucket */
-    struct written *written;                        /* by value */
-    size_t *moments;                                /* after each revision was stored */
+    struct written *written;                                          /* by value */
+    size_t *moments;                                                  /* after each revision was stored */
+    bool is_quiet;     /* there are no faults: a call fails only if its condition does not hold */
     bool was_set_back; /* what was acknowledged may be lost: only answers, and duplicates, are judged */
 };
+
+/* Return the sum of the stops between two times. */
+uint64_t judge_stopped_ns(const struct stop *stops, size_t count, uint64_t from_ns, uint64_t to_ns);
 
 /* Fill in the tables, and free them. */
 void judge_prepare(struct judgement *judgement);
@@ -67,6 +71,12 @@ void judge_finish(struct judgement *judgement);
 
 /* Judge the calls of a client; world_fail if one is wrong. */
 void judge_calls(const struct judgement *judgement, const struct client *client);
+
+/* No message is stored twice. The stream was not set back. */
+void judge_log(const struct stream *stream);
+
+/* Each key was deleted as often as its clients were answered. */
+void judge_deletions(const struct judgement *judgement);
 
 /* Judge the watches of a client. */
 void judge_watches(const struct judgement *judgement, const struct client *client);

@@ -11,6 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LOCKS_MAX 8u
+
+/* The timeout of a call that names none, and how late an answer may be. */
+#define USUAL_NS (5 * WORLD_SECOND)
+#define SLACK_NS (200 * WORLD_MS)
+
 enum locker_step {
     LOCKER_AT_REST, /* no call is in flight */
     LOCKER_REGISTERING,
@@ -31,7 +37,9 @@ struct locker {
     enum locker_step step;
     uint32_t msgid; /* of the call in flight */
     uint64_t sent_ns;
-    unsigned lock; /* that it wants */
+    uint64_t due_ns;  /* when it must be answered */
+    bool has_stalled; /* since it was sent: the answer may have come earlier */
+    unsigned lock;    /* that it wants */
     bool is_holding;
     bool has_given_up;   /* a holding, of whose loss it was not notified yet */
     uint64_t leaves_ns;  /* when the holding is to end */
@@ -134,10 +142,13 @@ static void locker_note_fenced(struct locker *locker, uint64_t revision)
 
 /* --- Calls ----------------------------------------------------------------------------------------- */
 
-static void locker_send(struct locker *locker, enum locker_step step, const char *method, msgpack_sbuffer *arguments)
+static void locker_send(struct locker *locker, enum locker_step step, const char *method, msgpack_sbuffer *arguments,
+                        uint64_t time_ns)
 {
     locker->step = step;
     locker->sent_ns = world_now_ns();
+    locker->due_ns = locker->sent_ns + time_ns + SLACK_NS;
+    locker->has_stalled = false;
     locker->msgid = caller_send(&locker->caller, method, arguments);
     trace("%s: %s", locker->name, method);
 }
@@ -155,7 +166,7 @@ static void locker_register(struct locker *locker)
     msgpack_pack_map(&packer, 1);
     pack_text(&packer, "ephemeral");
     msgpack_pack_true(&packer);
-    locker_send(locker, LOCKER_REGISTERING, "kv.put", &arguments);
+    locker_send(locker, LOCKER_REGISTERING, "kv.put", &arguments, USUAL_NS);
 }
 
 static void locker_acquire(struct locker *locker, unsigned lock, uint64_t wait_ns)
@@ -163,6 +174,7 @@ static void locker_acquire(struct locker *locker, unsigned lock, uint64_t wait_n
     msgpack_sbuffer arguments;
     msgpack_packer packer = caller_begin(&arguments, 3);
     char name[16];
+    uint64_t timeout_ns = world_between(500, 6000) * WORLD_MS;
 
     locker->lock = lock;
     lock_name(name, lock);
@@ -170,12 +182,12 @@ static void locker_acquire(struct locker *locker, unsigned lock, uint64_t wait_n
     pack_text(&packer, name);
     msgpack_pack_map(&packer, 2u + (locker->owner[0] != '\0'));
     pack_seconds(&packer, "wait", wait_ns);
-    pack_seconds(&packer, "timeout", world_between(500, 6000) * WORLD_MS);
+    pack_seconds(&packer, "timeout", timeout_ns);
     if (locker->owner[0] != '\0') {
         pack_text(&packer, "owner");
         pack_text(&packer, locker->owner);
     }
-    locker_send(locker, LOCKER_ACQUIRING, "lock.acquire", &arguments);
+    locker_send(locker, LOCKER_ACQUIRING, "lock.acquire", &arguments, wait_ns + timeout_ns);
     trace("%s: %s, wait %.3f s", locker->name, name, (double)wait_ns / 1e9);
 }
 
@@ -190,7 +202,7 @@ static void locker_ask(struct locker *locker, enum locker_step step, const char 
     pack_text(&packer, locker->load->bucket);
     pack_text(&packer, name);
     msgpack_pack_uint64(&packer, locker_held(locker)->token);
-    locker_send(locker, step, method, &arguments);
+    locker_send(locker, step, method, &arguments, USUAL_NS);
 }
 
 /* A transaction that depends on the lock. */
@@ -198,7 +210,7 @@ static void locker_write(struct locker *locker)
 {
     msgpack_sbuffer arguments;
     msgpack_packer packer = caller_begin(&arguments, 3);
-    char name[16], key[16];
+    char name[16], key[16], value[24];
 
     lock_name(name, locker_held(locker)->lock);
     snprintf(key, sizeof(key), "data.%u", locker_held(locker)->lock);
@@ -211,8 +223,9 @@ static void locker_write(struct locker *locker)
     msgpack_pack_array(&packer, 3);
     pack_text(&packer, "put");
     pack_text(&packer, key);
-    pack_binary(&packer, locker->name);
-    locker_send(locker, LOCKER_WRITING, "txn.commit", &arguments);
+    snprintf(value, sizeof(value), "%" PRIu64, locker_held(locker)->token);
+    pack_binary(&packer, value); /* for lockers_judge */
+    locker_send(locker, LOCKER_WRITING, "txn.commit", &arguments, USUAL_NS);
 }
 
 static void locker_release(struct locker *locker)
@@ -270,6 +283,16 @@ static void locker_on_error(struct locker *locker, enum locker_step step, const 
     }
 }
 
+/* The call in flight is answered now, or will never be. */
+static void locker_judge_time(const struct locker *locker)
+{
+    uint64_t now_ns = world_now_ns();
+
+    if (!locker->has_stalled && now_ns > locker->due_ns + locker->load->stopped_ns(locker->sent_ns, now_ns))
+        world_fail("%s: no answer to its call of %.6f s, which was due at %.6f s", locker->name,
+                   (double)locker->sent_ns / 1e9, (double)locker->due_ns / 1e9);
+}
+
 static void locker_on_answer(struct locker *locker, const msgpack_object *answer)
 {
     const msgpack_object *error = &answer->via.array.ptr[2];
@@ -280,6 +303,7 @@ static void locker_on_answer(struct locker *locker, const msgpack_object *answer
         return; /* the daemon shuts down */
     if (step == LOCKER_AT_REST || number_of(&answer->via.array.ptr[1]) != locker->msgid)
         world_fail("%s: a second answer, or one to no call", locker->name);
+    locker_judge_time(locker);
     locker->step = LOCKER_AT_REST;
     copy_text(code, sizeof(code), map_at(error, "code"));
     trace("%s: %s", locker->name, error->type == MSGPACK_OBJECT_NIL ? "ok" : code);
@@ -420,8 +444,10 @@ static void locker_think(void *arg)
         locker_register(locker);
     else
         locker_begin(locker);
-    if (!locker->is_finishing && caller_is_connected(&locker->caller) && world_chance(locker->load->stall_per_mille))
-        caller_stall(&locker->caller, world_between(1, 20000) * WORLD_MS);
+    if (locker->is_finishing || !caller_is_connected(&locker->caller) || !world_chance(locker->load->stall_per_mille))
+        return;
+    locker->has_stalled = true;
+    caller_stall(&locker->caller, world_between(1, 20000) * WORLD_MS);
 }
 
 static void locker_think_later(struct locker *locker, uint64_t ns)
@@ -439,6 +465,8 @@ void locker_run(struct locker *locker)
 
 void locker_finish(struct locker *locker)
 {
+    if (locker->step != LOCKER_AT_REST)
+        locker_judge_time(locker);
     locker->is_finishing = true;
     locker_leave(locker);
 }
@@ -474,6 +502,37 @@ const char *lockers_find_left(const struct stream *stream)
     return NULL;
 }
 
+bool lockers_are_registered(const struct stream *stream)
+{
+    char key[32], subject[64];
+
+    for (const struct locker *locker = all; locker != NULL; locker = locker->next) {
+        locker_key(locker, key);
+        snprintf(subject, sizeof(subject), "$KV.%s.%s", locker->load->bucket, key);
+        if (locker->is_registered && caller_is_connected(&locker->caller) &&
+            !stored_is_put(stream_last(stream, subject)))
+            return false;
+    }
+    return true;
+}
+
+/* What was written with a token was written while the lock's key had that revision, whatever its writer was answered.
+ */
+static void judge_fences(const struct stream *stream)
+{
+    uint64_t tokens[LOCKS_MAX] = {0};
+
+    for (size_t i = 0; i < stream->log.count; i++) {
+        const struct stored *stored = stream->log.items[i];
+        const char *lock = strstr(stored->packet->subject, ".lock."), *data = strstr(stored->packet->subject, ".data.");
+        if (lock != NULL)
+            tokens[atoi(lock + strlen(".lock."))] = stored->sequence;
+        if (data != NULL && strtoull(stored->packet->payload, NULL, 10) != tokens[atoi(data + strlen(".data."))])
+            world_fail("%s was written at revision %" PRIu64 " with token %s, when the lock had token %" PRIu64,
+                       data + 1, stored->sequence, stored->packet->payload, tokens[atoi(data + strlen(".data."))]);
+    }
+}
+
 uint64_t lockers_acquired(void)
 {
     uint64_t count = 0;
@@ -483,7 +542,7 @@ uint64_t lockers_acquired(void)
     return count;
 }
 
-void lockers_judge(void)
+void lockers_judge(const struct stream *stream)
 {
     struct lock_held *held = NULL;
     struct lock_fenced *fenced = NULL;
@@ -504,6 +563,8 @@ void lockers_judge(void)
                             : NULL;
     if (wrong != NULL)
         world_fail("%s", wrong);
+    if (stream != NULL && !stream->was_set_back)
+        judge_fences(stream);
     free(held);
     free(fenced);
 }

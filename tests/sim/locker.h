@@ -23,6 +23,8 @@ struct lock_load {
     unsigned stall_per_mille; /* of pauses, in which the program reads nothing */
     unsigned leave_per_mille; /* of holdings that end with the session */
     struct server *server;    /* if it was set back, what was promised before does not hold */
+    /* Return for how long a daemon was stopped between these times: answers may be as late. */
+    uint64_t (*stopped_ns)(uint64_t from_ns, uint64_t to_ns);
 };
 
 struct locker;
@@ -44,8 +46,11 @@ void locker_leave(struct locker *locker);
 /* Return the subject of a lock or an ephemeral key whose session has ended, or NULL: none is left. */
 const char *lockers_find_left(const struct stream *stream);
 
-/* Judge what all lockers have noted. */
-void lockers_judge(void);
+/* Return whether the ephemeral key of each session that has one is there. */
+bool lockers_are_registered(const struct stream *stream);
+
+/* Judge what all lockers have noted, and what they have written. NULL: there are no lockers. */
+void lockers_judge(const struct stream *stream);
 
 /* The number of times a lock was acquired in this world. */
 uint64_t lockers_acquired(void);

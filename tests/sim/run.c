@@ -42,6 +42,7 @@ struct run {
     struct host *hosts[HOSTS_MAX]; /* of an external server several, each with a daemon */
     size_t host_count;
     bool is_embedded;
+    bool is_quiet; /* there are no faults */
     struct load load;
     char settings[512];
     struct client *clients[CLIENTS_MAX];
@@ -68,9 +69,9 @@ static void choose_network(void)
 {
     network.least_ns = world_between(10000, 100000);
     network.most_ns = network.least_ns + world_between(10000, 2 * WORLD_MS);
-    network.slow_per_mille = world_chance(300) ? (unsigned)world_below(50) : 0;
+    network.slow_per_mille = !run.is_quiet && world_chance(300) ? (unsigned)world_below(50) : 0;
     network.slow_ns = network.most_ns + world_between(1, 500) * WORLD_MS;
-    loop_set_pace(world_chance(700) ? world_between(20, 300) : world_between(1000, 40000));
+    loop_set_pace(run.is_quiet || world_chance(700) ? world_between(20, 300) : world_between(1000, 40000));
 }
 
 static void choose_load(void)
@@ -84,7 +85,7 @@ static void choose_load(void)
     load->bucket = BUCKET;
     load->history = world_chance(500) ? 1 : 64;
     load->keys = (unsigned)world_between(1, 6);
-    load->in_flight = (unsigned)world_between(1, world_chance(200) ? 40 : 6);
+    load->in_flight = (unsigned)world_between(1, !run.is_quiet && world_chance(200) ? 40 : 6);
     load->pause_ns = world_between(1, world_chance(500) ? 20 : 300) * WORLD_MS;
     for (unsigned kind = 0; kind < CALL_KINDS; kind++)
         load->weights[kind] = world_chance(250) ? 0 : usual[kind];
@@ -99,6 +100,12 @@ static void choose_load(void)
     load->stall_per_mille = world_chance(100) ? 20 : 0;
 }
 
+/* Return for how long a daemon was stopped between these times. */
+static uint64_t run_stopped_ns(uint64_t from_ns, uint64_t to_ns)
+{
+    return judge_stopped_ns(run.stops, run.stop_count, from_ns, to_ns);
+}
+
 static void choose_lock_load(unsigned lease_ttl_s)
 {
     run.locker_count = world_chance(500) ? world_between(1, LOCKERS_MAX) : 0;
@@ -107,7 +114,8 @@ static void choose_lock_load(unsigned lease_ttl_s)
                                        .pause_ns = world_between(5, 500) * WORLD_MS,
                                        .most_hold_ns = world_between(100, 2000 * lease_ttl_s) * WORLD_MS,
                                        .stall_per_mille = world_chance(500) ? 50 : 0,
-                                       .leave_per_mille = world_chance(500) ? 400 : 0};
+                                       .leave_per_mille = world_chance(500) ? 400 : 0,
+                                       .stopped_ns = run_stopped_ns};
     run.lock_bucket = run.load;
     run.lock_bucket.bucket = LOCK_BUCKET;
     run.lock_bucket.history = 1;
@@ -121,7 +129,7 @@ static void choose_faults(void)
         [FAULT_SET_BACK] = 2, [FAULT_RESTART] = 3, [FAULT_KILL_DAEMON] = 3};
 
     for (unsigned fault = 0; fault < FAULTS; fault++)
-        run.weights[fault] = world_chance(fault == FAULT_SET_BACK ? 100 : 500) ? usual[fault] : 0;
+        run.weights[fault] = !run.is_quiet && world_chance(fault == FAULT_SET_BACK ? 100 : 500) ? usual[fault] : 0;
     run.kills_in_turns = run.weights[FAULT_KILL_DAEMON] > 0 && world_chance(500);
     run.fault_pause_ns = world_between(50, world_chance(500) ? 500 : 5000) * WORLD_MS;
 }
@@ -363,6 +371,7 @@ static struct judgement make_judgement(void)
                               .slack_ns = 100 * WORLD_MS + (run.load.stall_per_mille > 0 ? 3 * WORLD_SECOND : 0),
                               .stops = run.stops,
                               .stop_count = run.stop_count,
+                              .is_quiet = run.is_quiet,
                               .was_set_back = server_was_set_back(run.server)};
 }
 
@@ -388,6 +397,7 @@ static bool have_daemons_ended(void)
 
 static void begin(void)
 {
+    run.is_quiet = world_chance(100);
     choose_network();
     choose_load();
     choose_faults();
@@ -450,8 +460,10 @@ static void recover(void)
     go_on_until(are_clients_idle, "the last calls have no answers");
     go_on_until(are_watches_done, "a watch was not delivered everything");
     go_on_until(are_lockers_finished, "a lock cannot be acquired");
-    if (run.locker_count > 0 && !server_was_set_back(run.server))
-        go_on_until(is_lock_bucket_clean, "locks or ephemeral keys of sessions that have ended are left");
+    if (server_was_set_back(run.server) || run.locker_count == 0)
+        return;
+    go_on_until(is_lock_bucket_clean, "locks or ephemeral keys of sessions that have ended are left");
+    fail_if(!lockers_are_registered(stream_of(LOCK_BUCKET)), "the ephemeral key of a session is not there");
 }
 
 static void judge_all(struct run_counts *counts)
@@ -468,7 +480,11 @@ static void judge_all(struct run_counts *counts)
         }
     }
     judge_counter(&judgement);
-    lockers_judge();
+    judge_deletions(&judgement);
+    for (const struct stream *stream = server_streams(run.server); stream != NULL && !judgement.was_set_back;
+         stream = stream->next)
+        judge_log(stream);
+    lockers_judge(run.locker_count > 0 ? stream_of(LOCK_BUCKET) : NULL);
     counts->locks += lockers_acquired();
     judge_finish(&judgement);
 }

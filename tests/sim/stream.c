@@ -310,10 +310,8 @@ struct stored *stream_store(struct stream *stream, struct packet *packet)
     struct stored *stored = memory_new(sizeof(*stored));
     const char *rollup = packet_header(packet, KV_HEADER_ROLLUP);
 
-    *stored = (struct stored){.packet = packet,
-                              .sequence = ++stream->last_sequence,
-                              .at_ns = world_now_ns(),
-                              .time_ns = world_epoch_ns()};
+    *stored = (struct stored){
+        .packet = packet, .sequence = ++stream->last_sequence, .at_ns = world_now_ns(), .time_ns = world_epoch_ns()};
     stream->last_ns = stored->time_ns;
     list_add(&stream->present, stored);
     list_add(&stream->log, stored);

@@ -18,10 +18,10 @@ struct server;
 struct stored {
     struct packet *packet; /* without a reply */
     uint64_t sequence;
-    uint64_t at_ns;     /* world time */
-    int64_t time_ns;    /* by the server's clock, as are the following */
-    int64_t expires_ns; /* 0: never */
-    bool is_lost;       /* the server came back older */
+    uint64_t at_ns;      /* world time */
+    int64_t time_ns;     /* by the server's clock, as are the following */
+    int64_t expires_ns;  /* 0: never */
+    bool is_lost;        /* the server came back older */
     uint64_t removed_ns; /* world time; 0: it is there, or it was when it was lost */
 };
 

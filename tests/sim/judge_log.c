@@ -1,0 +1,80 @@
+#include "daemon/nats/kv.h"
+#include "tests/sim/judge.h"
+#include "tests/sim/memory.h"
+#include "tests/sim/truth.h"
+#include "tests/sim/world.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- Each message is stored once -------------------------------------------------------------------- */
+
+static int compare_texts(const void *a, const void *b)
+{
+    const char *const *one = a, *const *other = b;
+
+    return strcmp(*one, *other);
+}
+
+void judge_log(const struct stream *stream)
+{
+    const char **ids = memory_new((stream->log.count + 1) * sizeof(*ids));
+    size_t count = 0;
+
+    for (size_t i = 0; i < stream->log.count; i++) {
+        const char *id = packet_header(stream->log.items[i]->packet, KV_HEADER_MSG_ID);
+        if (id != NULL && !stream->log.items[i]->is_lost)
+            ids[count++] = id;
+    }
+    qsort(ids, count, sizeof(*ids), compare_texts);
+    for (size_t i = 1; i < count; i++) {
+        if (strcmp(ids[i - 1], ids[i]) == 0)
+            world_fail("%s: the message with id %s is stored twice", stream->name, ids[i]);
+    }
+    free(ids);
+}
+
+/* --- Deletions -------------------------------------------------------------------------------------- */
+
+/* Return how often the call has deleted the key, or may have done so: 0, 1. */
+static unsigned deletions_of(const struct call_record *record, unsigned key, bool is_certain)
+{
+    bool is_delete = record->kind == CALL_DELETE || record->kind == CALL_PURGE;
+
+    if (is_certain ? record->result != CALL_OK : record->result == CALL_FAILED)
+        return 0;
+    if (!is_delete && record->kind != CALL_COMMIT)
+        return 0;
+    for (size_t i = 0; i < record->count; i++) {
+        if (record->parts[i].key == key && (is_delete || record->parts[i].is_delete))
+            return 1;
+    }
+    return 0;
+}
+
+void judge_deletions(const struct judgement *judgement)
+{
+    unsigned stored[CALL_KEYS_MAX + 1] = {0};
+
+    if (judgement->was_set_back)
+        return;
+    for (size_t i = 0; i < judgement->stream->log.count; i++) {
+        const struct packet *packet = judgement->stream->log.items[i]->packet;
+        if (packet_header(packet, KV_HEADER_OPERATION) != NULL && subject_key(packet->subject) <= CALL_KEYS_MAX)
+            stored[subject_key(packet->subject)]++;
+    }
+    for (unsigned key = 0; key < judgement->load->keys; key++) {
+        unsigned certain = 0, possible = 0;
+        for (size_t i = 0; i < judgement->client_count; i++) {
+            for (const struct call_record *record = client_records(judgement->clients[i]); record != NULL;
+                 record = record->next) {
+                certain += deletions_of(record, key, true);
+                possible += deletions_of(record, key, false);
+            }
+        }
+        if (stored[key] < certain || stored[key] > possible)
+            world_fail("k%u was deleted %u times; %u calls say that they have deleted it, and %u may have", key,
+                       stored[key], certain, possible - certain);
+    }
+}
