@@ -530,6 +530,28 @@ START_TEST(marks_show_which_keys_a_reading_has_visited)
 }
 END_TEST
 
+START_TEST(a_key_is_doubtful_until_it_is_marked_set_or_removed)
+{
+    set("a", "value", 1);
+    set("b", "value", 2);
+    set("c", "value", 3);
+    cache_unmark_all(&cache);
+    cache_doubt(&cache, find("a"));
+    cache_doubt(&cache, find("a"));
+    cache_doubt(&cache, find("b"));
+    cache_doubt(&cache, find("c"));
+    ck_assert_uint_eq(cache.doubtful, 3);
+    ck_assert(!cache_is_marked(&cache, find("a")));
+    cache_mark(&cache, find("a"));
+    set("b", "new", 4);
+    cache_remove(&cache, find("c"));
+    ck_assert_uint_eq(cache.doubtful, 0);
+    cache_doubt(&cache, find("a"));
+    cache_unmark_all(&cache);
+    ck_assert_uint_eq(cache.doubtful, 0);
+}
+END_TEST
+
 /* --- What else an entry has ------------------------------------------------------------------------ */
 
 START_TEST(an_expiry_is_kept_and_outlives_its_value)
@@ -627,6 +649,7 @@ Suite *cache_suite(void)
     tcase_add_test(tests, the_accounts_are_the_memory_to_within_a_tenth);
     tcase_add_test(tests, a_small_key_takes_little_beside_itself);
     tcase_add_test(tests, marks_show_which_keys_a_reading_has_visited);
+    tcase_add_test(tests, a_key_is_doubtful_until_it_is_marked_set_or_removed);
     tcase_add_test(tests, an_expiry_is_kept_and_outlives_its_value);
     tcase_add_test(tests, headers_are_returned_unchanged_except_the_servers);
     tcase_add_test(tests, an_entry_with_too_many_headers_is_read_through);

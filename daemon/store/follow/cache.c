@@ -464,6 +464,7 @@ void cache_remove(struct cache *cache, struct cache_key *key)
     *cache_link_of(cache, key) = key->chained;
     cache_unlink_key(cache, key);
     cache_remove_from_order(cache, key);
+    cache_end_doubt(cache, key);
     cache->count--;
     cache_free_key(cache, key);
 }
@@ -471,23 +472,6 @@ void cache_remove(struct cache *cache, struct cache_key *key)
 void cache_drop_value(struct cache *cache, struct cache_key *key)
 {
     cache_free_value(cache, key);
-}
-
-/* --- Marks ----------------------------------------------------------------------------------------- */
-
-void cache_unmark_all(struct cache *cache)
-{
-    cache->mark++;
-}
-
-void cache_mark(struct cache *cache, struct cache_key *key)
-{
-    key->mark = cache->mark;
-}
-
-bool cache_is_marked(const struct cache *cache, const struct cache_key *key)
-{
-    return key->mark == cache->mark;
 }
 
 /* --- Walks ----------------------------------------------------------------------------------------- */

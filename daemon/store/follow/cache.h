@@ -67,7 +67,8 @@ struct cache {
     struct cache_key *oldest, *newest;
     struct cache_key *late; /* the last one that was set although there were newer ones; NULL: none */
     struct cache_cursor *cursors;
-    uint8_t mark; /* what a marked key has */
+    uint8_t mark;    /* what a marked key has */
+    size_t doubtful; /* see cache_doubt */
 };
 
 /* An entry in the cache. Valid until the cache changes. */
@@ -132,11 +133,45 @@ void cache_read(struct cache_key *key, struct cache_view *view);
 
 /* --- Marks: which keys a reading of the whole bucket has met --- */
 
-/* Remove the marks of all keys. Keys that are set from now on are marked. Marks have 8 bits: a key that 255 readings in
- * a row neither met nor removed counts as marked again. */
-void cache_unmark_all(struct cache *cache);
-void cache_mark(struct cache *cache, struct cache_key *key);
-bool cache_is_marked(const struct cache *cache, const struct cache_key *key);
+/* Marks have 8 bits: a key that 127 readings in a row neither met nor removed counts as marked again, or as doubtful.
+ */
+#define CACHE_MARK_OF_DOUBT 0x80u
+
+/* Remove the marks of all keys. Keys that are set from now on are marked. */
+static inline void cache_unmark_all(struct cache *cache)
+{
+    cache->mark++;
+    cache->doubtful = 0;
+}
+
+static inline bool cache_is_marked(const struct cache *cache, const struct cache_key *key)
+{
+    return key->mark == cache->mark;
+}
+
+/* For the functions of the cache: the key is no longer doubtful. */
+static inline void cache_end_doubt(struct cache *cache, const struct cache_key *key)
+{
+    if (key->mark == (cache->mark ^ CACHE_MARK_OF_DOUBT) && cache->doubtful > 0)
+        cache->doubtful--;
+}
+
+static inline void cache_mark(struct cache *cache, struct cache_key *key)
+{
+    cache_end_doubt(cache, key);
+    key->mark = cache->mark;
+}
+
+/*
+ * The reading has met another entry of the key than this one, which it may still meet: then the key is marked.
+ * cache->doubtful counts these keys, until they are marked, set or removed.
+ */
+static inline void cache_doubt(struct cache *cache, struct cache_key *key)
+{
+    cache_end_doubt(cache, key);
+    key->mark = cache->mark ^ CACHE_MARK_OF_DOUBT;
+    cache->doubtful++;
+}
 
 /* --- Walks from the oldest revision to the newest --- */
 

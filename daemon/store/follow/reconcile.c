@@ -36,6 +36,7 @@ static void on_reading_restart(void *arg)
     cache_unmark_all(&copy->contents.cache);
     copy->reconcile.begin_position = feed_position(&copy->feed);
     copy->reconcile.last_read = (struct feed_place){0};
+    copy->reconcile.has_news = false;
 }
 
 /*
@@ -52,6 +53,16 @@ static bool reconcile_is_set_back(const struct reconcile *reconcile, const struc
     return key->revision <= reconcile->begin_position;
 }
 
+/*
+ * A follower that is behind answers with what was overwritten since, before it comes to what is known. So of a
+ * replicated stream, a first load only looks whether anything differs in the end.
+ */
+static bool reconcile_must_confirm(const struct local_copy *copy)
+{
+    return copy->reconcile.purpose == RECONCILE_TO_COMPARE && copy->feed.info.replicas > 1 &&
+           !copy->reconcile.is_confirmed;
+}
+
 static void reconcile_receive_entry(struct local_copy *copy, const struct kv_entry *entry)
 {
     struct reconcile *reconcile = &copy->reconcile;
@@ -59,7 +70,15 @@ static void reconcile_receive_entry(struct local_copy *copy, const struct kv_ent
     bool is_same = key != NULL && key->revision == entry->revision && key->created_us == entry->created_us;
     bool have_values = contents_have_values(&copy->contents);
 
-    if (reconcile->purpose == RECONCILE_TO_COMPARE && !is_same && reconcile_is_set_back(reconcile, key, entry)) {
+    bool differs =
+        reconcile->purpose == RECONCILE_TO_COMPARE && !is_same && reconcile_is_set_back(reconcile, key, entry);
+    if (differs && reconcile_must_confirm(copy)) {
+        reconcile->has_news |= key == NULL;
+        if (key != NULL)
+            cache_doubt(&copy->contents.cache, key);
+        return;
+    }
+    if (differs) {
         copy->watches.vanished_at = reconcile->begin_position; /* a watch that is resumed at a revision would miss it */
         local_copy_tell_listener(copy, entry);
         if (watch_set_deliver_unrecorded(&copy->watches, entry) || have_values)
@@ -239,11 +258,23 @@ static bool reconcile_is_too_old(struct local_copy *copy)
            reconcile->tries++ < TRIES_MAX;
 }
 
+/* Return whether the load is to be repeated, to deliver what differs. */
+static bool reconcile_finds_difference(struct local_copy *copy)
+{
+    struct reconcile *reconcile = &copy->reconcile;
+
+    if (reconcile->phase != RECONCILE_LOADING || !reconcile_must_confirm(copy))
+        return false;
+    reconcile->is_confirmed = reconcile->has_news || copy->contents.cache.doubtful > 0;
+    return reconcile->is_confirmed;
+}
+
 static void reconcile_finish_load(struct local_copy *copy)
 {
     struct reconcile *reconcile = &copy->reconcile;
 
     reconcile->tries = 0;
+    reconcile->is_confirmed = false;
     contents_note_read(&copy->contents, !reconcile->wants_load); /* values may be wanted since it began */
     if (reconcile->purpose == RECONCILE_TO_COMPARE)
         reconcile->must_check = reconcile->wants_check;
@@ -287,7 +318,7 @@ static void on_reading_done(void *arg, const struct error *error)
     reconcile_free_subjects(reconcile);
     if (error != NULL)
         log_warning("bucket %s: reading all keys failed: %s; trying again", copy->name, error->message);
-    if (error == NULL && !reconcile_is_too_old(copy)) {
+    if (error == NULL && !reconcile_is_too_old(copy) && !reconcile_finds_difference(copy)) {
         reconcile_start_removing(copy);
         return;
     }
@@ -375,6 +406,7 @@ void reconcile_compare(struct local_copy *copy, int64_t question_us)
     reconcile_stop(copy);
     copy->reconcile.purpose = RECONCILE_TO_COMPARE;
     copy->reconcile.question_us = question_us;
+    copy->reconcile.is_confirmed = false;
     copy->reconcile.wants_load = true;
 }
 

@@ -48,6 +48,8 @@ struct reconcile {
     struct feed_place last_read; /* the last message that the reading met */
     unsigned tries;              /* loads in a row that a server answered that was behind */
     int64_t question_us;         /* see feed_ops.caught_up */
+    bool has_news;               /* the load has met a key that was written since, and is not known */
+    bool is_confirmed;           /* the stream has lost messages: what differs is delivered */
 
     uint64_t checked_ms;       /* loop time of the last check */
     uint64_t checked_subjects; /* in the stream, at the last check */
