@@ -7,9 +7,13 @@
 
 static struct min_revisions minimums;
 
+/* What the copy has of each key. */
+static uint64_t delivered;
+
 static void begin(void)
 {
     memset(&minimums, 0, sizeof(minimums));
+    delivered = UINT64_MAX;
 }
 
 static void end(void)
@@ -20,6 +24,18 @@ static void end(void)
 static uint64_t minimum_of(const char *key)
 {
     return min_revision_of(&minimums, key, strlen(key));
+}
+
+static bool has(const void *arg, const char *key, uint64_t revision)
+{
+    (void)arg;
+    (void)key;
+    return delivered >= revision;
+}
+
+static void reach(uint64_t position)
+{
+    min_revision_drop_reached(&minimums, position, has, NULL);
 }
 
 static bool is_doubtful(const char *key)
@@ -35,9 +51,25 @@ START_TEST(a_minimum_rises_and_is_dropped_once_the_feed_has_reached_it)
     min_revision_raise(&minimums, "b", 8);
     ck_assert_uint_eq(minimum_of("a"), 7);
     ck_assert_uint_eq(minimum_of("other"), 0);
-    min_revision_drop_reached(&minimums, 7);
+    reach(7);
     ck_assert_uint_eq(minimum_of("a"), 0);
     ck_assert_uint_eq(minimum_of("b"), 8);
+}
+END_TEST
+
+START_TEST(a_key_whose_revision_was_overwritten_before_it_was_delivered_is_doubtful)
+{
+    delivered = 5;
+    min_revision_raise(&minimums, "a", 5);
+    min_revision_raise(&minimums, "b", 6);
+    min_revision_raise(&minimums, "c", 8);
+    reach(7);
+    ck_assert(!is_doubtful("a"));
+    ck_assert(is_doubtful("b"));
+    ck_assert(!is_doubtful("c"));
+    ck_assert_uint_eq(minimum_of("b"), 0);
+    min_revision_trust(&minimums, "b"); /* the later message */
+    ck_assert(!is_doubtful("b"));
 }
 END_TEST
 
@@ -47,7 +79,7 @@ START_TEST(reads_of_all_keys_wait_for_the_highest_revision_that_was_written_or_a
     ck_assert_uint_eq(min_revision_of_all(&minimums), 3);
     ck_assert_uint_eq(minimum_of("a"), 0);
     min_revision_raise(&minimums, "a", 9);
-    min_revision_drop_reached(&minimums, 9);
+    reach(9);
     ck_assert_uint_eq(min_revision_of_all(&minimums), 9);
     min_revision_raise_all(&minimums, 12);
     ck_assert_uint_eq(min_revision_of_all(&minimums), 12);
@@ -60,7 +92,7 @@ START_TEST(a_key_is_doubtful_until_the_feed_or_a_reconciliation_says_otherwise)
     min_revision_doubt(&minimums, "a", 10);
     min_revision_doubt(&minimums, "b", 10);
     ck_assert(is_doubtful("a"));
-    min_revision_drop_reached(&minimums, 100);
+    reach(100);
     ck_assert(is_doubtful("a"));
     min_revision_trust(&minimums, "a");
     ck_assert(!is_doubtful("a"));
@@ -102,6 +134,7 @@ Suite *min_revision_suite(void)
 
     tcase_add_checked_fixture(tests, begin, end);
     tcase_add_test(tests, a_minimum_rises_and_is_dropped_once_the_feed_has_reached_it);
+    tcase_add_test(tests, a_key_whose_revision_was_overwritten_before_it_was_delivered_is_doubtful);
     tcase_add_test(tests, reads_of_all_keys_wait_for_the_highest_revision_that_was_written_or_answered);
     tcase_add_test(tests, a_key_is_doubtful_until_the_feed_or_a_reconciliation_says_otherwise);
     tcase_add_test(tests, a_minimum_is_kept_while_a_key_is_doubtful);

@@ -109,6 +109,19 @@ static bool local_copy_deliver(struct local_copy *copy, const struct kv_entry *e
     return watch_set_deliver(&copy->watches, &change);
 }
 
+static bool local_copy_has_entry(const void *arg, const char *key, uint64_t revision)
+{
+    const struct local_copy *copy = arg;
+    const struct cache_key *known = cache_find(&copy->contents.cache, key, strlen(key));
+
+    return known != NULL && known->revision >= revision;
+}
+
+static void local_copy_drop_reached(struct local_copy *copy)
+{
+    min_revision_drop_reached(&copy->min_revisions, feed_position(&copy->feed), local_copy_has_entry, copy);
+}
+
 static void on_feed_entry(void *arg, const struct kv_entry *entry)
 {
     struct local_copy *copy = arg;
@@ -122,7 +135,7 @@ static void on_feed_entry(void *arg, const struct kv_entry *entry)
     if (is_wanted && copy->feed.position.batch.from != 0)
         local_copy_note_revision(copy->store, copy->name, entry->key, entry->revision, false);
     min_revision_trust(&copy->min_revisions, entry->key);
-    min_revision_drop_reached(&copy->min_revisions, feed_position(&copy->feed));
+    local_copy_drop_reached(copy);
     local_copy_wake_waits(copy);
     watch_set_note_progress(&copy->watches);
 }
@@ -146,7 +159,7 @@ static void on_feed_caught_up(void *arg, int64_t question_us, bool has_another_k
         reconcile_compare(copy, question_us);
         local_copy_tell_doubt(copy);
     }
-    min_revision_drop_reached(&copy->min_revisions, feed_position(&copy->feed));
+    local_copy_drop_reached(copy);
     contents_complete(copy);
     bool is_resynced = local_copy_count_resyncs(copy);
     if (is_resynced)

@@ -96,11 +96,18 @@ void min_revision_doubt(struct min_revisions *minimums, const char *key, uint64_
         min_revision_raise_all(minimums, position + 1);
 }
 
-uint64_t min_revision_of(const struct min_revisions *minimums, const char *key, size_t length)
+uint64_t min_revision_of_key(const struct min_revisions *minimums, const char *key, size_t length)
 {
     const struct min_revision *found = min_revision_find(minimums, key, length);
 
-    return found != NULL && found->revision > minimums->of_all ? found->revision : minimums->of_all;
+    return found != NULL ? found->revision : 0;
+}
+
+uint64_t min_revision_of(const struct min_revisions *minimums, const char *key, size_t length)
+{
+    uint64_t of_key = min_revision_of_key(minimums, key, length);
+
+    return of_key > minimums->of_all ? of_key : minimums->of_all;
 }
 
 uint64_t min_revision_of_all(const struct min_revisions *minimums)
@@ -139,10 +146,21 @@ void min_revision_trust_all(struct min_revisions *minimums)
 }
 
 /* The list is nearly sorted: a minimum that is out of order is dropped later. */
-void min_revision_drop_reached(struct min_revisions *minimums, uint64_t position)
+void min_revision_drop_reached(struct min_revisions *minimums, uint64_t position, min_revision_has_fn *has,
+                               const void *arg)
 {
-    while (minimums->first != NULL && minimums->first->revision <= position)
-        min_revision_drop(minimums, minimums->first);
+    struct min_revision *first;
+
+    while ((first = minimums->first) != NULL && first->revision <= position) {
+        if (has(arg, first->key, first->revision)) {
+            min_revision_drop(minimums, first);
+            continue;
+        }
+        DL_DELETE2(minimums->first, first, previous, next);
+        first->is_doubtful = true;
+        first->revision = 0;
+        minimums->doubtful_count++;
+    }
 }
 
 void min_revision_clear(struct min_revisions *minimums)

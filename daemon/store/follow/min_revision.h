@@ -43,6 +43,9 @@ void min_revision_doubt(struct min_revisions *minimums, const char *key, uint64_
 /* Return the minimum of a key; 0: any revision will do. */
 uint64_t min_revision_of(const struct min_revisions *minimums, const char *key, size_t length);
 
+/* Return the minimum that is the key's own; 0: it has none. */
+uint64_t min_revision_of_key(const struct min_revisions *minimums, const char *key, size_t length);
+
 /* Return the minimum for a read of all keys. */
 uint64_t min_revision_of_all(const struct min_revisions *minimums);
 
@@ -54,8 +57,14 @@ void min_revision_trust(struct min_revisions *minimums, const char *key);
 /* The copy was reconciled: no key is doubtful. */
 void min_revision_trust_all(struct min_revisions *minimums);
 
-/* Drop the minimums that the feed has reached. */
-void min_revision_drop_reached(struct min_revisions *minimums, uint64_t position);
+/*
+ * Drop the minimums that the feed has reached. If the message of a minimum was not delivered, because it was
+ * overwritten before or is gone, the key becomes doubtful: a newer one is to come. has: whether the copy has the key at
+ * this revision or a later one.
+ */
+typedef bool min_revision_has_fn(const void *arg, const char *key, uint64_t revision);
+void min_revision_drop_reached(struct min_revisions *minimums, uint64_t position, min_revision_has_fn *has,
+                               const void *arg);
 
 /* Drop all minimums. The revision of the last write stays. */
 void min_revision_clear(struct min_revisions *minimums);
