@@ -440,11 +440,14 @@ static void on_lock_written(void *arg, struct holding *holding, const struct err
     }
 }
 
-/* Each attempt has the time of the call, however long the wait is. */
+/* Each attempt has the time of the call, however long the wait is; but the last one ends that long after the wait. */
 static void lock_set_deadline(struct lock_wait *wait)
 {
     uint64_t deadline_ms = uv_now(wait->store->loop) + wait->attempt_ms;
+    uint64_t last_ms = (wait->is_prolonged ? wait->asked_until_ms : wait->until_ms) + wait->attempt_ms;
 
+    if (deadline_ms > last_ms)
+        deadline_ms = last_ms;
     if (deadline_ms > wait->deadline_ms)
         wait->deadline_ms = deadline_ms;
 }
