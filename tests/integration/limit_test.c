@@ -761,7 +761,7 @@ END_TEST
 START_TEST(unread_answers_of_all_sessions_together_are_bounded)
 {
     enum { SESSIONS = 20, CALLS = 20, BYTES = 900000 };
-    start_with_limits("  out_bytes: 32M\n");
+    start_with_limits("  out_bytes: 32M\n  stall_timeout: 3600\n"); /* the last one reads after all others */
     struct client *other = client_open(&daemon_of_test);
     const char *bucket = client_new_bucket(other, "'storage': 'memory'");
     struct client *greedy[SESSIONS];
