@@ -84,7 +84,14 @@ static json_t *stream_describe(const struct stream *stream, const char *type)
         "created", api_time(stream->created_ns, created), "state", "messages", (json_int_t)stream->present.count,
         "bytes", (json_int_t)bytes, "first_seq", (json_int_t)stream->first_sequence, "first_ts",
         api_time(oldest != NULL ? oldest->time_ns : 0, first), "last_seq", (json_int_t)stream->last_sequence, "last_ts",
-        api_time(stream->last_ns, last), "consumer_count", 0, "cluster", "leader", server_name(stream->server));
+        api_time(stream->last_ns, last), "consumer_count", 0, "cluster", "leader",
+        server_is_cluster(stream->server) ? server_leader(stream->server) : server_name(stream->server));
+    if (server_is_cluster(stream->server)) {
+        json_t *cluster = json_object_get(info, "cluster");
+        json_object_set_new(cluster, "name", json_string("C"));
+        json_object_set_new(cluster, "leader_since",
+                            json_string(api_time(server_leader_since_ns(stream->server), created)));
+    }
     if (stream->present.count > 0)
         json_object_set_new(json_object_get(info, "state"), "num_subjects",
                             json_integer((json_int_t)stream_subjects(stream)));
@@ -264,9 +271,8 @@ static bool is_last_up_to(const struct stream *stream, const struct stored *stor
 
 #define MULTI_MAX 1024u
 
-static void direct_get_many(const struct call *call)
+static void direct_get_many(const struct call *call, const struct stream *stream)
 {
-    const struct stream *stream = call->stream;
     json_t *filters = json_object_get(call->body, "multi_last");
     uint64_t up_to = (uint64_t)json_integer_value(json_object_get(call->body, "up_to_seq"));
     uint64_t from = (uint64_t)json_integer_value(json_object_get(call->body, "seq"));
@@ -309,21 +315,30 @@ static void direct_get_many(const struct call *call)
     link_send_to_daemon(call->link, end);
 }
 
+/* Any replica answers. */
+static const struct stream *direct_choose(const struct stream *stream)
+{
+    bool is_by_leader = !server_is_cluster(stream->server) || (server_has_leader(stream->server) && world_chance(300));
+
+    return is_by_leader ? stream : stream_as_of(stream, server_follower_ns(stream->server));
+}
+
 static void direct_get(const struct call *call)
 {
+    const struct stream *stream = direct_choose(call->stream);
     const struct stored *stored;
 
     if (json_object_get(call->body, "multi_last") != NULL) {
-        direct_get_many(call);
+        direct_get_many(call, stream);
         return;
     }
     if (call->rest[0] != '\0') {
-        stored = stream_last(call->stream, call->rest);
+        stored = stream_last(stream, call->rest);
     } else if (call->body == NULL) {
         call_answer_status(call, 408, "Empty Request");
         return;
     } else {
-        stored = message_find(call->stream, call->body);
+        stored = message_find(stream, call->body);
     }
     if (stored == NULL)
         call_answer_status(call, 404, "Message Not Found");

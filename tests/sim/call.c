@@ -66,13 +66,14 @@ uint64_t call_left_ns(const struct call_record *record)
 
 static void pack_options(msgpack_packer *packer, const struct call_record *record)
 {
-    msgpack_pack_map(packer, 1u + record->is_cached + (record->ttl_s > 0) + (record->has_id ? 2 : 0));
+    msgpack_pack_map(packer,
+                     1u + record->is_cached + record->is_leader + (record->ttl_s > 0) + (record->has_id ? 2 : 0));
     pack_seconds(packer, "timeout", call_left_ns(record));
     if (record->has_id)
         pack_identity(packer, record);
-    if (record->is_cached) {
+    if (record->is_cached || record->is_leader) {
         pack_text(packer, "consistency");
-        pack_text(packer, "cached");
+        pack_text(packer, record->is_cached ? "cached" : "leader");
     }
     if (record->ttl_s > 0) {
         pack_text(packer, "ttl");
@@ -155,9 +156,11 @@ void call_pack(msgpack_sbuffer *arguments, const struct load *load, const struct
     case CALL_KINDS:
         break;
     case CALL_SETUP:
-        msgpack_pack_map(packer, 2);
+        msgpack_pack_map(packer, 3);
         pack_text(packer, "history");
         msgpack_pack_uint64(packer, load->history);
+        pack_text(packer, "replicas");
+        msgpack_pack_uint64(packer, load->replicas);
         pack_seconds(packer, "timeout", record->timeout_ns);
         return;
     }

@@ -62,6 +62,7 @@ struct call_record {
     enum call_kind kind;
     enum call_result result;
     bool is_cached;  /* a read with consistency cached */
+    bool is_leader;  /* a read with consistency leader */
     bool is_refused; /* conflict or already_exists */
     bool must_succeed;
     bool has_id;    /* a write that is repeated if the daemon ends the session */

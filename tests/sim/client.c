@@ -114,6 +114,12 @@ static void client_choose_commit(struct client *client, struct call_record *reco
     }
 }
 
+static void record_choose_consistency(struct call_record *record, const struct load *load)
+{
+    record->is_cached = world_chance(load->cached_per_mille);
+    record->is_leader = !record->is_cached && record->kind != CALL_KEYS && world_chance(load->leader_per_mille);
+}
+
 static void client_call(struct client *client)
 {
     const struct load *load = client->load;
@@ -138,11 +144,11 @@ static void client_call(struct client *client)
         break;
     case CALL_BULK_GET:
         record_choose_parts(record, client, world_between(1, CALL_PARTS_MAX));
-        record->is_cached = world_chance(load->cached_per_mille);
+        record_choose_consistency(record, load);
         break;
     case CALL_GET:
     case CALL_KEYS:
-        record->is_cached = world_chance(load->cached_per_mille);
+        record_choose_consistency(record, load);
         break;
     case CALL_COMMIT:
         client_choose_commit(client, record);

@@ -11,11 +11,13 @@
 struct load {
     const char *bucket;
     unsigned history;
+    unsigned replicas;
     unsigned keys;      /* at most CALL_KEYS_MAX */
     unsigned in_flight; /* calls of a client at a time */
     uint64_t pause_ns;  /* about, between calls */
     unsigned weights[CALL_KINDS];
     unsigned cached_per_mille; /* of reads */
+    unsigned leader_per_mille; /* of the others */
     unsigned ttl_per_mille;    /* of puts */
     uint64_t least_timeout_ms, most_timeout_ms;
     bool watches;

@@ -30,6 +30,8 @@ struct consumer {
     json_t *filters; /* of strings; empty: all */
     bool headers_only;
     bool is_over;
+    bool is_on_follower;
+    bool is_catching_up; /* consumer_catch_up is planned */
     uint64_t next_sequence;
     uint64_t *listed; /* of a last_per_subject consumer: sequences at its creation */
     size_t listed_count, listed_done;
@@ -53,17 +55,56 @@ static bool consumer_wants(const struct consumer *consumer, const struct stored 
     return count == 0;
 }
 
+static void consumer_catch_up(void *arg);
+
+/* The node of the consumer does not have the message yet. */
+static void consumer_await(struct consumer *consumer)
+{
+    if (!consumer->is_catching_up)
+        world_after(5 * WORLD_MS, consumer_catch_up, consumer);
+    consumer->is_catching_up = true;
+}
+
+/* Return the first message from next_sequence on that the node has, or NULL. The log is in the order of sequences. */
+static struct stored *consumer_next(struct consumer *consumer)
+{
+    const struct stored_list *log = &consumer->stream->log;
+    uint64_t follower_ns = server_follower_ns(consumer->stream->server);
+
+    if (!consumer->is_on_follower)
+        return stream_next(consumer->stream, consumer->next_sequence, NULL);
+    for (size_t i = consumer->next_sequence > 0 ? consumer->next_sequence - 1 : 0; i < log->count; i++) {
+        if (log->items[i]->at_ns > follower_ns) {
+            consumer_await(consumer);
+            return NULL;
+        }
+        if (stored_is_there(log->items[i], follower_ns))
+            return log->items[i];
+    }
+    return NULL;
+}
+
+/* Return the message that was listed at the consumer's creation, unless it was replaced since: the newer one comes
+ * later. */
+static struct stored *consumer_find_listed(const struct consumer *consumer, uint64_t sequence)
+{
+    if (!consumer->is_on_follower)
+        return stream_at(consumer->stream, sequence);
+    struct stored *stored = consumer->stream->log.items[sequence - 1];
+    return stored_is_there(stored, server_follower_ns(consumer->stream->server)) ? stored : NULL;
+}
+
 static struct stored *consumer_peek(struct consumer *consumer)
 {
     struct stored *stored;
 
     while (consumer->listed_done < consumer->listed_count) {
-        stored = stream_at(consumer->stream, consumer->listed[consumer->listed_done]);
+        stored = consumer_find_listed(consumer, consumer->listed[consumer->listed_done]);
         if (stored != NULL)
             return stored;
-        consumer->listed_done++; /* it was replaced: the newer one comes later */
+        consumer->listed_done++;
     }
-    while ((stored = stream_next(consumer->stream, consumer->next_sequence, NULL)) != NULL) {
+    while ((stored = consumer_next(consumer)) != NULL) {
         if (consumer_wants(consumer, stored))
             return stored;
         consumer->next_sequence = stored->sequence + 1;
@@ -79,13 +120,24 @@ static void consumer_take(struct consumer *consumer, const struct stored *stored
         consumer->next_sequence = stored->sequence + 1;
 }
 
+/* Return the stream as the consumer's node has it. */
+static const struct stream *consumer_view(const struct consumer *consumer)
+{
+    struct stream *stream = consumer->stream;
+
+    return consumer->is_on_follower ? stream_as_of(stream, server_follower_ns(stream->server)) : stream;
+}
+
+/* What a follower has not removed yet does not count. */
 static uint64_t consumer_pending(const struct consumer *consumer)
 {
     uint64_t count = consumer->listed_count - consumer->listed_done;
+    uint64_t until_ns = consumer->is_on_follower ? server_follower_ns(consumer->stream->server) : UINT64_MAX;
 
     for (size_t i = 0; i < consumer->stream->present.count; i++) {
         const struct stored *stored = consumer->stream->present.items[i];
-        count += stored->sequence >= consumer->next_sequence && consumer_wants(consumer, stored);
+        count += stored->sequence >= consumer->next_sequence && stored->at_ns <= until_ns &&
+                 consumer_wants(consumer, stored);
     }
     return count;
 }
@@ -175,6 +227,15 @@ static void consumer_deliver(struct consumer *consumer)
         pull_send_status(pull, 404, "No Messages", false);
         pull_end(pull);
     }
+}
+
+static void consumer_catch_up(void *arg)
+{
+    struct consumer *consumer = arg;
+
+    consumer->is_catching_up = false;
+    if (!consumer->is_over && !server_puts_off(consumer->stream->server, consumer_catch_up, consumer))
+        consumer_deliver(consumer);
 }
 
 void consumers_on_stored(struct stream *stream)
@@ -288,15 +349,16 @@ static void consumer_look(void *arg)
 
 static void consumer_make_list(struct consumer *consumer)
 {
-    const struct stored_list *present = &consumer->stream->present;
+    const struct stream *stream = consumer_view(consumer);
+    const struct stored_list *present = &stream->present;
 
     consumer->listed = memory_new((present->count + 1) * sizeof(*consumer->listed));
     for (size_t i = 0; i < present->count; i++) {
         struct stored *stored = present->items[i];
-        if (consumer_wants(consumer, stored) && stream_last(consumer->stream, stored->packet->subject) == stored)
+        if (consumer_wants(consumer, stored) && stream_last(stream, stored->packet->subject) == stored)
             consumer->listed[consumer->listed_count++] = stored->sequence;
     }
-    consumer->next_sequence = consumer->stream->last_sequence + 1;
+    consumer->next_sequence = stream->last_sequence + 1;
 }
 
 json_t *consumers_create(struct stream *stream, const char *name, json_t *request)
@@ -311,6 +373,7 @@ json_t *consumers_create(struct stream *stream, const char *name, json_t *reques
     *consumer = (struct consumer){.next = all,
                                   .stream = stream,
                                   .name = memory_need(strdup(name)),
+                                  .is_on_follower = server_is_cluster(stream->server) && world_chance(600),
                                   .headers_only = json_is_true(json_object_get(config, "headers_only")),
                                   .inactive_ns = request_number(config, "inactive_threshold"),
                                   .touched_ns = world_now_ns()};
@@ -337,6 +400,15 @@ bool consumers_delete(struct stream *stream, const char *name)
         return false;
     consumer_end(consumer, true);
     return true;
+}
+
+/* Those on the node that leads no more, which may be down. */
+void consumers_lose_some(const struct server *server)
+{
+    for (struct consumer *consumer = all; consumer != NULL; consumer = consumer->next) {
+        if (consumer->stream->server == server && !consumer->is_over && world_chance(400))
+            consumer_end(consumer, false);
+    }
 }
 
 void consumers_drop(const struct stream *stream)

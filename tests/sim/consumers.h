@@ -22,6 +22,9 @@ void consumers_on_stored(struct stream *stream);
 /* The server's process has ended, or the stream was deleted (stream; NULL: any). */
 void consumers_drop(const struct stream *stream);
 
+/* In a cluster a node has failed: its consumers are gone, without a word. */
+void consumers_lose_some(const struct server *server);
+
 void consumers_forget_all(void);
 
 #endif

@@ -22,6 +22,7 @@ struct daemon {
     uv_loop_t uv;
     struct loop *loop;
     struct core core;
+    bool is_killed;
 };
 
 struct host {
@@ -195,6 +196,8 @@ static void daemon_free(void *arg)
 {
     struct daemon *daemon = arg;
 
+    if (daemon->is_killed) /* in its last turn */
+        return;
     daemon_refuse_rest(daemon);
     loop_free(daemon->loop);
     core_free(&daemon->core);
@@ -252,6 +255,7 @@ void host_kill(struct host *host)
     pipe_break_all(&daemon->uv);
     connection_die(daemon->core.store.connection);
     journal_close(daemon->core.store.journal); /* as the kernel does: the next process can lock it */
+    daemon->is_killed = true;
     daemon->next = killed;
     killed = daemon;
     host->daemon = NULL;

@@ -64,23 +64,23 @@ static void list_values(struct judgement *judgement)
     }
 }
 
-static void note_known(struct knowledge_list *known, uint64_t at_ns, size_t moment)
+static void note_known(struct knowledge_list *known, uint64_t at_ns, const struct knowledge *after)
 {
     known->items = memory_grow(known->items, known->count, sizeof(*known->items));
-    known->items[known->count++] = (struct knowledge){at_ns, moment};
+    known->items[known->count++] = (struct knowledge){at_ns, after->change, after->moment};
 }
 
 static void list_moments(struct judgement *judgement)
 {
     const struct stream *stream = judgement->stream;
 
-    judgement->moments = memory_new((stream->log.count + 1) * sizeof(*judgement->moments));
+    judgement->after = memory_new((stream->log.count + 1) * sizeof(*judgement->after));
     for (size_t i = 0, next = 0; i < stream->change_count; i++) {
         const struct stored *last = stream->changes[i].last;
         for (next = next > i ? next : i + 1; !is_moment(stream, next); next++)
             ;
-        if (last != NULL && last->sequence <= stream->log.count && judgement->moments[last->sequence] == 0)
-            judgement->moments[last->sequence] = next;
+        if (last != NULL && last->sequence <= stream->log.count && judgement->after[last->sequence].moment == 0)
+            judgement->after[last->sequence] = (struct knowledge){0, i + 1, next};
     }
 }
 
@@ -90,10 +90,10 @@ static void note_answer(struct judgement *judgement, const struct call_record *r
         const struct stored *stored = find_sequence(judgement->stream, record->parts[i].revision);
         if (stored == NULL)
             continue;
-        size_t moment = judgement->moments[stored->sequence];
+        const struct knowledge *after = &judgement->after[stored->sequence];
         struct knowledge_list *known = judgement->known[record->client % judgement->host_count];
-        note_known(&known[record->parts[i].key], record->end_ns, moment);
-        note_known(&known[OF_THE_BUCKET], record->end_ns, moment);
+        note_known(&known[record->parts[i].key], record->end_ns, after);
+        note_known(&known[OF_THE_BUCKET], record->end_ns, after);
     }
 }
 
@@ -110,8 +110,10 @@ static void sort_knowledge(struct knowledge_list *known)
     if (known->count > 0)
         qsort(known->items, known->count, sizeof(*known->items), compare_knowledge);
     for (size_t i = 1; i < known->count; i++) {
-        if (known->items[i].moment < known->items[i - 1].moment)
+        if (known->items[i].change < known->items[i - 1].change) {
+            known->items[i].change = known->items[i - 1].change;
             known->items[i].moment = known->items[i - 1].moment;
+        }
     }
 }
 
@@ -144,7 +146,7 @@ void judge_finish(struct judgement *judgement)
             free(judgement->known[host][key].items);
     }
     free(judgement->written);
-    free(judgement->moments);
+    free(judgement->after);
 }
 
 /* --- Moments --------------------------------------------------------------------------------------- */
@@ -290,7 +292,10 @@ static void judge_commit(const struct judgement *judgement, const struct call_re
     }
 }
 
-/* Return the moment of what was known on the client's host when the call began. key: or OF_THE_BUCKET. */
+/*
+ * Return the moment of what was known on the client's host when the call began. key: or OF_THE_BUCKET. Beside other
+ * hosts' writes, memory may have a part of an operation.
+ */
 static size_t known_before(const struct judgement *judgement, const struct call_record *record, size_t key)
 {
     const struct knowledge_list *known = &judgement->known[record->client % judgement->host_count][key];
@@ -303,7 +308,9 @@ static size_t known_before(const struct judgement *judgement, const struct call_
         else
             to = middle;
     }
-    return from > 0 ? known->items[from - 1].moment : 0;
+    if (from == 0)
+        return 0;
+    return judgement->reads_memory ? known->items[from - 1].moment : known->items[from - 1].change;
 }
 
 /* Return the moment from which on a read may have its state. key: of one key; OF_THE_BUCKET: of several. */
@@ -311,8 +318,11 @@ static size_t read_may_begin(const struct judgement *judgement, const struct cal
 {
     size_t known = known_before(judgement, record, key), oldest = 0;
 
-    if (!judgement->reads_memory && !record->is_cached)
+    if (record->is_leader)
         return moment_at(judgement->stream, record->begin_ns);
+    if (!judgement->reads_memory && !record->is_cached)
+        return moment_at(judgement->stream,
+                         record->begin_ns > judgement->lag_ns ? record->begin_ns - judgement->lag_ns : 0);
     if (!judgement->reads_memory && record->begin_ns > judgement->staleness_ns)
         oldest = moment_at(judgement->stream, record->begin_ns - judgement->staleness_ns);
     return known > oldest ? known : oldest;
@@ -326,10 +336,11 @@ static void judge_read(const struct judgement *judgement, const struct call_reco
     if (record->result != CALL_OK)
         return;
     size_t begin = read_may_begin(judgement, record, key);
-    if (!record->is_cached && !is_true_once(judgement, record, is_true, begin))
+    /* Of a cached read, and of one from the leader, each key has its own moment. */
+    bool has_one_moment = !record->is_cached && !record->is_leader;
+    if (has_one_moment && !is_true_once(judgement, record, is_true, begin))
         call_fail(record, "at no moment of the call this was the state");
-    /* Of the keys of a cached read each has its own moment. */
-    for (size_t i = 0; record->is_cached && i < record->count; i++) {
+    for (size_t i = 0; !has_one_moment && i < record->count; i++) {
         struct call_record single = *record;
         begin = read_may_begin(judgement, record, record->parts[i].key);
         single.parts[0] = record->parts[i];
@@ -378,7 +389,10 @@ static bool error_is_possible(const struct judgement *judgement, const struct ca
     bool is_of_a_fault = strcmp(code, "unavailable") == 0 || strcmp(code, "deadline_exceeded") == 0 ||
                          strcmp(code, "resource_exhausted") == 0;
 
-    return (is_of_a_fault && !judgement->is_quiet) || (may_exist && strcmp(code, "already_exists") == 0) ||
+    bool may_change_too_often = record->kind == CALL_ENTRIES;
+
+    return (is_of_a_fault && (!judgement->is_quiet || may_change_too_often)) ||
+           (may_exist && strcmp(code, "already_exists") == 0) ||
            ((may_conflict || may_have_been_stored) && strcmp(code, "conflict") == 0);
 }
 

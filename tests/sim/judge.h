@@ -19,7 +19,11 @@
 /* What was known on a host at a time. */
 struct knowledge {
     uint64_t at_ns;
-    size_t moment; /* after the newest revision was stored that any client of the host had been answered by then */
+    /*
+     * After the newest revision was stored that any client of the host had been answered by then: just after it, and
+     * after the whole operation.
+     */
+    size_t change, moment;
 };
 
 struct knowledge_list {
@@ -51,13 +55,14 @@ struct judgement {
     size_t host_count;        /* client i is on host i % host_count */
     bool reads_memory;        /* the server is embedded */
     uint64_t staleness_ns;    /* the maximum of cached reads */
+    uint64_t lag_ns;          /* that of reads from a replica */
     uint64_t slack_ns;        /* an answer may come this long after its deadline */
     const struct stop *stops; /* times at which a daemon was stopped: an answer may come later by their length */
     size_t stop_count;
     struct key_changes changes[CALL_KEYS_MAX + 1];                    /* see judge_prepare */
     struct knowledge_list known[JUDGED_HOSTS_MAX][CALL_KEYS_MAX + 2]; /* of each key, and of the bucket */
     struct written *written;                                          /* by value */
-    size_t *moments;                                                  /* after each revision was stored */
+    struct knowledge *after;                                          /* each revision was stored */
     bool is_quiet;     /* there are no faults: a call fails only if its condition does not hold */
     bool was_set_back; /* what was acknowledged may be lost: only answers, and duplicates, are judged */
 };

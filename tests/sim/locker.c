@@ -354,6 +354,11 @@ static void locker_on_message(void *arg, const msgpack_object *message)
 static void locker_forget_session(struct locker *locker, uint64_t ended_ns)
 {
     locker_end_holding(locker, ended_ns);
+    /* Who does not read for a while finds out later when the session has ended. */
+    for (size_t i = 0; i < locker->held_count; i++) {
+        if (locker->held[i].end_ns > ended_ns)
+            locker->held[i].end_ns = ended_ns;
+    }
     locker->step = LOCKER_AT_REST;
     locker->is_registered = locker->has_given_up = false;
     locker_think_later(locker, world_between(1, 300) * WORLD_MS);

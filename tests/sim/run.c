@@ -16,6 +16,7 @@
 #define CLIENTS_MAX 4u
 #define HOSTS_MAX   3u
 #define STOPS_MAX   64u
+#define LAG_MAX_MS  5000u
 #define BUCKET      "b"
 #define LOCK_BUCKET "locks"
 
@@ -34,6 +35,8 @@ enum fault {
     FAULT_SET_BACK,    /* the server comes back older than it was */
     FAULT_RESTART,     /* the daemon is shut down, and starts again */
     FAULT_KILL_DAEMON, /* the daemon is killed, and starts again */
+    FAULT_LAG,         /* the followers of a cluster are far behind */
+    FAULT_LEADER,      /* the leader of a cluster fails, and another takes over */
     FAULTS
 };
 
@@ -42,6 +45,7 @@ struct run {
     struct host *hosts[HOSTS_MAX]; /* of an external server several, each with a daemon */
     size_t host_count;
     bool is_embedded;
+    bool is_cluster;
     bool is_quiet; /* there are no faults */
     struct load load;
     char settings[512];
@@ -92,6 +96,7 @@ static void choose_load(void)
     load->weights[CALL_PUT] += 1;
     load->ttl_per_mille = world_chance(300) ? (unsigned)world_between(50, 600) : 0;
     load->cached_per_mille = world_chance(300) ? 300 : 0;
+    load->leader_per_mille = world_chance(300) ? 300 : 0;
     load->least_timeout_ms = world_between(200, 2000);
     load->most_timeout_ms = load->least_timeout_ms + world_below(6000);
     load->watches = world_chance(600);
@@ -124,12 +129,19 @@ static void choose_lock_load(unsigned lease_ttl_s)
 static void choose_faults(void)
 {
     static const unsigned usual[FAULTS] = {
-        [FAULT_CUT] = 20,     [FAULT_KILL] = 12,   [FAULT_STOP_SHORT] = 8, [FAULT_STOP_LONG] = 3,
-        [FAULT_BLOCK] = 6,    [FAULT_SUSPEND] = 6, [FAULT_CLOCK] = 3,      [FAULT_FULL] = 3,
-        [FAULT_SET_BACK] = 2, [FAULT_RESTART] = 3, [FAULT_KILL_DAEMON] = 3};
+        [FAULT_CUT] = 20,        [FAULT_KILL] = 12, [FAULT_STOP_SHORT] = 8, [FAULT_STOP_LONG] = 3, [FAULT_BLOCK] = 6,
+        [FAULT_SUSPEND] = 6,     [FAULT_CLOCK] = 3, [FAULT_FULL] = 3,       [FAULT_SET_BACK] = 2,  [FAULT_RESTART] = 3,
+        [FAULT_KILL_DAEMON] = 3, [FAULT_LAG] = 12,  [FAULT_LEADER] = 12};
 
+    run.is_cluster = !run.is_embedded && world_chance(400);
     for (unsigned fault = 0; fault < FAULTS; fault++)
         run.weights[fault] = !run.is_quiet && world_chance(fault == FAULT_SET_BACK ? 100 : 500) ? usual[fault] : 0;
+    if (run.is_cluster)
+        run.weights[FAULT_SET_BACK] = 0;
+    else
+        run.weights[FAULT_LAG] = run.weights[FAULT_LEADER] = 0;
+    run.load.replicas = run.is_cluster ? 3 : 1;
+    run.lock_bucket.replicas = run.load.replicas;
     run.kills_in_turns = run.weights[FAULT_KILL_DAEMON] > 0 && world_chance(500);
     run.fault_pause_ns = world_between(50, world_chance(500) ? 500 : 5000) * WORLD_MS;
 }
@@ -141,7 +153,6 @@ static void choose_settings(void)
     unsigned max_timeout_s = least_s + (unsigned)world_below(world_chance(500) ? 1 : 12),
              lease_ttl_s = (unsigned)world_between(1, 10);
 
-    run.is_embedded = world_chance(500);
     snprintf(run.settings, sizeof(run.settings),
              "calls:\n  max_timeout: %us\n  attempt_timeout: %ums\n"
              "watches:\n  reconcile_interval: %us\nlog:\n  level: debug\nlocks:\n  lease_ttl: %us\n%s",
@@ -235,6 +246,14 @@ static void block(struct host *host)
         host_block(host, until_ns);
 }
 
+static void change_leader(void)
+{
+    uint64_t fails_until_ns = world_now_ns() + world_between(0, 50) * WORLD_MS;
+
+    server_change_leader(run.server, fails_until_ns,
+                         fails_until_ns + world_between(1, world_chance(700) ? 500 : 8000) * WORLD_MS);
+}
+
 static void cause(enum fault fault)
 {
     struct host *host = run.hosts[world_below(run.host_count)];
@@ -277,6 +296,13 @@ static void cause(enum fault fault)
         break;
     case FAULT_KILL_DAEMON:
         kill_daemon(host);
+        break;
+    case FAULT_LAG:
+        server_let_followers_lag(run.server, world_between(10, LAG_MAX_MS) * WORLD_MS,
+                                 world_now_ns() + world_between(10, 10000) * WORLD_MS);
+        break;
+    case FAULT_LEADER:
+        change_leader();
         break;
     case FAULTS:
         break;
@@ -366,6 +392,7 @@ static struct judgement make_judgement(void)
                               .clients = run.clients,
                               .client_count = run.client_count,
                               .reads_memory = run.is_embedded,
+                              .lag_ns = run.is_cluster ? (LAG_MAX_MS + 10) * WORLD_MS : 0,
                               .host_count = run.host_count,
                               .staleness_ns = 13 * WORLD_SECOND, /* cache.max_staleness, and delays */
                               .slack_ns = 100 * WORLD_MS + (run.load.stall_per_mille > 0 ? 3 * WORLD_SECOND : 0),
@@ -398,11 +425,14 @@ static bool have_daemons_ended(void)
 static void begin(void)
 {
     run.is_quiet = world_chance(100);
+    run.is_embedded = world_chance(500);
     choose_network();
     choose_load();
-    choose_faults();
     choose_settings();
+    choose_faults();
     run.server = run.lock_load.server = server_new("nats");
+    if (run.is_cluster)
+        server_make_cluster(run.server);
     server_set_wrong_estimates(run.server, world_chance(300) ? 300 : 0);
     run.host_count = run.is_embedded || world_chance(500) ? 1 : world_between(2, HOSTS_MAX);
     for (size_t i = 0; i < run.host_count; i++) {
@@ -441,6 +471,7 @@ static void recover(void)
     trace("the faults end");
     server_set_full(run.server, false);
     server_continue(run.server);
+    server_let_followers_lag(run.server, 0, 0);
     server_block_until(run.server, world_now_ns());
     for (size_t i = 0; i < run.host_count; i++) {
         host_block(run.hosts[i], world_now_ns());

@@ -31,7 +31,17 @@ struct server {
     struct stream *streams;
     struct queued *queue, **queue_end;
     uint64_t queue_last_ns;
+    bool is_cluster;
+    char leader[8];
+    unsigned leaders;
+    int64_t leader_since_ns;
+    uint64_t fails_until_ns, leads_ns; /* see server_change_leader */
+    uint64_t lag_ns, lags_until_ns;
+    uint64_t follower_ns; /* the latest answer of server_follower_ns */
 };
+
+/* How far a follower is behind if nothing is wrong. */
+#define USUAL_LAG_NS WORLD_MS
 
 static struct server *all;
 
@@ -119,11 +129,103 @@ struct stream *server_add_stream(struct server *server, const char *name, json_t
     return stream;
 }
 
+/* --- Clusters -------------------------------------------------------------------------------------- */
+
+static void server_elect(void *arg)
+{
+    struct server *server = arg;
+
+    snprintf(server->leader, sizeof(server->leader), "n%u", server->leaders++ % 3 + 1);
+    server->leader_since_ns = world_epoch_ns();
+    trace("%s leads", server->leader);
+}
+
+void server_make_cluster(struct server *server)
+{
+    server->is_cluster = true;
+    server_elect(server);
+}
+
+bool server_is_cluster(const struct server *server)
+{
+    return server->is_cluster;
+}
+
+const char *server_leader(const struct server *server)
+{
+    return server->leader;
+}
+
+int64_t server_leader_since_ns(const struct server *server)
+{
+    return server->leader_since_ns;
+}
+
+static bool server_is_failing(const struct server *server)
+{
+    return world_now_ns() < server->fails_until_ns;
+}
+
+bool server_has_leader(const struct server *server)
+{
+    return server_is_failing(server) || world_now_ns() >= server->leads_ns;
+}
+
+uint64_t server_follower_ns(struct server *server)
+{
+    uint64_t now_ns = world_now_ns(), lag_ns = now_ns < server->lags_until_ns ? server->lag_ns : USUAL_LAG_NS;
+    uint64_t follower_ns = now_ns > lag_ns ? now_ns - lag_ns : 0;
+
+    if (follower_ns > server->follower_ns)
+        server->follower_ns = follower_ns;
+    return server->follower_ns;
+}
+
+void server_let_followers_lag(struct server *server, uint64_t ns, uint64_t until_ns)
+{
+    server_follower_ns(server);
+    server->lag_ns = ns;
+    server->lags_until_ns = until_ns;
+    trace("followers are behind by %.3f s", (double)ns / 1e9);
+}
+
+/* What the leader had in memory is lost. */
+static void server_lose_leader(void *arg)
+{
+    struct server *server = arg;
+
+    trace("%s leads no more", server->leader);
+    for (struct stream *stream = server->streams; stream != NULL; stream = stream->next)
+        stream_forget_batches(stream);
+    consumers_lose_some(server);
+}
+
+void server_change_leader(struct server *server, uint64_t fails_until_ns, uint64_t leads_ns)
+{
+    if (!server_has_leader(server) || server_is_failing(server))
+        return;
+    server->fails_until_ns = fails_until_ns;
+    server->leads_ns = leads_ns;
+    world_at(fails_until_ns, server_lose_leader, server);
+    world_at(leads_ns, server_elect, server);
+}
+
+/* Return whether nobody is there who could answer: only the leader does, but for direct gets and pulls. */
+static bool server_lacks_leader_for(const struct server *server, const struct packet *packet)
+{
+    return server->is_cluster && !server_has_leader(server) && api_queues(packet) &&
+           (strstr(packet->subject, ".STREAM.") != NULL || strstr(packet->subject, ".CONSUMER.") != NULL);
+}
+
 /* --- Messages -------------------------------------------------------------------------------------- */
 
 static void server_serve(struct server *server, struct link *link, struct packet *packet)
 {
     trace("server: %s %s", packet->subject, packet->payload);
+    if (server_lacks_leader_for(server, packet)) {
+        packet_free(packet);
+        return;
+    }
     if (!api_serve(server, link, packet) && packet->reply != NULL)
         link_send_to_daemon(link, packet_new_status(packet->reply, 503, ""));
     packet_free(packet);
@@ -175,9 +277,18 @@ static void server_publish(struct server *server, struct link *link, struct pack
 {
     struct stream *stream = server_stream_of(server, packet->subject);
     struct packet *answer = NULL;
+    bool is_failing = server->is_cluster && server_is_failing(server);
 
-    if (stream != NULL) {
+    if (is_failing && world_chance(300)) {
+        packet_free(packet); /* it is not committed */
+        return;
+    }
+    if (stream != NULL && (!server->is_cluster || server_has_leader(server))) {
         answer = publish_receive(stream, packet);
+        if (is_failing && answer != NULL && world_chance(500)) {
+            packet_free(answer);
+            return;
+        }
     } else {
         if (packet->reply != NULL)
             answer = packet_new_status(packet->reply, 503, "");
@@ -242,6 +353,7 @@ void server_forget_all(void)
         free(server);
     }
     consumers_forget_all();
+    stream_forget_view();
 }
 
 void server_kill(struct server *server)
@@ -268,6 +380,8 @@ void server_start(struct server *server)
             stream_set_back(stream);
         stream_restart(stream);
     }
+    if (server->is_cluster)
+        server_elect(server);
     server->was_set_back |= server->sets_back;
     server->sets_back = false;
 }

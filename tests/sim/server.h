@@ -43,6 +43,32 @@ void server_receive(struct server *server, struct link *link, struct packet *pac
 /* Return the list of streams. It includes deleted ones (is_gone), which the judges need. */
 struct stream *server_streams(const struct server *server);
 
+/* --- Clusters -------------------------------------------------------------------------------------- */
+
+/*
+ * The server stands for a cluster now, whose streams have a leader and followers. All of them have one order of
+ * messages, but a follower is behind. Direct gets are answered by any of them, and consumers are on any of them.
+ */
+void server_make_cluster(struct server *server);
+bool server_is_cluster(const struct server *server);
+
+/* The name of the leader, since when it leads (by the server's clock), and whether there is one now. */
+const char *server_leader(const struct server *server);
+int64_t server_leader_since_ns(const struct server *server);
+bool server_has_leader(const struct server *server);
+
+/* Return the time as of which a follower has the streams. It never decreases. */
+uint64_t server_follower_ns(struct server *server);
+
+/* The followers are behind by ns until until_ns. */
+void server_let_followers_lag(struct server *server, uint64_t ns, uint64_t until_ns);
+
+/*
+ * The leader fails: until fails_until_ns, a part of what is published is not stored, and a part not acknowledged. Then
+ * there is no leader until leads_ns, when another one takes over.
+ */
+void server_change_leader(struct server *server, uint64_t fails_until_ns, uint64_t leads_ns);
+
 /* --- Faults ---------------------------------------------------------------------------------------- */
 
 void server_kill(struct server *server);

@@ -50,7 +50,7 @@ static void stream_forget_ids(struct stream *stream)
     stream->id_count = 0;
 }
 
-static void stream_forget_batches(struct stream *stream)
+void stream_forget_batches(struct stream *stream)
 {
     while (stream->batches != NULL) {
         struct batch *batch = stream->batches;
@@ -325,6 +325,38 @@ struct stored *stream_store(struct stream *stream, struct packet *packet)
     trace("server: %s %llu %s stored, id %s", stream->name, (unsigned long long)stored->sequence, packet->subject,
           packet_header(packet, KV_HEADER_MSG_ID) != NULL ? packet_header(packet, KV_HEADER_MSG_ID) : "none");
     return stored;
+}
+
+/* --- Followers ------------------------------------------------------------------------------------- */
+
+static struct stored_list view_present;
+
+void stream_forget_view(void)
+{
+    free(view_present.items);
+    view_present = (struct stored_list){0};
+}
+
+bool stored_is_there(const struct stored *stored, uint64_t at_ns)
+{
+    return stored->at_ns <= at_ns && (stored->removed_ns == 0 || stored->removed_ns > at_ns);
+}
+
+const struct stream *stream_as_of(const struct stream *stream, uint64_t at_ns)
+{
+    static struct stream view;
+
+    view = *stream;
+    view_present.count = 0;
+    view.last_sequence = 0;
+    for (size_t i = 0; i < stream->log.count && stream->log.items[i]->at_ns <= at_ns; i++) {
+        struct stored *stored = stream->log.items[i];
+        view.last_sequence = stored->sequence;
+        if (stored_is_there(stored, at_ns))
+            list_add(&view_present, stored);
+    }
+    view.present = view_present;
+    return &view;
 }
 
 /* --- The process ----------------------------------------------------------------------------------- */

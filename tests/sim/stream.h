@@ -116,7 +116,24 @@ uint64_t stream_subjects(const struct stream *stream);
 /* Return what the stream remembers of an id, or NULL. */
 const struct stored_id *stream_find_id(struct stream *stream, const char *id);
 
+/* --- Followers ------------------------------------------------------------------------------------- */
+
+/*
+ * Return what a follower has that is as far as the stream was at at_ns (world time): its messages, sequences and
+ * settings. It is valid until the next call.
+ */
+const struct stream *stream_as_of(const struct stream *stream, uint64_t at_ns);
+
+/* Return whether it has a message then. */
+bool stored_is_there(const struct stored *stored, uint64_t at_ns);
+
+/* At the world's end: free what it has returned. */
+void stream_forget_view(void);
+
 /* --- The process ----------------------------------------------------------------------------------- */
+
+/* Atomic batches that are not committed are lost. */
+void stream_forget_batches(struct stream *stream);
 
 /* The server starts: rebuild the table of ids from the stored messages, and drop unfinished batches. */
 void stream_restart(struct stream *stream);
