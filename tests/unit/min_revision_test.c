@@ -57,19 +57,27 @@ START_TEST(a_minimum_rises_and_is_dropped_once_the_feed_has_reached_it)
 }
 END_TEST
 
-START_TEST(a_key_whose_revision_was_overwritten_before_it_was_delivered_is_doubtful)
+START_TEST(a_minimum_that_was_overwritten_before_it_was_delivered_stays_until_a_newer_message)
 {
     delivered = 5;
     min_revision_raise(&minimums, "a", 5);
     min_revision_raise(&minimums, "b", 6);
     min_revision_raise(&minimums, "c", 8);
     reach(7);
-    ck_assert(!is_doubtful("a"));
-    ck_assert(is_doubtful("b"));
-    ck_assert(!is_doubtful("c"));
+    ck_assert_uint_eq(minimum_of("a"), 0);
+    ck_assert_uint_eq(minimum_of("b"), 6);
+    ck_assert_uint_eq(minimum_of("c"), 8);
+    ck_assert_uint_eq(minimums.doubtful_count, 0);
+    min_revision_trust(&minimums, "b", 4); /* of a follower that is behind */
+    ck_assert_uint_eq(minimum_of("b"), 6);
+    min_revision_trust(&minimums, "b", 7);
     ck_assert_uint_eq(minimum_of("b"), 0);
-    min_revision_trust(&minimums, "b"); /* the later message */
-    ck_assert(!is_doubtful("b"));
+    min_revision_skip(&minimums, "d", 3);
+    min_revision_raise(&minimums, "d", 9);
+    ck_assert_uint_eq(minimum_of("d"), 9);
+    min_revision_skip(&minimums, "d", 5);
+    ck_assert_uint_eq(minimum_of("d"), 9);
+    ck_assert_uint_eq(minimums.skipped_count, 0);
 }
 END_TEST
 
@@ -94,7 +102,7 @@ START_TEST(a_key_is_doubtful_until_the_feed_or_a_reconciliation_says_otherwise)
     ck_assert(is_doubtful("a"));
     reach(100);
     ck_assert(is_doubtful("a"));
-    min_revision_trust(&minimums, "a");
+    min_revision_trust(&minimums, "a", 100);
     ck_assert(!is_doubtful("a"));
     ck_assert(is_doubtful("b"));
     min_revision_trust_all(&minimums);
@@ -107,7 +115,7 @@ START_TEST(a_minimum_is_kept_while_a_key_is_doubtful)
     min_revision_raise(&minimums, "a", 5);
     min_revision_doubt(&minimums, "a", 3);
     min_revision_raise(&minimums, "a", 6);
-    min_revision_trust(&minimums, "a");
+    min_revision_trust(&minimums, "a", 100);
     ck_assert_uint_ge(minimum_of("a"), 6);
 }
 END_TEST
@@ -134,7 +142,7 @@ Suite *min_revision_suite(void)
 
     tcase_add_checked_fixture(tests, begin, end);
     tcase_add_test(tests, a_minimum_rises_and_is_dropped_once_the_feed_has_reached_it);
-    tcase_add_test(tests, a_key_whose_revision_was_overwritten_before_it_was_delivered_is_doubtful);
+    tcase_add_test(tests, a_minimum_that_was_overwritten_before_it_was_delivered_stays_until_a_newer_message);
     tcase_add_test(tests, reads_of_all_keys_wait_for_the_highest_revision_that_was_written_or_answered);
     tcase_add_test(tests, a_key_is_doubtful_until_the_feed_or_a_reconciliation_says_otherwise);
     tcase_add_test(tests, a_minimum_is_kept_while_a_key_is_doubtful);

@@ -358,6 +358,7 @@ static struct cache_key *cache_make_key(struct cache *cache, const char *name, s
     if (key == NULL)
         return NULL;
     memset(key, 0, sizeof(*key));
+    key->mark = (uint8_t)(cache->mark - 1); /* neither marked nor doubtful */
     key->key_length = (uint16_t)length;
     memcpy(key->bytes, name, length + 1);
     cache_account(cache, block_bytes(key), 0);

@@ -134,7 +134,7 @@ static void on_feed_entry(void *arg, const struct kv_entry *entry)
         contents_keep(copy, entry);
     if (is_wanted && copy->feed.position.batch.from != 0)
         local_copy_note_revision(copy->store, copy->name, entry->key, entry->revision, false);
-    min_revision_trust(&copy->min_revisions, entry->key);
+    min_revision_trust(&copy->min_revisions, entry->key, entry->revision);
     local_copy_drop_reached(copy);
     local_copy_wake_waits(copy);
     watch_set_note_progress(&copy->watches);

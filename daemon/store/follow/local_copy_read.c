@@ -70,7 +70,7 @@ enum local_copy_answer local_copy_get_now(struct local_copy *copy, const char *k
         *revision = known->revision; /* the rest of its batch has yet to come */
         return local_copy_may_wait(copy) ? LOCAL_COPY_WAITS : LOCAL_COPY_UNSURE;
     }
-    /* It was written again since the read has begun to wait, and what it waited for was overwritten. */
+    /* The feed has skipped a revision that was overwritten. The newer one is to come. */
     uint64_t least = min_revision_of_key(&copy->min_revisions, key, length);
     if (least > (known != NULL ? known->revision : 0)) {
         *revision = least;
@@ -99,12 +99,15 @@ enum local_copy_answer local_copy_get(struct local_copy *copy, const char *key, 
 
 /* --- What it observes ------------------------------------------------------------------------------ */
 
-/* Return whether the feed has passed the key's revision without delivering it: a newer one is to come. */
-static bool local_copy_lacks(const struct local_copy *copy, const char *key, uint64_t revision)
+/*
+ * Return whether the feed has passed the key's revision without delivering it: a newer one is to come. An answer may
+ * also be of an old replica, which has a key that is gone.
+ */
+static bool local_copy_lacks(const struct local_copy *copy, const char *key, uint64_t revision, bool is_write)
 {
     const struct cache_key *known = cache_find(&copy->contents.cache, key, strlen(key));
 
-    return copy->contents.state == CONTENTS_COMPLETE && (known == NULL || known->revision < revision);
+    return copy->contents.state == CONTENTS_COMPLETE && (known != NULL ? known->revision < revision : is_write);
 }
 
 void local_copy_note_revision(struct store *store, const char *bucket, const char *key, uint64_t revision,
@@ -123,8 +126,8 @@ void local_copy_note_revision(struct store *store, const char *bucket, const cha
         min_revision_raise_all(&copy->min_revisions, revision);
     else if (revision > feed_position(&copy->feed))
         min_revision_raise(&copy->min_revisions, key, revision);
-    else if (local_copy_lacks(copy, key, revision))
-        min_revision_doubt(&copy->min_revisions, key, feed_position(&copy->feed));
+    else if (revision > 0 && local_copy_lacks(copy, key, revision, is_write))
+        min_revision_skip(&copy->min_revisions, key, revision);
 }
 
 void local_copy_note_read(struct store *store, const char *bucket, const struct kv_entry *entry)

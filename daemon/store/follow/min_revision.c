@@ -12,8 +12,9 @@
 /* The minimum of one key, or the mark of a doubtful one. */
 struct min_revision {
     UT_hash_handle hh;
-    struct min_revision *next, *previous; /* if it is not doubtful */
+    struct min_revision *next, *previous; /* if it is neither doubtful nor skipped */
     bool is_doubtful;
+    bool is_skipped;   /* the feed has passed it */
     uint64_t revision; /* 0 if it is doubtful */
     char key[];
 };
@@ -37,6 +38,7 @@ static struct min_revision *min_revision_add(struct min_revisions *minimums, con
     if (added == NULL)
         return NULL;
     added->is_doubtful = is_doubtful;
+    added->is_skipped = false;
     added->revision = revision;
     memcpy(added->key, key, length + 1);
     HASH_ADD_KEYPTR(hh, minimums->keys, added->key, length, added);
@@ -52,6 +54,8 @@ static void min_revision_drop(struct min_revisions *minimums, struct min_revisio
     HASH_DEL(minimums->keys, dropped);
     if (dropped->is_doubtful)
         minimums->doubtful_count--;
+    else if (dropped->is_skipped)
+        minimums->skipped_count--;
     else
         DL_DELETE2(minimums->first, dropped, previous, next);
     free(dropped);
@@ -125,12 +129,12 @@ bool min_revision_is_doubtful(const struct min_revisions *minimums, const char *
     return found != NULL && found->is_doubtful;
 }
 
-void min_revision_trust(struct min_revisions *minimums, const char *key)
+void min_revision_trust(struct min_revisions *minimums, const char *key, uint64_t revision)
 {
-    if (minimums->doubtful_count == 0)
+    if (minimums->doubtful_count + minimums->skipped_count == 0)
         return;
     struct min_revision *found = min_revision_find(minimums, key, strlen(key));
-    if (found != NULL && found->is_doubtful)
+    if (found != NULL && (found->is_doubtful || (found->is_skipped && found->revision <= revision)))
         min_revision_drop(minimums, found);
 }
 
@@ -145,6 +149,13 @@ void min_revision_trust_all(struct min_revisions *minimums)
     }
 }
 
+static void min_revision_pass(struct min_revisions *minimums, struct min_revision *passed)
+{
+    DL_DELETE2(minimums->first, passed, previous, next);
+    passed->is_skipped = true;
+    minimums->skipped_count++;
+}
+
 /* The list is nearly sorted: a minimum that is out of order is dropped later. */
 void min_revision_drop_reached(struct min_revisions *minimums, uint64_t position, min_revision_has_fn *has,
                                const void *arg)
@@ -156,11 +167,21 @@ void min_revision_drop_reached(struct min_revisions *minimums, uint64_t position
             min_revision_drop(minimums, first);
             continue;
         }
-        DL_DELETE2(minimums->first, first, previous, next);
-        first->is_doubtful = true;
-        first->revision = 0;
-        minimums->doubtful_count++;
+        min_revision_pass(minimums, first);
     }
+}
+
+void min_revision_skip(struct min_revisions *minimums, const char *key, uint64_t revision)
+{
+    struct min_revision *found = min_revision_find(minimums, key, strlen(key));
+
+    if (found != NULL && (found->is_doubtful || found->revision >= revision))
+        return;
+    if (found != NULL)
+        min_revision_drop(minimums, found);
+    found = min_revision_add(minimums, key, false, revision);
+    if (found != NULL)
+        min_revision_pass(minimums, found);
 }
 
 void min_revision_clear(struct min_revisions *minimums)

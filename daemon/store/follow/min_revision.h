@@ -18,7 +18,7 @@ struct min_revision;
 struct min_revisions {
     struct min_revision *keys;  /* uthash */
     struct min_revision *first; /* those that are not doubtful, nearly in the order of their revisions */
-    unsigned doubtful_count;
+    unsigned doubtful_count, skipped_count;
     uint64_t of_all;  /* for each key */
     uint64_t highest; /* of single keys since the last clear */
     uint64_t acked;   /* the highest revision that this daemon has written */
@@ -26,6 +26,9 @@ struct min_revisions {
 
 /* Raise the minimum of a key. Without memory for one more key it becomes the minimum of all. */
 void min_revision_raise(struct min_revisions *minimums, const char *key, uint64_t revision);
+
+/* The same, of a revision that the feed has passed without delivering it: see min_revision_drop_reached. */
+void min_revision_skip(struct min_revisions *minimums, const char *key, uint64_t revision);
 
 /* Raise the minimum of all keys. */
 void min_revision_raise_all(struct min_revisions *minimums, uint64_t revision);
@@ -51,16 +54,17 @@ uint64_t min_revision_of_all(const struct min_revisions *minimums);
 
 bool min_revision_is_doubtful(const struct min_revisions *minimums, const char *key, size_t length);
 
-/* The feed has delivered a new entry of the key: it is no longer doubtful. */
-void min_revision_trust(struct min_revisions *minimums, const char *key);
+/* The feed has delivered a new entry of the key: it is no longer doubtful, and has reached a minimum that was skipped.
+ */
+void min_revision_trust(struct min_revisions *minimums, const char *key, uint64_t revision);
 
 /* The copy was reconciled: no key is doubtful. */
 void min_revision_trust_all(struct min_revisions *minimums);
 
 /*
- * Drop the minimums that the feed has reached. If the message of a minimum was not delivered, because it was
- * overwritten before or is gone, the key becomes doubtful: a newer one is to come. has: whether the copy has the key at
- * this revision or a later one.
+ * Drop the minimums that the feed has reached. has: whether the copy has the key at this revision or a later one. If it
+ * has not, the message was overwritten before it was delivered, or is gone: the key keeps its minimum until a newer
+ * message comes.
  */
 typedef bool min_revision_has_fn(const void *arg, const char *key, uint64_t revision);
 void min_revision_drop_reached(struct min_revisions *minimums, uint64_t position, min_revision_has_fn *has,

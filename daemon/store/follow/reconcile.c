@@ -266,6 +266,7 @@ static bool reconcile_finds_difference(struct local_copy *copy)
     if (reconcile->phase != RECONCILE_LOADING || !reconcile_must_confirm(copy))
         return false;
     reconcile->is_confirmed = reconcile->has_news || copy->contents.cache.doubtful > 0;
+    reconcile->tries = 0;
     return reconcile->is_confirmed;
 }
 
