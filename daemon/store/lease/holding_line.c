@@ -88,13 +88,19 @@ static void holding_try_again(struct holding *holding)
     holding_line_join(holding);
 }
 
+/* The key may be deleted when NATS permits it. It names the lease, which is renewed. */
+static bool may_try_denied(const struct holding *holding)
+{
+    return holding->lease->state == LEASE_ALIVE && !holding->lease->in->store->leases->is_draining;
+}
+
 static void on_holding_deleted(void *arg, uint64_t revision, const struct error *error)
 {
     struct holding *holding = arg;
     struct lease_bucket *in = holding->lease->in;
 
     bool is_denied = error != NULL && error->code == ERROR_PERMISSION_DENIED;
-    if (!lease_bucket_deletion_is_over(error) || (is_denied && holding->lease->state == LEASE_ALIVE)) {
+    if (!lease_bucket_deletion_is_over(error) || (is_denied && may_try_denied(holding))) {
         holding_try_again(holding);
         return;
     }

@@ -585,6 +585,8 @@ void lock_acquire(struct store *store, struct arena *arena, struct lock_wait *wa
         DL_PREPEND2(wait->lock->line, wait, previous, next);
     else
         DL_APPEND2(wait->lock->line, wait, previous, next);
+    if (wait->owner != NULL)
+        wait->lock->searched_revision = 0; /* this owner may be the holder's again */
     store->leases->counts.waiting++;
     wait->step = LOCK_IN_LINE;
     if (wait->lock->line == wait)
