@@ -20,7 +20,7 @@
 #define SERVER_VERSION "2.15.1"
 
 /* A request that is being served. */
-struct call {
+struct api_call {
     struct server *server;
     struct link *link;
     const struct packet *request;
@@ -29,7 +29,10 @@ struct call {
     const char *rest; /* of the subject, after the stream's name; "": nothing */
 };
 
-const char *api_time(int64_t time_ns, char text[API_TIME_BYTES])
+#define API_TIME_BYTES 40
+
+/* Return a time as the server writes it: RFC 3339 with nanoseconds. */
+static const char *api_time(int64_t time_ns, char text[API_TIME_BYTES])
 {
     time_t second = (time_t)(time_ns / 1000000000);
     struct tm utc;
@@ -45,7 +48,7 @@ const char *api_time(int64_t time_ns, char text[API_TIME_BYTES])
     return text;
 }
 
-static void call_answer(const struct call *call, json_t *answer)
+static void api_answer(const struct api_call *call, json_t *answer)
 {
     if (call->request->reply != NULL)
         link_send_to_daemon(call->link, packet_new_json(call->request->reply, answer));
@@ -53,16 +56,16 @@ static void call_answer(const struct call *call, json_t *answer)
         json_decref(answer);
 }
 
-static void call_refuse(const struct call *call, const char *type, int code, int err_code, const char *text)
+static void api_refuse(const struct api_call *call, const char *type, int code, int err_code, const char *text)
 {
     char full[96];
 
     snprintf(full, sizeof(full), TYPE "%s", type);
-    call_answer(call, json_pack("{s:s, s:{s:i, s:i, s:s}}", "type", full, "error", "code", code, "err_code", err_code,
-                                "description", text));
+    api_answer(call, json_pack("{s:s, s:{s:i, s:i, s:s}}", "type", full, "error", "code", code, "err_code", err_code,
+                               "description", text));
 }
 
-static void call_answer_status(const struct call *call, unsigned status, const char *text)
+static void api_answer_status(const struct api_call *call, unsigned status, const char *text)
 {
     link_send_to_daemon(call->link, packet_new_status(call->request->reply, status, text));
 }
@@ -110,35 +113,35 @@ static void stream_complete_config(json_t *config)
         json_object_set_new(config, "num_replicas", json_integer(1));
 }
 
-static void stream_create(struct call *call, const char *name)
+static void stream_create(struct api_call *call, const char *name)
 {
     if (call->stream != NULL) {
         json_t *config = json_deep_copy(call->body);
         stream_complete_config(config);
         if (json_equal(config, call->stream->config))
-            call_answer(call, stream_describe(call->stream, "stream_create_response"));
+            api_answer(call, stream_describe(call->stream, "stream_create_response"));
         else
-            call_refuse(call, "stream_create_response", 400, 10058,
-                        "stream name already in use with a different configuration");
+            api_refuse(call, "stream_create_response", 400, 10058,
+                       "stream name already in use with a different configuration");
         json_decref(config);
         return;
     }
     json_t *config = json_deep_copy(call->body);
     stream_complete_config(config);
     trace("server: %s is created", name);
-    call_answer(call, stream_describe(server_add_stream(call->server, name, config), "stream_create_response"));
+    api_answer(call, stream_describe(server_add_stream(call->server, name, config), "stream_create_response"));
 }
 
-static void stream_update(struct call *call)
+static void stream_update(struct api_call *call)
 {
     json_decref(call->stream->config);
     call->stream->config = json_deep_copy(call->body);
     stream_complete_config(call->stream->config);
     trace("server: %s is updated", call->stream->name);
-    call_answer(call, stream_describe(call->stream, "stream_update_response"));
+    api_answer(call, stream_describe(call->stream, "stream_update_response"));
 }
 
-static void stream_answer_purge(struct call *call)
+static void stream_answer_purge(struct api_call *call)
 {
     const char *filter = json_string_value(json_object_get(call->body, "filter"));
     uint64_t below = (uint64_t)json_integer_value(json_object_get(call->body, "seq"));
@@ -147,19 +150,19 @@ static void stream_answer_purge(struct call *call)
     uint64_t purged = stream_purge(call->stream, filter, below, keep);
 
     trace("server: %s is purged: %" PRIu64 " messages", call->stream->name, purged);
-    call_answer(call, json_pack("{s:s, s:b, s:I}", "type", TYPE "stream_purge_response", "success", 1, "purged",
-                                (json_int_t)purged));
+    api_answer(call, json_pack("{s:s, s:b, s:I}", "type", TYPE "stream_purge_response", "success", 1, "purged",
+                               (json_int_t)purged));
 }
 
-static void stream_delete(struct call *call)
+static void stream_delete(struct api_call *call)
 {
     trace("server: %s is deleted", call->stream->name);
     consumers_drop(call->stream);
     call->stream->is_gone = true;
-    call_answer(call, json_pack("{s:s, s:b}", "type", TYPE "stream_delete_response", "success", 1));
+    api_answer(call, json_pack("{s:s, s:b}", "type", TYPE "stream_delete_response", "success", 1));
 }
 
-static void streams_list(const struct call *call)
+static void streams_list(const struct api_call *call)
 {
     json_t *names = json_array();
 
@@ -167,8 +170,8 @@ static void streams_list(const struct call *call)
         if (!stream->is_gone)
             json_array_append_new(names, json_string(stream->name));
     }
-    call_answer(call, json_pack("{s:s, s:I, s:i, s:i, s:o}", "type", TYPE "stream_names_response", "total",
-                                (json_int_t)json_array_size(names), "offset", 0, "limit", 1024, "streams", names));
+    api_answer(call, json_pack("{s:s, s:I, s:i, s:i, s:o}", "type", TYPE "stream_names_response", "total",
+                               (json_int_t)json_array_size(names), "offset", 0, "limit", 1024, "streams", names));
 }
 
 /* --- Messages -------------------------------------------------------------------------------------- */
@@ -218,20 +221,20 @@ static struct stored *message_find(const struct stream *stream, json_t *request)
     return next != NULL ? stream_next(stream, sequence, next) : stream_at(stream, sequence);
 }
 
-static void message_get(const struct call *call)
+static void message_get(const struct api_call *call)
 {
     const struct stored *stored = message_find(call->stream, call->body);
 
     if (stored == NULL)
-        call_refuse(call, "stream_msg_get_response", 404, 10037, "no message found");
+        api_refuse(call, "stream_msg_get_response", 404, 10037, "no message found");
     else
-        call_answer(
+        api_answer(
             call, json_pack("{s:s, s:o}", "type", TYPE "stream_msg_get_response", "message", message_describe(stored)));
 }
 
 /* --- Direct gets ----------------------------------------------------------------------------------- */
 
-static struct packet *direct_pack(const struct call *call, const struct stored *stored)
+static struct packet *direct_pack(const struct api_call *call, const struct stored *stored)
 {
     struct packet *packet = packet_copy(stored->packet);
     char time[API_TIME_BYTES];
@@ -271,7 +274,7 @@ static bool is_last_up_to(const struct stream *stream, const struct stored *stor
 
 #define MULTI_MAX 1024u
 
-static void direct_get_many(const struct call *call, const struct stream *stream)
+static void direct_get_many(const struct api_call *call, const struct stream *stream)
 {
     json_t *filters = json_object_get(call->body, "multi_last");
     uint64_t up_to = (uint64_t)json_integer_value(json_object_get(call->body, "up_to_seq"));
@@ -289,7 +292,7 @@ static void direct_get_many(const struct call *call, const struct stream *stream
     if (up_to > stream->last_sequence)
         left = 0; /* the server finds no block with this sequence */
     if (left == 0 || left > MULTI_MAX) {
-        call_answer_status(call, left == 0 ? 404 : 413, left == 0 ? "No Results" : "Too Many Results");
+        api_answer_status(call, left == 0 ? 404 : 413, left == 0 ? "No Results" : "Too Many Results");
         return;
     }
     for (size_t i = 0; i < stream->present.count; i++) {
@@ -323,7 +326,7 @@ static const struct stream *direct_choose(const struct stream *stream)
     return is_by_leader ? stream : stream_as_of(stream, server_follower_ns(stream->server));
 }
 
-static void direct_get(const struct call *call)
+static void direct_get(const struct api_call *call)
 {
     const struct stream *stream = direct_choose(call->stream);
     const struct stored *stored;
@@ -335,13 +338,13 @@ static void direct_get(const struct call *call)
     if (call->rest[0] != '\0') {
         stored = stream_last(stream, call->rest);
     } else if (call->body == NULL) {
-        call_answer_status(call, 408, "Empty Request");
+        api_answer_status(call, 408, "Empty Request");
         return;
     } else {
         stored = message_find(stream, call->body);
     }
     if (stored == NULL)
-        call_answer_status(call, 404, "Message Not Found");
+        api_answer_status(call, 404, "Message Not Found");
     else
         link_send_to_daemon(call->link, direct_pack(call, stored));
 }
@@ -349,31 +352,31 @@ static void direct_get(const struct call *call)
 /* --- Consumers ------------------------------------------------------------------------------------- */
 
 /* The name is the first token of the rest: a filter may follow. */
-static char *consumer_name(const struct call *call)
+static char *consumer_name(const struct api_call *call)
 {
     return memory_need(strndup(call->rest, strcspn(call->rest, ".")));
 }
 
-static void consumer_create(const struct call *call)
+static void consumer_create(const struct api_call *call)
 {
     char *name = consumer_name(call);
 
-    call_answer(call, consumers_create(call->stream, name, call->body));
+    api_answer(call, consumers_create(call->stream, name, call->body));
     free(name);
 }
 
-static void consumer_delete(const struct call *call)
+static void consumer_delete(const struct api_call *call)
 {
     char *name = consumer_name(call);
 
     if (consumers_delete(call->stream, name))
-        call_answer(call, json_pack("{s:s, s:b}", "type", TYPE "consumer_delete_response", "success", 1));
+        api_answer(call, json_pack("{s:s, s:b}", "type", TYPE "consumer_delete_response", "success", 1));
     else
-        call_refuse(call, "consumer_delete_response", 404, 10014, "consumer not found");
+        api_refuse(call, "consumer_delete_response", 404, 10014, "consumer not found");
     free(name);
 }
 
-static bool consumer_next(const struct call *call)
+static bool consumer_next(const struct api_call *call)
 {
     char *name = consumer_name(call);
     bool is_there = consumers_pull(call->stream, name, call->link, call->request->reply, call->body);
@@ -384,22 +387,21 @@ static bool consumer_next(const struct call *call)
 
 /* --- Dispatch -------------------------------------------------------------------------------------- */
 
-static void account_describe(const struct call *call)
+static void account_describe(const struct api_call *call)
 {
     uint64_t bytes = 0;
 
     for (struct stream *stream = server_streams(call->server); stream != NULL; stream = stream->next)
         bytes += stream->is_gone ? 0 : stream->present.count * 100;
-    call_answer(call,
-                json_pack("{s:s, s:I, s:I, s:i, s:{s:I, s:I}, s:{s:i}}", "type", TYPE "account_info_response", "memory",
-                          (json_int_t)0, "storage", (json_int_t)bytes, "streams", 1, "limits", "max_memory",
-                          (json_int_t)-1, "max_storage", (json_int_t)-1, "api", "level", API_LEVEL));
+    api_answer(call, json_pack("{s:s, s:I, s:I, s:i, s:{s:I, s:I}, s:{s:i}}", "type", TYPE "account_info_response",
+                               "memory", (json_int_t)0, "storage", (json_int_t)bytes, "streams", 1, "limits",
+                               "max_memory", (json_int_t)-1, "max_storage", (json_int_t)-1, "api", "level", API_LEVEL));
 }
 
-static void server_describe(const struct call *call)
+static void server_describe(const struct api_call *call)
 {
-    call_answer(call, json_pack("{s:{s:s, s:s, s:s}}", "server", "name", server_name(call->server), "ver",
-                                SERVER_VERSION, "id", server_id(call->server)));
+    api_answer(call, json_pack("{s:{s:s, s:s, s:s}}", "server", "name", server_name(call->server), "ver",
+                               SERVER_VERSION, "id", server_id(call->server)));
 }
 
 /* Split <verb>.<stream>.<rest>. Return a copy of the stream's name, or NULL if the subject has another verb. */
@@ -436,12 +438,12 @@ bool api_queues(const struct packet *request)
            strncmp(request->subject, API_PREFIX "CONSUMER.MSG", strlen(API_PREFIX "CONSUMER.MSG")) != 0;
 }
 
-static bool api_serve_stream(struct call *call, enum verb verb, const char *name)
+static bool api_serve_stream(struct api_call *call, enum verb verb, const char *name)
 {
     if (call->stream == NULL && verb != CREATE) {
         if (verbs[verb].type == NULL)
             return false; /* nobody listens */
-        call_refuse(call, verbs[verb].type, 404, 10059, "stream not found");
+        api_refuse(call, verbs[verb].type, 404, 10059, "stream not found");
         return true;
     }
     switch (verb) {
@@ -452,7 +454,7 @@ static bool api_serve_stream(struct call *call, enum verb verb, const char *name
         stream_update(call);
         break;
     case INFO:
-        call_answer(call, stream_describe(call->stream, "stream_info_response"));
+        api_answer(call, stream_describe(call->stream, "stream_info_response"));
         break;
     case DELETE:
         stream_delete(call);
@@ -482,7 +484,7 @@ static bool api_serve_stream(struct call *call, enum verb verb, const char *name
 
 bool api_serve(struct server *server, struct link *link, const struct packet *request)
 {
-    struct call call = {.server = server, .link = link, .request = request, .rest = ""};
+    struct api_call call = {.server = server, .link = link, .request = request, .rest = ""};
     bool is_served = false;
 
     if (request->payload_bytes > 0)

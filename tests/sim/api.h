@@ -13,10 +13,6 @@ bool api_serve(struct server *server, struct link *link, const struct packet *re
 /* Return whether the request waits in the API's queue, rather than being served when it is read. */
 bool api_queues(const struct packet *request);
 
-/* Return a time as the server writes it: RFC 3339 with nanoseconds. The buffer has API_TIME_BYTES. */
-#define API_TIME_BYTES 40
-const char *api_time(int64_t time_ns, char text[API_TIME_BYTES]);
-
 /* For server: streams by name. */
 struct stream *server_find_stream(const struct server *server, const char *name);
 struct stream *server_add_stream(struct server *server, const char *name, json_t *config);

@@ -178,6 +178,8 @@ static void compare(struct packet *request)
     packet_free(request);
 }
 
+static const struct way way;
+
 int main(int argc, char **argv)
 {
     if (argc < 3) {
@@ -189,7 +191,7 @@ int main(int argc, char **argv)
     world_begin(seed, false);
     network = (struct network){.least_ns = 1000, .most_ns = 1000};
     server = server_new("nats");
-    simulated_link = link_new((struct connection *)&server, server, 1); /* only whether it is NULL matters */
+    simulated_link = link_new((struct connection *)&server, server, &way, 1); /* only whether it is NULL matters */
     need(natsConnection_ConnectTo(&connection, argv[1]), argv[1]);
     need(natsConnection_SubscribeSync(&inbox, connection, REQUESTS_INBOX), "natsConnection_SubscribeSync");
     need(natsConnection_Flush(connection), "natsConnection_Flush");
