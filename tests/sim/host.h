@@ -32,8 +32,8 @@ void host_stop(struct host *host);
 void host_kill(struct host *host);
 
 /*
- * The same, but within a turn: when the daemon has taken so many steps. A step is a packet that it sends, a look at the
- * clock, or something that it writes to a client.
+ * Kill the daemon's process within a turn, after this number of steps. A step is one packet sent to NATS, one reading
+ * of the clock, or one write to a client's socket.
  */
 void host_kill_after(struct host *host, unsigned steps);
 

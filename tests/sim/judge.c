@@ -141,7 +141,7 @@ void judge_finish(struct judgement *judgement)
 {
     for (size_t key = 0; key <= CALL_KEYS_MAX; key++)
         free(judgement->changes[key].places);
-    for (size_t host = 0; host < JUDGED_HOSTS_MAX; host++) {
+    for (size_t host = 0; host < HOSTS_MAX; host++) {
         for (size_t key = 0; key <= OF_THE_BUCKET; key++)
             free(judgement->known[host][key].items);
     }
@@ -385,10 +385,8 @@ static bool error_is_possible(const struct judgement *judgement, const struct ca
     bool may_have_been_stored = record->result == CALL_UNKNOWN; /* and then a copy of it was refused */
     bool may_exist = record->kind == CALL_CREATE || record->kind == CALL_COMMIT;
     bool may_conflict = record->kind == CALL_UPDATE || record->kind == CALL_COMMIT;
-
     bool is_of_a_fault = strcmp(code, "unavailable") == 0 || strcmp(code, "deadline_exceeded") == 0 ||
                          strcmp(code, "resource_exhausted") == 0;
-
     bool may_change_too_often = record->kind == CALL_ENTRIES;
 
     return (is_of_a_fault && (!judgement->is_quiet || may_change_too_often)) ||

@@ -14,7 +14,7 @@
 #include "tests/sim/client.h"
 #include "tests/sim/stream.h"
 
-#define JUDGED_HOSTS_MAX 3u
+#define HOSTS_MAX 3u
 
 /* What was known on a host at a time. */
 struct knowledge {
@@ -59,10 +59,10 @@ struct judgement {
     uint64_t slack_ns;        /* an answer may come this long after its deadline */
     const struct stop *stops; /* times at which a daemon was stopped: an answer may come later by their length */
     size_t stop_count;
-    struct key_changes changes[CALL_KEYS_MAX + 1];                    /* see judge_prepare */
-    struct knowledge_list known[JUDGED_HOSTS_MAX][CALL_KEYS_MAX + 2]; /* of each key, and of the bucket */
-    struct written *written;                                          /* by value */
-    struct knowledge *after;                                          /* each revision was stored */
+    struct key_changes changes[CALL_KEYS_MAX + 1];             /* see judge_prepare */
+    struct knowledge_list known[HOSTS_MAX][CALL_KEYS_MAX + 2]; /* of each key, and of the bucket */
+    struct written *written;                                   /* by value */
+    struct knowledge *after;                                   /* each revision was stored */
     bool is_quiet;     /* there are no faults: a call fails only if its condition does not hold */
     bool was_set_back; /* what was acknowledged may be lost: only answers, and duplicates, are judged */
 };

@@ -21,8 +21,8 @@ struct loop;
 struct loop *loop_new(uv_loop_t *uv, void (*on_turn)(void *arg), bool (*on_turn_end)(void *arg), void *arg);
 
 /*
- * Break off a turn after so many steps, and call broken, which must free the loop: its process was killed. Steps count
- * within turns only. 0: never.
+ * Break off a turn after this number of steps (0: never), as if the process was killed. Then broken is called, which
+ * must free the loop. Only steps within turns are counted.
  */
 void loop_break_after(struct loop *loop, unsigned steps, void (*broken)(void *arg), void *arg);
 

@@ -14,7 +14,6 @@
 #include <string.h>
 
 #define CLIENTS_MAX 4u
-#define HOSTS_MAX   3u
 #define STOPS_MAX   64u
 #define LAG_MAX_MS  5000u
 #define BUCKET      "b"

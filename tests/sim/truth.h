@@ -17,7 +17,7 @@ uint64_t stored_value(const struct stored *stored);
 /* Return the message of a revision, even if it is gone by now; NULL: there was none. */
 const struct stored *find_sequence(const struct stream *stream, uint64_t sequence);
 
-/* Return whether somebody could read then: between the changes of one operation, nobody can. */
+/* Return whether a client could read the stream at this moment. Between the changes of one operation it cannot. */
 bool is_moment(const struct stream *stream, size_t moment);
 
 /* Return the moment at a time: all changes up to then have happened. */

@@ -11,6 +11,8 @@
 #include "daemon/base/jobs.h"
 #include "daemon/store/follow/cache.h"
 
+#include <string.h>
+
 struct local_copy;
 struct store;
 
@@ -38,6 +40,14 @@ void contents_clear(struct local_copy *copy);
 static inline bool contents_have_values(const struct contents *contents)
 {
     return contents->state >= CONTENTS_UNREAD;
+}
+
+/* Return the revision that is known of a key; 0: none. */
+static inline uint64_t contents_revision_of(const struct contents *contents, const char *key)
+{
+    const struct cache_key *known = cache_find(&contents->cache, key, strlen(key));
+
+    return known != NULL ? known->revision : 0;
 }
 
 /* From now on values are kept. False: they are kept already, or there is no room. */

@@ -111,10 +111,7 @@ static bool local_copy_deliver(struct local_copy *copy, const struct kv_entry *e
 
 static bool local_copy_has_entry(const void *arg, const char *key, uint64_t revision)
 {
-    const struct local_copy *copy = arg;
-    const struct cache_key *known = cache_find(&copy->contents.cache, key, strlen(key));
-
-    return known != NULL && known->revision >= revision;
+    return contents_revision_of(&((const struct local_copy *)arg)->contents, key) >= revision;
 }
 
 static void local_copy_drop_reached(struct local_copy *copy)

@@ -105,9 +105,9 @@ enum local_copy_answer local_copy_get(struct local_copy *copy, const char *key, 
  */
 static bool local_copy_lacks(const struct local_copy *copy, const char *key, uint64_t revision, bool is_write)
 {
-    const struct cache_key *known = cache_find(&copy->contents.cache, key, strlen(key));
+    uint64_t known = contents_revision_of(&copy->contents, key);
 
-    return copy->contents.state == CONTENTS_COMPLETE && (known != NULL ? known->revision < revision : is_write);
+    return copy->contents.state == CONTENTS_COMPLETE && known < revision && (known > 0 || is_write);
 }
 
 void local_copy_note_revision(struct store *store, const char *bucket, const char *key, uint64_t revision,
@@ -158,9 +158,8 @@ void local_copy_note_absent(struct store *store, const char *bucket, const char 
 uint64_t local_copy_revision_of(struct store *store, const char *bucket, const char *key)
 {
     const struct local_copy *copy = local_copy_find(store, bucket);
-    const struct cache_key *known = copy != NULL ? cache_find(&copy->contents.cache, key, strlen(key)) : NULL;
 
-    return known != NULL ? known->revision : 0;
+    return copy != NULL ? contents_revision_of(&copy->contents, key) : 0;
 }
 
 bool local_copy_find_value(struct store *store, const char *bucket, const char *key, observe_found_fn *found, void *arg)

@@ -53,7 +53,7 @@ struct holding {
     uint64_t changed_revision; /* what was delivered of the key during a look; 0: nothing */
     bool was_put;              /* a value, or a marker */
     bool was_ours;             /* a value that names the lease */
-    bool is_overwritten;       /* it is lost because somebody has written the key */
+    bool is_overwritten;       /* the holding is lost because another client has written the key */
     bool is_seen;              /* its message was delivered */
     bool is_doubtful;          /* of HOLDING_HELD: it is not known whether the key was written again */
     bool awaits_owner;         /* of HOLDING_ENDING: if the key is still there, it waits for its owner */

@@ -12,7 +12,7 @@
 /* Deletions and looks of one bucket in progress at a time: a session may end with ten thousand keys. */
 #define WORKING_MAX 128u
 
-/* While holdings end, one in this number is taken from those that are only to be checked. */
+/* If both lines have holdings, each eighth one is taken from the line of checks. */
 #define CHECK_EACH 8u
 
 /* A run of the line passes at most this number of holdings that need neither a deletion nor a look. */

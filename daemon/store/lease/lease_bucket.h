@@ -41,7 +41,7 @@ struct lease_bucket {
     struct error open_error;      /* that they get */
     struct holding *line;         /* holdings that end: their keys are to be looked at or deleted */
     struct holding *checks;       /* holdings that sessions have: their keys are to be looked at */
-    unsigned turn;                /* counts those that were taken from line */
+    unsigned turn;                /* counts the holdings that were taken while both lines had some */
     unsigned working;             /* holdings whose keys are being looked at or deleted */
     uint64_t doubts;              /* how often the bucket may have become another one, or lost messages */
     unsigned lost;                /* holdings that are lost and not yet in line */

@@ -17,7 +17,7 @@ struct ledger_key {
     const char *name;  /* after the struct */
     unsigned holds;
     struct ledger_wait *waiting;
-    bool is_free; /* the first of those that wait is to continue */
+    bool is_free; /* no write holds the key, and the first write that waits for it can continue */
     struct ledger_key *next, *previous;
 };
 
@@ -117,7 +117,7 @@ static void ledger_update_key(struct ledger *ledger, struct ledger_key *key)
     free(key);
 }
 
-/* One of those that wait may hold its key again. Then the others of that key go on waiting, however many they are. */
+/* Let the first write of each free key continue. If it holds the key again, the other writes of that key still wait. */
 static bool ledger_run_waking(struct job *job)
 {
     struct ledger *ledger = (struct ledger *)((char *)job - offsetof(struct ledger, waking));
