@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* After this number of chunks that missed a key, accept what single gets find of it. */
-#define BULK_GET_READS_MAX 4u
+/* After this number of readings that missed a key, the call fails. */
+#define BULK_GET_READS_MAX 16u
 
 /* Single gets of one call in flight at a time. */
 #define BULK_GET_WINDOW 256u
@@ -207,13 +207,22 @@ static void bulk_get_end_chunk(struct bulk_get *bulk)
 
 static void bulk_get_end_verifying(struct bulk_get *bulk)
 {
+    struct error error;
+
     bulk->phase = BULK_GET_READS_CHUNK;
-    if (bulk->has_missed && ++bulk->misses < BULK_GET_READS_MAX) {
-        bulk->chunk_start = 0;
-        bulk_get_start_chunk(bulk);
-    } else {
+    if (!bulk->has_missed) {
         bulk_get_next_chunk(bulk);
+        return;
     }
+    if (++bulk->misses >= BULK_GET_READS_MAX) {
+        error_set(&error, ERROR_UNAVAILABLE,
+                  "keys were created or overwritten during each of %u attempts to read them; try again",
+                  BULK_GET_READS_MAX);
+        bulk_get_finish(bulk, &error);
+        return;
+    }
+    bulk->chunk_start = 0;
+    bulk_get_start_chunk(bulk);
 }
 
 static enum connection_publish_result bulk_get_send_chunk(struct request *request, unsigned attempt)
@@ -382,7 +391,7 @@ static void on_bulk_get_single(void *arg, const struct kv_entry *entry, const st
     /* A marker, too, is a message that the chunk should have brought. */
     bulk->has_missed |= entry != NULL;
     if (entry != NULL && entry->operation == KV_PUT && bulk->error.code == ERROR_NONE &&
-        (bulk->phase != BULK_GET_VERIFIES || bulk->misses + 1 >= BULK_GET_READS_MAX))
+        bulk->phase != BULK_GET_VERIFIES)
         bulk_get_deliver(bulk, slot->index, entry);
     slot->next_spare = bulk->spare;
     bulk->spare = slot;
