@@ -1,4 +1,5 @@
 #include "daemon/base/backoff.h"
+#include "daemon/base/clock.h"
 #include "daemon/nats/connection_parts.h"
 #include "daemon/nats/denial.h"
 #include "daemon/nats/tls.h"
@@ -139,8 +140,11 @@ static bool run_reading(struct job *job);
 /* Read for a slice of the turn. An event may have stopped the connection, and so closed the wire. */
 static bool read_wire(struct connection *connection)
 {
+    uint64_t begin_ms = clock_boot_ms();
     bool is_well = wire_read(&connection->wire);
 
+    if (is_well && connection->wire.is_drained)
+        connection->drained_ms = begin_ms;
     if (is_well && connection->wire.is_open && connection->wire.has_more)
         jobs_add_shared(connection->jobs, &connection->reading, run_reading);
     return is_well;
@@ -349,6 +353,7 @@ static void note_connected(struct connection *connection, const struct libnats_c
 
     connection->state = CONNECTION_UP;
     connection->failures = 0;
+    connection->drained_ms = clock_boot_ms();
     connection->is_inbox_denied = false;
     ping_reset(&connection->ping);
     status->rtt_min_us = 0;

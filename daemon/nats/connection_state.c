@@ -35,6 +35,11 @@ uint64_t connection_number(const struct connection *connection)
     return connection->number;
 }
 
+uint64_t connection_drained_ms(const struct connection *connection)
+{
+    return connection->drained_ms;
+}
+
 bool connection_earlier_are_closed(const struct connection *connection, uint64_t first)
 {
     return former_are_closed(&connection->former, first);

@@ -6,6 +6,7 @@
 #include "daemon/nats/connection.h"
 
 #include "daemon/base/backoff.h"
+#include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "tests/sim/host.h"
 #include "tests/sim/link.h"
@@ -44,6 +45,7 @@ struct connection {
     unsigned former_count;
     uint64_t newest_unknown; /* number of the newest link that is no longer remembered; 0: all are */
     uint64_t number;
+    uint64_t drained_ms;
     char server_id[32];
     char inbox[64];
     char unique_id[32];
@@ -131,6 +133,7 @@ static void be_connected(struct connection *connection)
     connection->attempt++;
     connection->failures = 0;
     connection->number++;
+    connection->drained_ms = clock_boot_ms();
     connection->link = link_new(connection, connection->server, connection->way, connection->number);
     connection->pings = false;
     connection->end_reason = NULL;
@@ -244,6 +247,7 @@ static void read_link(void *arg)
     struct connection *connection = arg;
     struct link *link = connection->link;
     struct packet *packet;
+    uint64_t begin_ms = clock_boot_ms();
 
     connection->is_reading = false;
     if (connection->state != UP || link == NULL)
@@ -261,6 +265,8 @@ static void read_link(void *arg)
             return;
         }
     }
+    if (connection->link == link)
+        connection->drained_ms = begin_ms;
 }
 
 void connection_on_arrival(struct connection *connection, struct link *link)
@@ -425,6 +431,11 @@ const struct connection_status *connection_get_status(const struct connection *c
 uint64_t connection_number(const struct connection *connection)
 {
     return connection->number;
+}
+
+uint64_t connection_drained_ms(const struct connection *connection)
+{
+    return connection->drained_ms;
 }
 
 bool connection_earlier_are_closed(const struct connection *connection, uint64_t first)

@@ -9,7 +9,7 @@
 
 /*
  * External mode. A live feed was heard within feed_silence_ms. If the daemon or its machine was suspended, heard_ms is
- * older: then the copy is stale until the next message.
+ * older: then the copy is stale until a message comes that was not waiting meanwhile.
  */
 static bool local_copy_is_fresh(const struct local_copy *copy)
 {
