@@ -5,6 +5,7 @@
 #include "daemon/nats/consumer.h"
 #include "daemon/store/bucket/admin.h"
 #include "daemon/store/bucket/settings.h"
+#include "daemon/store/follow/feed_parts.h"
 #include "daemon/store/follow/state.h"
 
 #include <inttypes.h>
@@ -23,9 +24,6 @@
  */
 #define EXCLUSIVE_HEARTBEAT_MS 120000u
 
-/* How many heartbeats, watches.heartbeat apart, an exclusive feed asks for when it misses a message. */
-#define CLOSE_HEARTBEATS 5u
-
 /* How long the server keeps a consumer without a pull. */
 #define INACTIVE_THRESHOLD_NS 60000000000LL
 
@@ -40,8 +38,7 @@ static struct feed *feed_of(struct request *request)
     return (struct feed *)((char *)request - offsetof(struct feed, request));
 }
 
-static enum connection_publish_result feed_publish(struct feed *feed, const char *verb, bool with_consumer,
-                                                   const char *body)
+enum connection_publish_result feed_publish(struct feed *feed, const char *verb, bool with_consumer, const char *body)
 {
     char subject[512];
 
@@ -61,7 +58,7 @@ static enum request_verdict feed_step(struct feed *feed, enum feed_phase phase, 
 }
 
 /* Give up the consumer: it is recreated after a backoff. */
-static enum request_verdict feed_lose(struct feed *feed, enum request_trouble trouble)
+enum request_verdict feed_lose(struct feed *feed, enum request_trouble trouble)
 {
     feed->phase = FEED_BROKEN;
     request_retry_later(&feed->request, trouble);
@@ -107,26 +104,6 @@ static enum request_verdict feed_read_failure(struct feed *feed, const struct je
     feed->error = error;
     request_set_trouble(&feed->request, REQUEST_NO_LEADER);
     return REQUEST_RETRY;
-}
-
-void feed_read_info(json_t *answer, struct feed_info *info)
-{
-    json_t *config = json_object_get(answer, "config");
-    json_t *state = json_object_get(answer, "state");
-    bool can_expire = json_integer_value(json_object_get(config, "max_age")) > 0 ||
-                      json_is_true(json_object_get(config, "allow_msg_ttl"));
-
-    info->first_sequence = (uint64_t)json_integer_value(json_object_get(state, "first_seq"));
-    info->last_sequence = (uint64_t)json_integer_value(json_object_get(state, "last_seq"));
-    const char *last = json_string_value(json_object_get(state, "last_ts"));
-    info->last_us = last != NULL ? kv_parse_time_us(last) : 0;
-    info->subjects = (uint64_t)json_integer_value(json_object_get(state, "num_subjects"));
-    info->bytes = (uint64_t)json_integer_value(json_object_get(state, "bytes"));
-    info->replicas = (unsigned)json_integer_value(json_object_get(config, "num_replicas"));
-    info->max_age_us = json_integer_value(json_object_get(config, "max_age")) / 1000;
-    info->has_origin = bucket_config_has_origin(config);
-    info->expires_silently =
-        can_expire && json_integer_value(json_object_get(config, "subject_delete_marker_ttl")) == 0;
 }
 
 void feed_batch_note(struct feed_batch *batch, const struct message *message, uint64_t sequence)
@@ -318,7 +295,7 @@ static void feed_listen(struct feed *feed)
     request_listen(&feed->request, feed_silence_ms(feed_heartbeat_ms(feed)));
 }
 
-static bool feed_pull(struct feed *feed, unsigned messages, long long expires_ns, unsigned beat_ms)
+bool feed_pull(struct feed *feed, unsigned messages, long long expires_ns, unsigned beat_ms)
 {
     char body[160];
 
@@ -342,79 +319,20 @@ static void feed_pull_if_low(struct feed *feed)
         feed_lose(feed, REQUEST_CONGESTED);
 }
 
-static bool feed_misses_messages(const struct feed *feed)
-{
-    return feed->phase == FEED_LIVE && feed->position.sequence < feed->known_last;
-}
-
-/*
- * The stream has had messages after the position that were not delivered. An exclusive feed requests heartbeats, with a
- * pull that ends soon. If heartbeats come without the messages, these are gone. If none comes, the consumer is
- * recreated.
- */
-static void feed_listen_closely(struct feed *feed)
-{
-    unsigned beat_ms = feed->store->conf->watches.heartbeat_ms;
-
-    if (!feed_is_exclusive(feed, feed->store->conf))
-        return;
-    if (feed_pull(feed, 1, CLOSE_HEARTBEATS * beat_ms * 1000000ll, beat_ms))
-        request_listen(&feed->request, feed_silence_ms(beat_ms));
-    else
-        feed_lose(feed, REQUEST_CONGESTED);
-}
-
-void feed_note_last(struct feed *feed, const struct feed_info *info)
-{
-    if (info->last_sequence <= feed->known_last)
-        return;
-    feed->known_last = info->last_sequence;
-    feed->known_last_us = info->last_us;
-    feed->idle_heartbeats = 0;
-    if (feed_misses_messages(feed))
-        feed_listen_closely(feed);
-}
-
-/* The last messages are gone, and maybe also the end of the last batch. */
-static void feed_move_on(struct feed *feed, uint64_t position, int64_t stored_us)
-{
-    feed->gaps++;
-    feed->position.sequence = position;
-    feed->position.stored_us = stored_us;
-    feed->position.batch.from = 0;
-}
-
-/* Everything was delivered, if the consumer's server has what the leader has. */
-static void feed_note_caught_up(struct feed *feed, bool is_idle)
-{
-    feed->heard_ms = clock_boot_ms();
-    if (feed->phase != FEED_CATCHING_UP)
-        return;
-    if (feed->info.replicas > 1 && feed->position.sequence < feed->info.last_sequence && !is_idle)
-        return;
-    feed->phase = FEED_LIVE;
-    feed->live_on = connection_number(feed->store->connection);
-    feed->error.code = ERROR_NONE;
-    if (feed->position.sequence < feed->info.last_sequence)
-        feed_move_on(feed, feed->info.last_sequence, feed->info.last_us);
-    request_reset_backoff(&feed->request);
-    int64_t question_us = feed->question_us;
-    bool has_another_keeper = feed->has_another_keeper;
-    feed->question_us = 0;
-    feed->has_another_keeper = false;
-    feed->ops->caught_up(feed->arg, question_us, has_another_keeper);
-}
+/* --- Answers ---------------------------------------------------------------------------------------- */
 
 static enum request_verdict feed_read_created(struct feed *feed, json_t *answer)
 {
     feed->phase = FEED_CATCHING_UP;
     feed->consumer_sequence = 0;
     feed->pulled = 0;
+    feed->idle_heartbeats = 0;
+    feed->is_asking = false;
     feed_listen(feed);
     if (!feed_pull_more(feed))
         return feed_lose(feed, REQUEST_CONGESTED);
     if (json_integer_value(json_object_get(answer, "num_pending")) == 0)
-        feed_note_caught_up(feed, false);
+        feed_note_nothing_pending(feed);
     return REQUEST_DONE; /* it may have been stopped */
 }
 
@@ -459,15 +377,6 @@ static void feed_note_theft(struct feed *feed)
              connection_unique_id(feed->store->connection));
 }
 
-/* Note a heartbeat. After two without a message, the messages after the position are gone. */
-static void feed_note_idle(struct feed *feed)
-{
-    if (!feed_misses_messages(feed) || ++feed->idle_heartbeats < 2)
-        return;
-    feed_move_on(feed, feed->known_last, feed->known_last_us);
-    feed->ops->caught_up(feed->arg, 0, false);
-}
-
 static enum request_verdict feed_read_status(struct feed *feed, struct message *message, unsigned status)
 {
     const char *text = message_status_text(message);
@@ -478,7 +387,8 @@ static enum request_verdict feed_read_status(struct feed *feed, struct message *
         if (last != NULL && strtoull(last, NULL, 10) != feed->consumer_sequence)
             return feed_lose(feed, REQUEST_NO_ANSWER); /* the last delivery was lost */
         request_note_heard(&feed->request, uv_now(feed->store->loop));
-        feed_note_caught_up(feed, true);
+        feed->is_asking = false; /* an answer that has not come is lost */
+        feed_note_nothing_pending(feed);
         feed_note_idle(feed);
         return REQUEST_DONE;
     }
@@ -487,8 +397,7 @@ static enum request_verdict feed_read_status(struct feed *feed, struct message *
         feed->pulled = count < feed->pulled ? feed->pulled - (unsigned)count : 0;
         feed_listen(feed);
         feed_pull_if_low(feed);
-        if (feed_misses_messages(feed))
-            feed_listen_closely(feed);
+        feed_listen_closely(feed);
         return REQUEST_DONE;
     }
     if (strcmp(text, "Consumer Deleted") == 0)
@@ -506,8 +415,19 @@ static enum request_verdict feed_read_reply(struct request *request, unsigned at
         return REQUEST_MORE; /* of an attempt that was given up */
     status = message_status(message);
     if (feed->phase >= FEED_CATCHING_UP)
-        return status != 0 ? feed_read_status(feed, message, status) : REQUEST_MORE;
+        return status != 0 ? feed_read_status(feed, message, status) : feed_read_next(feed, message);
     return feed_read_answer(feed, message);
+}
+
+/* A server that is behind may deliver what the leader has no more: it was passed already. */
+static void feed_pass(struct feed *feed, const struct message *message, const struct kv_delivery *delivery)
+{
+    feed->gaps += delivery->stream_sequence != feed->position.sequence + 1;
+    if (delivery->stream_sequence <= feed->position.sequence)
+        return;
+    feed->position.sequence = delivery->stream_sequence;
+    feed->position.stored_us = delivery->created_us;
+    feed_batch_note(&feed->position.batch, message, delivery->stream_sequence);
 }
 
 static void feed_deliver(struct feed *feed, struct message *message, const struct kv_delivery *delivery)
@@ -523,14 +443,11 @@ static void feed_deliver(struct feed *feed, struct message *message, const struc
     feed->consumer_sequence++;
     request_note_heard(&feed->request, uv_now(feed->store->loop));
     feed->idle_heartbeats = 0;
-    feed->gaps += delivery->stream_sequence != feed->position.sequence + 1;
-    feed->position.sequence = delivery->stream_sequence;
+    feed_pass(feed, message, delivery);
     /* With the missed message, the pull that requested heartbeats is over, and sends no more of them. */
     if (feed->request.silence_ms < feed_silence_ms(feed_heartbeat_ms(feed)) && !feed_misses_messages(feed) &&
         feed->phase == FEED_LIVE)
         feed_listen(feed);
-    feed->position.stored_us = delivery->created_us;
-    feed_batch_note(&feed->position.batch, message, delivery->stream_sequence);
     if (kv_read_entry(message, message->subject, feed->bucket->prefix, delivery->stream_sequence, delivery->created_us,
                       &entry))
         feed->ops->entry(feed->arg, &entry);
@@ -538,7 +455,7 @@ static void feed_deliver(struct feed *feed, struct message *message, const struc
         feed->pulled--;
     feed_pull_if_low(feed);
     if (delivery->pending == 0 && feed->phase >= FEED_CATCHING_UP)
-        feed_note_caught_up(feed, false);
+        feed_note_nothing_pending(feed);
 }
 
 bool feed_accept_message(struct store *store, struct message *message)

@@ -19,24 +19,9 @@
 #include "daemon/nats/request.h"
 #include "daemon/store/bucket/bucket.h"
 #include "daemon/store/context.h"
+#include "daemon/store/follow/feed_info.h"
 
 #include <jansson.h>
-
-/* The state of the stream when it was last asked for. */
-struct feed_info {
-    uint64_t first_sequence; /* earlier messages no longer exist */
-    uint64_t last_sequence;
-    int64_t last_us;   /* time at which the message with last_sequence was stored */
-    uint64_t subjects; /* that have a message: keys, deleted ones with a marker included */
-    uint64_t bytes;    /* of all messages */
-    unsigned replicas;
-    bool expires_silently; /* values may expire without a marker */
-    bool has_origin;       /* it is a mirror, or has sources */
-    int64_t max_age_us;    /* of each message; 0: no limit */
-};
-
-/* Read it from an answer of STREAM.INFO. */
-void feed_read_info(json_t *answer, struct feed_info *info);
 
 /*
  * The atomic batch of the last message. Consumers deliver its messages one by one, maybe before all are stored; the
@@ -106,11 +91,15 @@ struct feed {
     unsigned behind;            /* answers in a row of a replicated stream that it ends before the position */
     uint64_t known_last;        /* last sequence by a later STREAM.INFO; 0: not asked on this connection */
     int64_t known_last_us;
-    unsigned idle_heartbeats; /* since then, without a message between them */
+    bool is_asking;       /* the leader of a replicated stream whether there is a message */
+    uint64_t asked_after; /* this sequence */
+    uint64_t asked_until; /* the last sequence of the stream, when it was asked */
+    int64_t asked_until_us;
+    unsigned idle_heartbeats; /* since then, or the last message, while messages were missing */
     uint64_t consumer_sequence;
     unsigned pulled;    /* messages that the present pulls may still bring */
     uint64_t live_on;   /* number of the connection on which it was live last; 0: it never was */
-    uint64_t heard_ms;  /* clock_boot_ms when NATS last said that everything was delivered; 0: never */
+    uint64_t heard_ms;  /* clock_boot_ms up to which everything was delivered, as NATS has said since; 0: never */
     unsigned not_found; /* answers in a row that there is no such stream */
     unsigned thefts;    /* of the consumer, within a minute */
     uint64_t theft_ms;
@@ -131,7 +120,8 @@ bool feed_is_of(const struct feed *feed, json_t *answer);
 
 /*
  * Note the stream's last message, from an answer of STREAM.INFO. If it is not delivered, it is gone: the position then
- * moves past it after two heartbeats, because one may have been sent just before the message.
+ * moves past it after two heartbeats, because one may have been sent just before the message. If the stream is
+ * replicated, its leader is asked, too: the server that delivers may be behind.
  */
 void feed_note_last(struct feed *feed, const struct feed_info *info);
 
