@@ -67,6 +67,14 @@ static uint64_t cached_read_wait_end(const struct store *store, uint64_t deadlin
     return until_ms < deadline_ms ? until_ms : deadline_ms;
 }
 
+/* If the load takes half of the call's time, the other half is left to ask NATS. */
+static uint64_t cached_read_load_end(const struct store *store, uint64_t deadline_ms)
+{
+    uint64_t now_ms = uv_now(store->loop);
+
+    return now_ms < deadline_ms ? now_ms + (deadline_ms - now_ms) / 2 : deadline_ms;
+}
+
 bool cached_read_is_ready(struct store *store, const char *bucket)
 {
     const struct local_copy *copy = local_copy_find(store, bucket);
@@ -183,7 +191,8 @@ static void cached_read_wait(struct cached_read_snapshot *snapshot, struct local
                              enum local_copy_event event)
 {
     bool is_load = event == LOCAL_COPY_IS_LOADED;
-    uint64_t until_ms = is_load ? snapshot->deadline_ms : cached_read_wait_end(snapshot->store, snapshot->deadline_ms);
+    uint64_t until_ms = is_load ? cached_read_load_end(snapshot->store, snapshot->deadline_ms)
+                                : cached_read_wait_end(snapshot->store, snapshot->deadline_ms);
 
     snapshot->has_waited = true;
     snapshot->wait.ready = is_load ? on_snapshot_loaded : on_snapshot_reached;

@@ -99,17 +99,17 @@ static void on_entries_again(struct timer *timer)
 /* The first key of the page has changed since its revision was read. */
 static void entries_try_again(struct entries_read *read)
 {
+    uint64_t again_ms = uv_now(read->store->loop) + backoff_ms(++read->tries, TRY_MIN_MS, TRY_MAX_MS);
     struct error error;
 
-    if (++read->tries >= TRIES_MAX) {
-        error_set(&error, ERROR_UNAVAILABLE,
-                  "the keys up to %.64s have changed during each of %u attempts to read them; try again",
-                  read->names[0], TRIES_MAX);
-        entries_finish(read, &error);
+    if (read->tries < TRIES_MAX && again_ms < read->deadline_ms) {
+        timer_start(read->store->timers, &read->try_timer, again_ms, on_entries_again);
         return;
     }
-    timer_start(read->store->timers, &read->try_timer,
-                uv_now(read->store->loop) + backoff_ms(read->tries, TRY_MIN_MS, TRY_MAX_MS), on_entries_again);
+    error_set(&error, ERROR_UNAVAILABLE,
+              "the keys up to %.64s have changed during each of %u attempts to read them; try again", read->names[0],
+              read->tries);
+    entries_finish(read, &error);
 }
 
 /* The keys before the first one that have had a message since. */

@@ -165,6 +165,7 @@ static void on_feed_caught_up(void *arg, int64_t question_us, bool has_another_k
     /* The feed never delivers what was written and has expired meanwhile. */
     if (is_resynced && contents_have_values(&copy->contents) && local_copy_is_exclusive(copy))
         reconcile_distrust(copy);
+    reconcile_load_if_wanted(copy);
     if (copy->listener != NULL)
         copy->listener->caught_up(copy->listener, has_another_keeper);
 }

@@ -301,6 +301,7 @@ static void reconcile_finish(struct local_copy *copy)
         min_revision_trust_all(&copy->min_revisions);
     }
     local_copy_begin_watches(copy);
+    reconcile_load_if_wanted(copy);
 }
 
 static void reconcile_free_subjects(struct reconcile *reconcile)
@@ -494,13 +495,19 @@ void reconcile_distrust(struct local_copy *copy)
     reconcile_check_if_due(copy);
 }
 
-void reconcile_tick(struct local_copy *copy)
+bool reconcile_load_if_wanted(struct local_copy *copy)
 {
     const struct reconcile *reconcile = &copy->reconcile;
     bool may_load = local_copy_is_before_feed(copy) || feed_is_live(&copy->feed);
 
-    if (reconcile->wants_load && reconcile_is_idle(reconcile) && may_load)
-        reconcile_load(copy);
-    else
+    if (!reconcile->wants_load || !reconcile_is_idle(reconcile) || !may_load)
+        return false;
+    reconcile_load(copy);
+    return true;
+}
+
+void reconcile_tick(struct local_copy *copy)
+{
+    if (!reconcile_load_if_wanted(copy))
         reconcile_check_if_due(copy);
 }

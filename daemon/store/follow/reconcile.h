@@ -110,6 +110,9 @@ void reconcile_distrust(struct local_copy *copy);
 /* Check, if a check is due or wanted, and possible now. */
 void reconcile_check_if_due(struct local_copy *copy);
 
+/* Load, if that is wanted and possible now. Return whether it begins. */
+bool reconcile_load_if_wanted(struct local_copy *copy);
+
 /* At each tick: load or check, if that is wanted and possible. */
 void reconcile_tick(struct local_copy *copy);
 
