@@ -1,5 +1,4 @@
 #include "daemon/base/backoff.h"
-#include "daemon/base/clock.h"
 #include "daemon/nats/connection_parts.h"
 #include "daemon/nats/denial.h"
 #include "daemon/nats/tls.h"
@@ -106,7 +105,8 @@ static void on_wire_message(void *arg, struct message *message)
     struct connection *connection = arg;
 
     if (ping_is_subject(&connection->ping, message->subject))
-        ping_end(&connection->ping, &connection->status.rtt_us, &connection->status.rtt_min_us);
+        ping_end(&connection->ping, message->payload, message->payload_bytes, &connection->status.rtt_us,
+                 &connection->status.rtt_min_us);
     else
         connection->events.message(connection->events.arg, message);
 }
@@ -123,7 +123,7 @@ static void on_wire_error(void *arg, const char *text)
         return;
     if (kind == DENIAL_PUBLISH && ping_is_subject(&connection->ping, subject)) {
         /* The denial is a reply, too. */
-        ping_end(&connection->ping, &connection->status.rtt_us, &connection->status.rtt_min_us);
+        ping_end(&connection->ping, NULL, 0, &connection->status.rtt_us, &connection->status.rtt_min_us);
         return;
     }
     connection->is_inbox_denied = connection->is_inbox_denied || kind == DENIAL_SUBSCRIPTION;
@@ -140,11 +140,8 @@ static bool run_reading(struct job *job);
 /* Read for a slice of the turn. An event may have stopped the connection, and so closed the wire. */
 static bool read_wire(struct connection *connection)
 {
-    uint64_t begin_ms = clock_boot_ms();
     bool is_well = wire_read(&connection->wire);
 
-    if (is_well && connection->wire.is_drained)
-        connection->drained_ms = begin_ms;
     if (is_well && connection->wire.is_open && connection->wire.has_more)
         jobs_add_shared(connection->jobs, &connection->reading, run_reading);
     return is_well;
@@ -256,16 +253,30 @@ void connection_flush(struct connection *connection)
 
 /* --- Pings ----------------------------------------------------------------------------------------- */
 
+static void send_ping(struct connection *connection)
+{
+    struct ping_times times;
+
+    ping_begin(&connection->ping, &times);
+    connection_publish(connection, connection->ping.subject, NULL, NULL, 0, &times, sizeof(times));
+}
+
+void connection_ping(struct connection *connection)
+{
+    if (connection->state == CONNECTION_UP && ping_may_begin(&connection->ping))
+        send_ping(connection);
+}
+
 static void on_ping_timer(uv_timer_t *timer)
 {
     struct connection *connection = timer->data;
 
     if (connection->is_inbox_denied) /* the next connection shows whether the permissions have changed */
         lose_connection(connection, "the server denies kvstored's user to subscribe to its inbox");
-    else if (!ping_begin(&connection->ping))
+    else if (ping_is_missed(&connection->ping, connection->conf->nats.ping_interval_ms))
         lose_connection(connection, "the server does not answer");
     else
-        connection_publish(connection, connection->ping.subject, NULL, NULL, 0, "", 0);
+        send_ping(connection);
 }
 
 /* --- Connecting ------------------------------------------------------------------------------------ */
@@ -353,7 +364,6 @@ static void note_connected(struct connection *connection, const struct libnats_c
 
     connection->state = CONNECTION_UP;
     connection->failures = 0;
-    connection->drained_ms = clock_boot_ms();
     connection->is_inbox_denied = false;
     ping_reset(&connection->ping);
     status->rtt_min_us = 0;

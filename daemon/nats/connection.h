@@ -99,11 +99,12 @@ const struct connection_status *connection_get_status(const struct connection *c
 uint64_t connection_number(const struct connection *connection);
 
 /*
- * Return the clock_boot_ms at which everything had been read that had come on the present connection, and 0 before the
- * first one. A message that is being read came after that. So a message does not look new that had to wait because the
- * process or the machine was stopped.
+ * Return a clock_boot_ms: the server has sent what is being read now after that time. So a message does not look new
+ * that had to wait because the process, the machine or the network was stopped. The time is that of the last ping which
+ * has a reply. connection_ping sends another one, if none is in flight.
  */
-uint64_t connection_drained_ms(const struct connection *connection);
+uint64_t connection_sent_after_ms(const struct connection *connection);
+void connection_ping(struct connection *connection);
 
 /*
  * Return whether the server has closed all connections from the number first up to the one before the present: nothing

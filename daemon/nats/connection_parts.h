@@ -43,8 +43,7 @@ struct connection {
     struct wire wire;
     uv_poll_t *poll;
     int poll_events;
-    uint64_t number;     /* counts from 1 */
-    uint64_t drained_ms; /* see connection_drained_ms */
+    uint64_t number; /* counts from 1 */
     char server_id[LIBNATS_SERVER_ID_BYTES];
     size_t unwritten_bytes; /* published since the last write, about */
     bool is_inbox_denied;   /* the server denies the subscription of the inbox */

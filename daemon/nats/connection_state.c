@@ -35,9 +35,9 @@ uint64_t connection_number(const struct connection *connection)
     return connection->number;
 }
 
-uint64_t connection_drained_ms(const struct connection *connection)
+uint64_t connection_sent_after_ms(const struct connection *connection)
 {
-    return connection->drained_ms;
+    return connection->ping.answered_sent_ms;
 }
 
 bool connection_earlier_are_closed(const struct connection *connection, uint64_t first)

@@ -577,7 +577,6 @@ bool wire_read(struct wire *wire)
         is_enough = wire->events.is_enough(wire->events.arg);
     }
     wire->is_reading = false;
-    wire->is_drained = is_well && is_drained && !wire->has_more;
     if (!wire->is_open) {
         free_buffers(wire);
         return true;

@@ -34,8 +34,7 @@ struct wire {
     size_t max_payload_bytes;
     struct wire_events events;
     bool is_open, is_reading;
-    bool is_drained; /* wire_read has read all that had come */
-    bool has_more;   /* wire_read has left messages in a buffer: call it again, even if nothing new has come */
+    bool has_more; /* wire_read has left messages in a buffer: call it again, even if nothing new has come */
     /* TLS: reading is blocked until the socket is writable, or writing until it is readable */
     bool read_waits_to_write, write_waits_to_read;
 

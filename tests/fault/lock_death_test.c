@@ -269,6 +269,56 @@ START_TEST(an_owner_has_its_lock_again_after_its_daemon_was_restarted)
 }
 END_TEST
 
+/* Add a line to the file of the daemon's leases, as if it had been killed while it deleted the lock's key. */
+static void note_deletion(const struct daemon *daemon, uint64_t token)
+{
+    char path[600], bucket[80], id[80];
+
+    snprintf(path, sizeof(path), "%s.leases", daemon->socket_path);
+    FILE *file = fopen(path, "r+");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_int_eq(fscanf(file, "%79s %79s", bucket, id), 2);
+    ck_assert_str_eq(bucket, "b");
+    fseek(file, 0, SEEK_END);
+    fprintf(file, "%s %s lock %llu\n", bucket, id, (unsigned long long)token);
+    ck_assert_int_eq(fclose(file), 0);
+}
+
+/*
+ * The deletion that a killed daemon has sent may reach the server later. If its owner had the lock again with the same
+ * token, it would be deleted then.
+ */
+START_TEST(a_lock_that_a_killed_daemon_was_releasing_has_another_token)
+{
+    uint64_t token = acquire_owned(one.client);
+
+    deployment_kill_daemon(&one);
+    note_deletion(&one.daemon, token);
+    deployment_restart_daemon(&one);
+    ck_assert_uint_gt(acquire_owned(one.client), token);
+}
+END_TEST
+
+/* A release is noted before it is sent. */
+START_TEST(a_release_that_a_killed_daemon_has_sent_is_in_its_file)
+{
+    uint64_t token = acquire_owned(one.client);
+    char path[600], expected[80], text[400] = "";
+
+    proxy_arm(one.proxy, (struct proxy_fault){.kind = PROXY_HOLD_BEFORE_PUBLISH, .subject = "$KV.b.lock"});
+    client_send(one.client, "lock.release", "['b', 'lock', %llu]", (unsigned long long)token);
+    wait_until(proxy_strikes(one.proxy) > 0, "the deletion");
+    snprintf(path, sizeof(path), "%s.leases", one.daemon.socket_path);
+    snprintf(expected, sizeof(expected), " lock %llu\n", (unsigned long long)token);
+    FILE *file = fopen(path, "r");
+    ck_assert_ptr_nonnull(file);
+    text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
+    fclose(file);
+    ck_assert_msg(strstr(text, expected) != NULL, "the file has no line%s: %s", expected, text);
+    proxy_release(one.proxy);
+}
+END_TEST
+
 /* Each of the clients may think that it is the one that comes back: the last one is it, and the others are told. */
 START_TEST(of_two_that_claim_a_lock_at_once_the_first_is_told_that_it_has_lost_it)
 {
@@ -358,6 +408,8 @@ Suite *lock_death_suite(void)
     }
     suite_add_tcase(suite, embedded);
     suite_add_tcase(suite, external);
+    tcase_add_test(external, a_lock_that_a_killed_daemon_was_releasing_has_another_token);
+    tcase_add_test(external, a_release_that_a_killed_daemon_has_sent_is_in_its_file);
     tcase_add_test(users, another_user_is_not_the_owner);
     suite_add_tcase(suite, users);
     suite_add_tcase(suite, both);

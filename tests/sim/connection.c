@@ -21,6 +21,7 @@
 
 #define MAX_PAYLOAD_BYTES (1024u * 1024u)
 #define INBOX             "_INBOX."
+#define PING_PAUSE_MS     100u
 
 /* Links before the present one that are remembered. Like former, whose limit is lower. */
 #define LINKS_MAX 16u
@@ -45,14 +46,14 @@ struct connection {
     unsigned former_count;
     uint64_t newest_unknown; /* number of the newest link that is no longer remembered; 0: all are */
     uint64_t number;
-    uint64_t drained_ms;
     char server_id[32];
     char inbox[64];
     char unique_id[32];
     const char *end_reason;
-    bool is_reading; /* a turn will read the link */
-    bool pings;      /* a pong is awaited */
-    bool is_dead;    /* its process has ended */
+    bool is_reading;                         /* a turn will read the link */
+    bool pings;                              /* a pong is awaited */
+    uint64_t ping_sent_ms, answered_sent_ms; /* clock_boot_ms of the ping in flight, and of the last one with a reply */
+    bool is_dead;                            /* its process has ended */
     void (*stopped)(void *arg);
     void *stopped_arg;
     struct packet **published;
@@ -133,9 +134,9 @@ static void be_connected(struct connection *connection)
     connection->attempt++;
     connection->failures = 0;
     connection->number++;
-    connection->drained_ms = clock_boot_ms();
     connection->link = link_new(connection, connection->server, connection->way, connection->number);
     connection->pings = false;
+    connection->answered_sent_ms = clock_boot_ms();
     connection->end_reason = NULL;
     snprintf(connection->server_id, sizeof(connection->server_id), "%s", server_id(connection->server));
     status->reconnects += status->was_connected;
@@ -211,14 +212,29 @@ void connection_on_end(struct connection *connection, struct link *link, const c
     step_plan(connection, 0, lose_for_its_reason);
 }
 
+void connection_ping(struct connection *connection)
+{
+    if (connection->state != UP || connection->pings || clock_boot_ms() - connection->ping_sent_ms < PING_PAUSE_MS)
+        return;
+    connection->pings = true;
+    connection->ping_sent_ms = clock_boot_ms();
+    link_send_to_server(connection->link, packet_new(SERVER_PING, connection->inbox, "", 0));
+}
+
+uint64_t connection_sent_after_ms(const struct connection *connection)
+{
+    return connection->answered_sent_ms;
+}
+
 static void ping(struct connection *connection)
 {
-    if (connection->pings) {
+    uint64_t age_ms = clock_boot_ms() - connection->ping_sent_ms;
+
+    if (connection->pings && age_ms >= connection->conf->nats.ping_interval_ms) {
         lose(connection, "the server does not answer");
         return;
     }
-    connection->pings = true;
-    link_send_to_server(connection->link, packet_new(SERVER_PING, connection->inbox, "", 0));
+    connection_ping(connection);
     step_plan(connection, connection->conf->nats.ping_interval_ms * WORLD_MS, ping);
 }
 
@@ -242,12 +258,17 @@ static void deliver(struct connection *connection, struct packet *packet)
     connection->events.message(connection->events.arg, &message);
 }
 
+static void note_pong(struct connection *connection)
+{
+    connection->pings = false;
+    connection->answered_sent_ms = connection->ping_sent_ms;
+}
+
 static void read_link(void *arg)
 {
     struct connection *connection = arg;
     struct link *link = connection->link;
     struct packet *packet;
-    uint64_t begin_ms = clock_boot_ms();
 
     connection->is_reading = false;
     if (connection->state != UP || link == NULL)
@@ -256,7 +277,7 @@ static void read_link(void *arg)
     jobs_begin_slice(connection->jobs);
     while (connection->link == link && (packet = link_take(link)) != NULL) {
         if (strcmp(packet->subject, connection->inbox) == 0)
-            connection->pings = false;
+            note_pong(connection);
         else
             deliver(connection, packet);
         packet_free(packet);
@@ -265,8 +286,6 @@ static void read_link(void *arg)
             return;
         }
     }
-    if (connection->link == link)
-        connection->drained_ms = begin_ms;
 }
 
 void connection_on_arrival(struct connection *connection, struct link *link)
@@ -431,11 +450,6 @@ const struct connection_status *connection_get_status(const struct connection *c
 uint64_t connection_number(const struct connection *connection)
 {
     return connection->number;
-}
-
-uint64_t connection_drained_ms(const struct connection *connection)
-{
-    return connection->drained_ms;
 }
 
 bool connection_earlier_are_closed(const struct connection *connection, uint64_t first)

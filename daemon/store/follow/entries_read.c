@@ -232,6 +232,7 @@ static void entries_fetch(struct entries_read *read)
     bulk->consistency = asks_leader ? READ_LEADER : READ_DIRECT;
     if (asks_leader || entries_has_foreign_name(read))
         bulk->revisions = read->revisions;
+    bulk->may_mix_moments = true; /* each entry has its revision, which is compared */
     bulk->deadline_ms = read->deadline_ms;
     bulk->bytes_max = read->bytes_max;
     bulk->take_memory = read->take_memory;

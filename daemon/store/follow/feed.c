@@ -73,7 +73,10 @@ static enum connection_publish_result feed_send(struct request *request, unsigne
 
     if (attempt > 1 && feed->is_placed)
         feed->resyncs++;
-    feed->known_last = 0; /* the next answer may be from another server */
+    feed_forget_question(feed);
+    if (!feed_is_exclusive(feed, feed->store->conf))
+        connection_ping(feed->store->connection); /* what comes after its reply is new */
+    feed->known_last = 0;                         /* the next answer may be from another server */
     feed->phase = FEED_ASKING;
     request->extra_timeout_ms = 0;
     return feed_publish(feed, "STREAM.INFO", false, "");
@@ -327,7 +330,6 @@ static enum request_verdict feed_read_created(struct feed *feed, json_t *answer)
     feed->consumer_sequence = 0;
     feed->pulled = 0;
     feed->idle_heartbeats = 0;
-    feed->is_asking = false;
     feed_listen(feed);
     if (!feed_pull_more(feed))
         return feed_lose(feed, REQUEST_CONGESTED);
@@ -387,7 +389,6 @@ static enum request_verdict feed_read_status(struct feed *feed, struct message *
         if (last != NULL && strtoull(last, NULL, 10) != feed->consumer_sequence)
             return feed_lose(feed, REQUEST_NO_ANSWER); /* the last delivery was lost */
         request_note_heard(&feed->request, uv_now(feed->store->loop));
-        feed->is_asking = false; /* an answer that has not come is lost */
         feed_note_nothing_pending(feed);
         feed_note_idle(feed);
         return REQUEST_DONE;
@@ -415,7 +416,7 @@ static enum request_verdict feed_read_reply(struct request *request, unsigned at
         return REQUEST_MORE; /* of an attempt that was given up */
     status = message_status(message);
     if (feed->phase >= FEED_CATCHING_UP)
-        return status != 0 ? feed_read_status(feed, message, status) : feed_read_next(feed, message);
+        return status != 0 ? feed_read_status(feed, message, status) : REQUEST_MORE;
     return feed_read_answer(feed, message);
 }
 
@@ -443,6 +444,7 @@ static void feed_deliver(struct feed *feed, struct message *message, const struc
     feed->consumer_sequence++;
     request_note_heard(&feed->request, uv_now(feed->store->loop));
     feed->idle_heartbeats = 0;
+    feed->question.missing_ms = 0;
     feed_pass(feed, message, delivery);
     /* With the missed message, the pull that requested heartbeats is over, and sends no more of them. */
     if (feed->request.silence_ms < feed_silence_ms(feed_heartbeat_ms(feed)) && !feed_misses_messages(feed) &&
@@ -506,6 +508,7 @@ void feed_stop(struct feed *feed)
                  feed->bucket->stream, feed->consumer);
         connection_publish(feed->store->connection, subject, NULL, NULL, 0, "", 0);
     }
+    feed_forget_question(feed);
     feed->phase = FEED_STOPPED;
     request_end(&feed->request);
     HASH_DEL(feed->store->follow->feeds, feed);

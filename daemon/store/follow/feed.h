@@ -15,6 +15,7 @@
 #define DAEMON_STORE_FEED_H
 
 #include "daemon/base/table.h"
+#include "daemon/nats/jetstream.h"
 #include "daemon/nats/kv.h"
 #include "daemon/nats/request.h"
 #include "daemon/store/bucket/bucket.h"
@@ -71,6 +72,18 @@ enum feed_phase {
     FEED_LIVE
 };
 
+/* Of a replicated stream, the leader is asked whether there is a message after the position. */
+struct feed_question {
+    struct jetstream_call call;
+    bool is_open;
+    uint64_t after; /* the position when it was asked */
+    uint64_t until; /* the last sequence of the stream, as it was known then */
+    int64_t until_us;
+    uint64_t asked_ms;   /* clock_boot_ms */
+    unsigned nones;      /* answers in a row that there is none */
+    uint64_t missing_ms; /* loop time of the first heartbeat while messages are missing; 0: there was none */
+};
+
 /* The owner embeds it, zeroed. */
 struct feed {
     UT_hash_handle hh; /* by its stream's name */
@@ -91,11 +104,8 @@ struct feed {
     unsigned behind;            /* answers in a row of a replicated stream that it ends before the position */
     uint64_t known_last;        /* last sequence by a later STREAM.INFO; 0: not asked on this connection */
     int64_t known_last_us;
-    bool is_asking;       /* the leader of a replicated stream whether there is a message */
-    uint64_t asked_after; /* this sequence */
-    uint64_t asked_until; /* the last sequence of the stream, when it was asked */
-    int64_t asked_until_us;
-    unsigned idle_heartbeats; /* since then, or the last message, while messages were missing */
+    unsigned idle_heartbeats; /* since then, without a message between them */
+    struct feed_question question;
     uint64_t consumer_sequence;
     unsigned pulled;    /* messages that the present pulls may still bring */
     uint64_t live_on;   /* number of the connection on which it was live last; 0: it never was */

@@ -1,3 +1,4 @@
+#include "daemon/base/clock.h"
 #include "daemon/store/follow/feed_parts.h"
 #include "daemon/store/follow/state.h"
 
@@ -8,11 +9,11 @@
 /* How many heartbeats, watches.heartbeat apart, an exclusive feed asks for when it misses a message. */
 #define CLOSE_HEARTBEATS 5u
 
-/*
- * Heartbeats while a message is missing that is there. Then the consumer is recreated: its server may be behind for
- * long.
- */
-#define IDLE_HEARTBEATS_MAX 5u
+/* For how long heartbeats come without a message that is there. Then the consumer's server is not waited for. */
+#define STUCK_MS 15000u
+
+/* How often the leader must say that there is no message. It may have just become the leader, or be it no more. */
+#define NONES_MIN 2u
 
 /* The last messages are gone, and maybe also the end of the last batch. */
 static void feed_move_on(struct feed *feed, uint64_t position, int64_t stored_us)
@@ -39,80 +40,99 @@ static void feed_go_live(struct feed *feed)
     feed->ops->caught_up(feed->arg, question_us, has_another_keeper);
 }
 
-/*
- * The consumer is on one of the stream's servers. If that one is behind, it reports that nothing is pending, and sends
- * heartbeats. Only the leader knows whether there is a message after the position. A lost answer is asked for again
- * after the next heartbeat.
- */
-static void feed_ask_leader(struct feed *feed)
-{
-    bool is_live = feed->phase == FEED_LIVE;
-    char body[KV_PREFIX_BYTES + 64];
-
-    feed->is_asking = true;
-    feed->asked_after = feed->position.sequence;
-    feed->asked_until = is_live ? feed->known_last : feed->info.last_sequence;
-    feed->asked_until_us = is_live ? feed->known_last_us : feed->info.last_us;
-    snprintf(body, sizeof(body), "{\"seq\":%" PRIu64 ",\"next_by_subj\":\"%s>\"}", feed->asked_after + 1,
-             feed->bucket->prefix);
-    if (feed_publish(feed, "STREAM.MSG.GET", false, body) != CONNECTION_PUBLISHED)
-        feed_lose(feed, REQUEST_CONGESTED);
-}
-
 bool feed_misses_messages(const struct feed *feed)
 {
     return feed->position.sequence < (feed->phase == FEED_LIVE ? feed->known_last : feed->info.last_sequence);
 }
 
-/* If there is a message, it will be delivered. If there is none, all are gone. */
-enum request_verdict feed_read_next(struct feed *feed, const struct message *message)
-{
-    struct jetstream_error failure = {0};
-    json_t *answer = json_loadb(message->payload, message->payload_bytes, 0, NULL);
-    bool is_none =
-        answer != NULL && jetstream_get_error(answer, &failure) && failure.err_code == JETSTREAM_MESSAGE_NOT_FOUND;
+/* --- The question ----------------------------------------------------------------------------------- */
 
-    json_decref(answer);
-    if (!feed->is_asking)
-        return REQUEST_MORE;
-    feed->is_asking = false;
-    if (!feed_misses_messages(feed))
-        return REQUEST_MORE;
-    if (feed->position.sequence != feed->asked_after) {
-        feed_ask_leader(feed);
-        return REQUEST_DONE;
-    }
-    if (!is_none)
-        return REQUEST_MORE;
-    feed_move_on(feed, feed->asked_until, feed->asked_until_us);
+/* If there is a message, it will be delivered. If there is none, all are gone. */
+static void on_question_answered(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+{
+    struct feed *feed = arg;
+    struct feed_question *question = &feed->question;
+
+    (void)answer;
+    (void)error; /* the next heartbeat leads to another question */
+    question->is_open = false;
+    if (feed->phase < FEED_CATCHING_UP || !feed_misses_messages(feed) || feed->position.sequence != question->after)
+        return;
+    if (err_code != JETSTREAM_MESSAGE_NOT_FOUND || ++question->nones < NONES_MIN)
+        return;
+    feed->heard_ms = question->asked_ms;
+    feed_move_on(feed, question->until, question->until_us);
     if (feed->phase == FEED_CATCHING_UP)
         feed_go_live(feed);
     else
         feed->ops->caught_up(feed->arg, 0, false);
-    return REQUEST_DONE; /* it may have been stopped */
 }
+
+/*
+ * The consumer is on one of the stream's servers. If that one is behind, it reports that nothing is pending, and sends
+ * heartbeats. Only the leader knows whether there is a message after the position.
+ */
+static void feed_ask_leader(struct feed *feed)
+{
+    struct feed_question *question = &feed->question;
+    const struct store *store = feed->store;
+    char filter[KV_PREFIX_BYTES + 2];
+
+    if (question->is_open)
+        return;
+    snprintf(filter, sizeof(filter), "%s>", feed->bucket->prefix);
+    bool is_live = feed->phase == FEED_LIVE;
+    if (question->after != feed->position.sequence)
+        question->nones = 0;
+    question->is_open = true;
+    question->after = feed->position.sequence;
+    question->until = is_live ? feed->known_last : feed->info.last_sequence;
+    question->until_us = is_live ? feed->known_last_us : feed->info.last_us;
+    question->asked_ms = clock_boot_ms();
+    question->call = (struct jetstream_call){0};
+    jetstream_call(&feed->store->jetstream, &question->call, "STREAM.MSG.GET", feed->bucket->stream,
+                   json_pack("{s:I, s:s}", "seq", (json_int_t)(question->after + 1), "next_by_subj", filter),
+                   uv_now(store->loop) + store->conf->calls.max_timeout_ms, on_question_answered, feed);
+}
+
+void feed_forget_question(struct feed *feed)
+{
+    if (feed->question.is_open)
+        jetstream_cancel(&feed->question.call);
+    feed->question = (struct feed_question){0};
+}
+
+/* --- What the consumer's server says ---------------------------------------------------------------- */
 
 void feed_note_nothing_pending(struct feed *feed)
 {
-    feed->heard_ms = connection_drained_ms(feed->store->connection);
-    if (feed->phase != FEED_CATCHING_UP)
-        return;
-    if (feed->info.replicas <= 1 || !feed_misses_messages(feed))
-        feed_go_live(feed);
-    else if (!feed->is_asking)
+    bool is_single = feed->info.replicas <= 1, is_behind = feed->phase == FEED_CATCHING_UP;
+
+    if (!feed_misses_messages(feed) || (is_behind && is_single)) {
+        feed->heard_ms = connection_sent_after_ms(feed->store->connection);
+        if (!feed_is_exclusive(feed, feed->store->conf))
+            connection_ping(feed->store->connection);
+        if (is_behind)
+            feed_go_live(feed);
+    } else if (is_behind && feed->question.asked_ms == 0) {
         feed_ask_leader(feed);
+    }
 }
 
 /* If one server has the stream, messages that have not come before the second heartbeat are gone. */
 void feed_note_idle(struct feed *feed)
 {
-    if (!feed_misses_messages(feed))
+    uint64_t now_ms = uv_now(feed->store->loop);
+
+    if (feed->phase < FEED_CATCHING_UP || !feed_misses_messages(feed))
         return;
-    if (++feed->idle_heartbeats > IDLE_HEARTBEATS_MAX) {
+    if (feed->question.missing_ms == 0)
+        feed->question.missing_ms = now_ms;
+    feed->idle_heartbeats++;
+    if (now_ms - feed->question.missing_ms > STUCK_MS) {
         feed_lose(feed, REQUEST_NO_LEADER);
     } else if (feed->info.replicas > 1) {
-        if (!feed->is_asking)
-            feed_ask_leader(feed);
+        feed_ask_leader(feed);
     } else if (feed->idle_heartbeats >= 2) {
         feed_move_on(feed, feed->known_last, feed->known_last_us);
         feed->ops->caught_up(feed->arg, 0, false);
@@ -138,6 +158,7 @@ void feed_listen_closely(struct feed *feed)
 
 void feed_note_last(struct feed *feed, const struct feed_info *info)
 {
+    feed->info.replicas = info->replicas;
     if (info->last_sequence <= feed->known_last)
         return;
     feed->known_last = info->last_sequence;

@@ -19,8 +19,8 @@ bool feed_pull(struct feed *feed, unsigned messages, long long expires_ns, unsig
 
 /* --- feed_missing.c -------------------------------------------------------------------------------- */
 
-/* Read the leader's answer whether there is another message. The feed may be stopped afterwards. */
-enum request_verdict feed_read_next(struct feed *feed, const struct message *message);
+/* Cancel the question to the leader, and forget what it has answered. */
+void feed_forget_question(struct feed *feed);
 
 /* The consumer's server has nothing more: the feed may be live. It may be stopped afterwards. */
 void feed_note_nothing_pending(struct feed *feed);

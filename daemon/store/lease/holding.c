@@ -3,6 +3,7 @@
 #include "daemon/base/clock.h"
 #include "daemon/store/lease/held_write.h"
 #include "daemon/store/lease/holding_line.h"
+#include "daemon/store/lease/lease_file.h"
 #include "daemon/store/lease/leases.h"
 #include "daemon/store/lease/lock.h"
 
@@ -147,6 +148,7 @@ void holding_finish(struct holding *holding, uint64_t marker_revision)
 
     snprintf(key, sizeof(key), "%s", holding->key);
     timer_stop(holding_timers(holding), &holding->timer);
+    lease_file_end_deletion(in->store, in->name, holding->lease->id, key, holding->revision);
     holding_leave_table(holding);
     holding_line_leave(holding);
     while (holding->releases != NULL) {

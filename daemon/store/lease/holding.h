@@ -49,6 +49,7 @@ struct holding {
     struct holding **line;            /* that it is in: in->line or in->checks; NULL: in neither */
     struct holding *next_in_line, *previous_in_line;
     bool is_working;           /* its key is being looked at or deleted */
+    bool is_noted;             /* the lease file has its deletion */
     struct arena arena;        /* of that */
     uint64_t changed_revision; /* what was delivered of the key during a look; 0: nothing */
     bool was_put;              /* a value, or a marker */

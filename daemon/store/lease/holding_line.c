@@ -1,6 +1,7 @@
 #include "daemon/store/lease/holding_line.h"
 
 #include "daemon/store/lease/held_write.h"
+#include "daemon/store/lease/lease_file.h"
 #include "daemon/store/lease/leases.h"
 #include "daemon/store/lease/lock.h"
 #include "daemon/store/write/write.h"
@@ -110,7 +111,7 @@ static void on_holding_deleted(void *arg, uint64_t revision, const struct error 
     holding_line_run(in);
 }
 
-static bool holding_delete(struct holding *holding)
+static bool holding_send_deletion(struct holding *holding)
 {
     struct store *store = holding->lease->in->store;
     struct write *write = arena_zalloc(&holding->arena, sizeof(*write));
@@ -130,6 +131,27 @@ static bool holding_delete(struct holding *holding)
     return true;
 }
 
+static void on_deletion_noted(void *arg)
+{
+    struct holding *holding = arg;
+
+    holding->is_noted = true;
+    if (!holding_send_deletion(holding))
+        holding_try_again(holding);
+}
+
+/* The next run must know of it before it is sent, or its owner could get the lock then. */
+static bool holding_delete(struct holding *holding)
+{
+    const struct lease *lease = holding->lease;
+
+    if (holding->owner[0] == '\0' || holding->is_noted)
+        return holding_send_deletion(holding);
+    lease_file_add_deletion(lease->in->store, lease->in->name, lease->id, holding->key, holding->revision,
+                            on_deletion_noted, holding);
+    return true;
+}
+
 /* --- Looks ----------------------------------------------------------------------------------------- */
 
 /* Return whether a later write of the key, with the same lease, has made a holding of it. */
@@ -145,7 +167,8 @@ static void holding_confirm(struct holding *holding, const struct kv_entry *entr
 {
     struct lease_bucket *in = holding->lease->in;
     const char *owner = lease_text_owner_of(entry);
-    bool is_kept = holding->awaits_owner && owner != NULL && holding->lease->state == LEASE_ALIVE;
+    bool is_kept = holding->awaits_owner && owner != NULL && holding->lease->state == LEASE_ALIVE &&
+                   !lease_file_has_deletion(in->store, in->name, holding->lease->id, holding->key, entry->revision);
 
     if (is_kept && holding->looked_doubts != in->doubts) {
         holding_try_again(holding); /* what was read may be of another bucket */

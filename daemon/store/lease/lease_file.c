@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,22 +15,26 @@
 
 struct lease_line {
     struct lease_line *next, *previous;
-    bool is_of_last_run;
+    bool is_of_last_run; /* of a lease: it is not adopted yet */
+    bool is_written;
     void (*noted)(void *arg);
     void *arg;
     char bucket[KV_BUCKET_LENGTH_MAX + 1];
     char id[LEASE_ID_BYTES];
+    uint64_t revision; /* of the key that is deleted */
+    char key[];        /* "": the line is of a lease */
 };
 
 struct lease_file {
     struct store *store;
     char *path, *temporary;
-    struct lease_line *lines;
+    struct lease_line *leases, *deletions;
     uv_work_t work;
     bool is_working;
     bool has_changed; /* since the work began */
     char *text;       /* for the worker */
     int failure;      /* of the worker: an errno; 0: none */
+    struct log_limit log;
 };
 
 /* --- The worker ------------------------------------------------------------------------------------ */
@@ -59,28 +64,59 @@ static void lease_file_work(uv_work_t *work)
 
 static void lease_file_start(struct lease_file *file);
 
+static void lease_lines_note_written(struct lease_line *lines)
+{
+    struct lease_line *line;
+
+    DL_FOREACH2(lines, line, next)
+    {
+        line->is_written = true;
+    }
+}
+
+/* Return a line that is in the file and is still to be noted, or NULL. */
+static struct lease_line *lease_lines_find_noted(struct lease_line *lines)
+{
+    struct lease_line *line;
+
+    DL_FOREACH2(lines, line, next)
+    {
+        if (line->is_written && line->noted != NULL)
+            return line;
+    }
+    return NULL;
+}
+
+static struct lease_line *lease_file_find_noted(const struct lease_file *file)
+{
+    struct lease_line *line = lease_lines_find_noted(file->leases);
+
+    return line != NULL ? line : lease_lines_find_noted(file->deletions);
+}
+
 static void lease_file_on_worked(uv_work_t *work, int status)
 {
     struct lease_file *file = work->data;
-    struct lease_line *line, *next;
+    struct lease_line *line;
 
     (void)status;
     file->is_working = false;
     free(file->text);
     file->text = NULL;
     if (file->failure != 0)
-        log_warning("cannot write %s: %s; a restarted daemon does not find the leases of this one", file->path,
+        log_limited(&file->log, "failures to write the leases", CONF_LOG_WARNING,
+                    "cannot write %s: %s; a restarted daemon does not find the leases of this one", file->path,
                     strerror(file->failure));
     if (file->has_changed) {
         lease_file_start(file);
         return;
     }
-    DL_FOREACH_SAFE2(file->lines, line, next, next)
-    {
+    lease_lines_note_written(file->leases);
+    lease_lines_note_written(file->deletions);
+    while ((line = lease_file_find_noted(file)) != NULL) { /* a call may add lines, and remove others */
         void (*noted)(void *arg) = line->noted;
         line->noted = NULL;
-        if (noted != NULL)
-            noted(line->arg);
+        noted(line->arg);
     }
 }
 
@@ -93,9 +129,13 @@ static char *lease_file_text(const struct lease_file *file)
 
     if (stream == NULL)
         return NULL;
-    DL_FOREACH2(file->lines, line, next)
+    DL_FOREACH2(file->leases, line, next)
     {
         fprintf(stream, "%s %s\n", line->bucket, line->id);
+    }
+    DL_FOREACH2(file->deletions, line, next)
+    {
+        fprintf(stream, "%s %s %s %" PRIu64 "\n", line->bucket, line->id, line->key, line->revision);
     }
     return fclose(stream) == 0 ? text : NULL;
 }
@@ -118,34 +158,39 @@ static void lease_file_start(struct lease_file *file)
 
 /* --- Lines ----------------------------------------------------------------------------------------- */
 
-static struct lease_line *lease_file_find(const struct lease_file *file, const char *bucket, const char *id)
+static bool lease_line_is_of(const struct lease_line *line, const char *bucket, const char *id)
 {
-    struct lease_line *line;
-
-    DL_FOREACH2(file->lines, line, next)
-    {
-        if (strcmp(line->id, id) == 0 && strcmp(line->bucket, bucket) == 0)
-            return line;
-    }
-    return NULL;
+    return strcmp(line->id, id) == 0 && strcmp(line->bucket, bucket) == 0;
 }
 
-static struct lease_line *lease_file_append(struct lease_file *file, const char *bucket, const char *id)
+/* key NULL: it is of a lease. */
+static struct lease_line *lease_file_append(struct lease_file *file, const char *bucket, const char *id,
+                                            const char *key, uint64_t revision)
 {
-    struct lease_line *line = calloc(1, sizeof(*line));
+    bool is_lease = key == NULL;
+
+    if (is_lease)
+        key = "";
+    struct lease_line *line = calloc(1, sizeof(*line) + strlen(key) + 1);
 
     if (line == NULL)
         return NULL;
+    strcpy(line->key, key);
+    line->revision = revision;
     snprintf(line->bucket, sizeof(line->bucket), "%s", bucket);
     snprintf(line->id, sizeof(line->id), "%s", id);
-    DL_APPEND2(file->lines, line, previous, next);
+    if (is_lease)
+        DL_APPEND2(file->leases, line, previous, next);
+    else
+        DL_APPEND2(file->deletions, line, previous, next);
     return line;
 }
 
-void lease_file_add(struct store *store, const char *bucket, const char *id, void (*noted)(void *arg), void *arg)
+void lease_file_add_deletion(struct store *store, const char *bucket, const char *id, const char *key,
+                             uint64_t revision, void (*noted)(void *arg), void *arg)
 {
     struct lease_file *file = store->leases->file;
-    struct lease_line *line = file->path != NULL ? lease_file_append(file, bucket, id) : NULL;
+    struct lease_line *line = file->path != NULL ? lease_file_append(file, bucket, id, key, revision) : NULL;
 
     if (line == NULL) {
         noted(arg);
@@ -156,24 +201,73 @@ void lease_file_add(struct store *store, const char *bucket, const char *id, voi
     lease_file_start(file);
 }
 
+void lease_file_add(struct store *store, const char *bucket, const char *id, void (*noted)(void *arg), void *arg)
+{
+    lease_file_add_deletion(store, bucket, id, NULL, 0, noted, arg);
+}
+
+static void lease_line_drop(struct lease_line **lines, struct lease_line *line)
+{
+    DL_DELETE2(*lines, line, previous, next);
+    free(line);
+}
+
+/* Return whether there was one. */
+static bool lease_lines_drop_lease(struct lease_line **lines, const char *bucket, const char *id)
+{
+    struct lease_line *line, *next;
+    bool has_changed = false;
+
+    DL_FOREACH_SAFE2(*lines, line, next, next)
+    {
+        if (!lease_line_is_of(line, bucket, id))
+            continue;
+        has_changed = true;
+        lease_line_drop(lines, line);
+    }
+    return has_changed;
+}
+
 void lease_file_remove(struct store *store, const char *bucket, const char *id)
 {
     struct lease_file *file = store->leases->file;
-    struct lease_line *line = lease_file_find(file, bucket, id);
+    bool has_changed = lease_lines_drop_lease(&file->leases, bucket, id);
 
-    if (line == NULL)
-        return;
-    DL_DELETE2(file->lines, line, previous, next);
-    free(line);
-    if (!store->leases->is_ended)
+    has_changed |= lease_lines_drop_lease(&file->deletions, bucket, id);
+    if (has_changed && !store->leases->is_ended)
         lease_file_start(file);
+}
+
+void lease_file_end_deletion(struct store *store, const char *bucket, const char *id, const char *key,
+                             uint64_t revision)
+{
+    struct lease_line **lines = &store->leases->file->deletions, *line, *next;
+
+    DL_FOREACH_SAFE2(*lines, line, next, next)
+    {
+        if (line->revision <= revision && strcmp(line->key, key) == 0 && lease_line_is_of(line, bucket, id))
+            lease_line_drop(lines, line);
+    }
+}
+
+bool lease_file_has_deletion(const struct store *store, const char *bucket, const char *id, const char *key,
+                             uint64_t revision)
+{
+    const struct lease_line *line;
+
+    DL_FOREACH2(store->leases->file->deletions, line, next)
+    {
+        if (line->revision == revision && strcmp(line->key, key) == 0 && lease_line_is_of(line, bucket, id))
+            return true;
+    }
+    return false;
 }
 
 void lease_file_cancel(struct store *store, const void *arg)
 {
     struct lease_line *line;
 
-    DL_FOREACH2(store->leases->file->lines, line, next)
+    DL_FOREACH2(store->leases->file->leases, line, next)
     {
         if (line->arg == arg)
             line->noted = NULL;
@@ -182,7 +276,7 @@ void lease_file_cancel(struct store *store, const void *arg)
 
 void lease_file_each(struct store *store, void (*found)(struct store *store, const char *bucket, const char *id))
 {
-    struct lease_line *first = store->leases->file->lines;
+    struct lease_line *first = store->leases->file->leases;
     struct lease_line *line = first != NULL ? first->previous : NULL; /* the last one */
 
     while (line != NULL) {
@@ -202,7 +296,7 @@ static void lease_file_read(struct lease_file *file)
 {
     int descriptor = open(file->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     FILE *stream = descriptor >= 0 ? fdopen(descriptor, "r") : NULL;
-    char text[KV_BUCKET_LENGTH_MAX + LEASE_ID_BYTES + 8];
+    char text[KV_BUCKET_LENGTH_MAX + LEASE_ID_BYTES + KV_KEY_LENGTH_MAX + 32];
 
     if (stream == NULL) {
         if (descriptor >= 0)
@@ -213,9 +307,13 @@ static void lease_file_read(struct lease_file *file)
         char *bucket = strtok(text, " \n"), *id = bucket != NULL ? strtok(NULL, " \n") : NULL;
         bool is_well = id != NULL && kv_check_bucket(bucket, strlen(bucket)) == NULL && strlen(id) < LEASE_ID_BYTES &&
                        kv_check_key(id, strlen(id)) == NULL;
-        struct lease_line *line = is_well ? lease_file_append(file, bucket, id) : NULL;
+        const char *key = is_well ? strtok(NULL, " \n") : NULL, *revision = key != NULL ? strtok(NULL, " \n") : NULL;
+        is_well = is_well && (key == NULL || (revision != NULL && kv_check_key(key, strlen(key)) == NULL));
+        struct lease_line *line =
+            is_well ? lease_file_append(file, bucket, id, key, revision != NULL ? strtoull(revision, NULL, 10) : 0)
+                    : NULL;
         if (line != NULL)
-            line->is_of_last_run = true;
+            line->is_of_last_run = key == NULL;
     }
     fclose(stream);
 }
@@ -242,16 +340,22 @@ struct lease_file *lease_file_open(struct store *store, const char *path)
     return file;
 }
 
-void lease_file_free(struct lease_file *file)
+static void lease_lines_free(struct lease_line *lines)
 {
     struct lease_line *line, *next;
 
-    if (file == NULL)
-        return;
-    DL_FOREACH_SAFE2(file->lines, line, next, next)
+    DL_FOREACH_SAFE2(lines, line, next, next)
     {
         free(line);
     }
+}
+
+void lease_file_free(struct lease_file *file)
+{
+    if (file == NULL)
+        return;
+    lease_lines_free(file->leases);
+    lease_lines_free(file->deletions);
     free(file->text);
     free(file->path);
     free(file->temporary);

@@ -2,6 +2,7 @@
 
 #include "daemon/base/backoff.h"
 #include "daemon/store/lease/holding_line.h"
+#include "daemon/store/lease/lease_file.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -198,8 +199,7 @@ static void lock_pause(struct lock_wait *wait, const struct error *error)
 
 /* --- Who holds it? --------------------------------------------------------------------------------- */
 
-/* Another client has the lock. If lock_await_deletion has prolonged the wait, set its end back to what was asked for.
- */
+/* Another client has the lock: if lock_await_deletion has prolonged the wait, it ends when that was asked for. */
 static void lock_end_prolongation(struct lock_wait *wait)
 {
     if (wait->is_prolonged)
@@ -260,8 +260,7 @@ static void lock_await_deletion(struct lock_wait *wait)
     lock_listen(wait, UINT64_MAX);
 }
 
-/* Return whether all is known of the lock's value, with which the holder describes itself: from memory, or from a read.
- */
+/* Return whether all is known of the lock's value, which describes the holder: from memory, or from a read. */
 static bool lock_know_holder(struct lock_wait *wait, const struct holding *holding)
 {
     if (holding->value == NULL || holding->value_bytes > LOCK_VALUE_MAX)
@@ -333,7 +332,9 @@ static bool lock_is_lost_here(const struct lock_wait *wait)
 static void lock_meet_own(struct lock_wait *wait, struct lease *lease, const struct kv_entry *entry)
 {
     const char *owner = lease_text_owner_of(entry);
-    bool is_valid = lease_valid_for_ms(lease) > 0;
+    struct lease_bucket *in = wait->lock->in;
+    bool is_valid = lease_valid_for_ms(lease) > 0 &&
+                    !lease_file_has_deletion(in->store, in->name, lease->id, wait->name, entry->revision);
     bool is_owners = is_valid && owner != NULL && wait->owner != NULL && strcmp(owner, wait->owner) == 0;
     is_owners = is_owners && !held_write_is_in_progress(wait->lock->in, wait->name);
     struct holding *holding = is_owners ? holding_add(lease, HOLDING_LOCK, wait->name, entry->revision, owner) : NULL;

@@ -1,5 +1,6 @@
 #include "daemon/store/read/bulk_get.h"
 
+#include "daemon/base/backoff.h"
 #include "daemon/store/observe.h"
 #include "daemon/store/read/multi_last.h"
 
@@ -10,6 +11,10 @@
 
 /* After this number of readings that missed a key, the call fails. */
 #define BULK_GET_READS_MAX 16u
+
+/* The pause before another reading, about. */
+#define PAUSE_MIN_MS 2u
+#define PAUSE_MAX_MS 100u
 
 /* Single gets of one call in flight at a time. */
 #define BULK_GET_WINDOW 256u
@@ -47,6 +52,7 @@ static void bulk_get_cancel(struct arena_task *task)
     struct bulk_get *bulk = ARENA_TASK_OWNER(task, struct bulk_get, task);
 
     bucket_request_cancel(&bulk->request);
+    timer_stop(bulk->store->timers, &bulk->pause);
     free(bulk->body);
 }
 
@@ -205,24 +211,31 @@ static void bulk_get_end_chunk(struct bulk_get *bulk)
     bulk_get_fill_window(bulk);
 }
 
+static void on_bulk_get_pause_over(struct timer *timer)
+{
+    struct bulk_get *bulk = (struct bulk_get *)((char *)timer - offsetof(struct bulk_get, pause));
+
+    bulk->chunk_start = 0;
+    bulk_get_start_chunk(bulk);
+}
+
 static void bulk_get_end_verifying(struct bulk_get *bulk)
 {
     struct error error;
 
     bulk->phase = BULK_GET_READS_CHUNK;
-    if (!bulk->has_missed) {
+    if (!bulk->has_missed || bulk->may_mix_moments) {
         bulk_get_next_chunk(bulk);
         return;
     }
-    if (++bulk->misses >= BULK_GET_READS_MAX) {
-        error_set(&error, ERROR_UNAVAILABLE,
-                  "keys were created or overwritten during each of %u attempts to read them; try again",
-                  BULK_GET_READS_MAX);
-        bulk_get_finish(bulk, &error);
+    uint64_t again_ms = uv_now(bulk->store->loop) + backoff_ms(++bulk->misses, PAUSE_MIN_MS, PAUSE_MAX_MS);
+    if (bulk->misses < BULK_GET_READS_MAX && again_ms < bulk->deadline_ms) {
+        timer_start(bulk->store->timers, &bulk->pause, again_ms, on_bulk_get_pause_over);
         return;
     }
-    bulk->chunk_start = 0;
-    bulk_get_start_chunk(bulk);
+    error_set(&error, ERROR_UNAVAILABLE,
+              "keys were created or overwritten during each of %u attempts to read them; try again", bulk->misses);
+    bulk_get_finish(bulk, &error);
 }
 
 static enum connection_publish_result bulk_get_send_chunk(struct request *request, unsigned attempt)
@@ -391,7 +404,7 @@ static void on_bulk_get_single(void *arg, const struct kv_entry *entry, const st
     /* A marker, too, is a message that the chunk should have brought. */
     bulk->has_missed |= entry != NULL;
     if (entry != NULL && entry->operation == KV_PUT && bulk->error.code == ERROR_NONE &&
-        bulk->phase != BULK_GET_VERIFIES)
+        (bulk->phase != BULK_GET_VERIFIES || bulk->may_mix_moments))
         bulk_get_deliver(bulk, slot->index, entry);
     slot->next_spare = bulk->spare;
     bulk->spare = slot;

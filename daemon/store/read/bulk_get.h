@@ -34,6 +34,7 @@ struct bulk_get {
     size_t count;
     enum read_consistency consistency;
     const uint64_t *revisions; /* NULL, or read each key at the revision given, by itself */
+    bool may_mix_moments;      /* keys that were missed may be of later moments than the others of their group */
     uint64_t deadline_ms;
     size_t bytes_max;                             /* of values, before it fails as too_large */
     bool (*take_memory)(void *arg, size_t bytes); /* charges what is gathered; false: the limit is reached */
@@ -60,6 +61,7 @@ struct bulk_get {
     size_t chunk_start, chunk_count; /* keys of the multi_last in flight */
     struct bulk_get_pages pages;
     unsigned misses; /* readings that missed a key */
+    struct timer pause;
     enum bulk_get_phase phase;
     bool has_answer; /* the stream itself has answered the chunk: a message came, and not from a mirror */
     bool has_missed; /* single gets have found a key that the chunk did not bring */
