@@ -3,11 +3,11 @@
  *
  * Used by lease and holding_line. A daemon that was killed finds there in which buckets its last run had leases, and
  * adopts them. The file has a line "bucket id" for each. A line "bucket id key revision" is a deletion that may be
- * under way, of a lock with an owner. What a killed daemon has sent may reach the server much later: if the owner got
+ * in flight, of a lock with an owner. What a killed daemon has sent may reach the server much later: if the owner got
  * this lock again, at the same revision, it would be deleted then.
  *
  * The file is written by a worker thread, as a whole, and replaced. It may be lost with the machine: then the keys are
- * deleted when a daemon opens a lease in the bucket, and what was under way is lost, too.
+ * deleted when a daemon opens a lease in the bucket, and what was in flight is lost, too.
  */
 #ifndef DAEMON_STORE_LEASE_FILE_H
 #define DAEMON_STORE_LEASE_FILE_H
@@ -35,7 +35,7 @@ void lease_file_add_deletion(struct store *store, const char *bucket, const char
 void lease_file_end_deletion(struct store *store, const char *bucket, const char *id, const char *key,
                              uint64_t revision);
 
-/* Return whether a deletion of the key at this revision may be under way. */
+/* Return whether a deletion of the key at this revision may be in flight. */
 bool lease_file_has_deletion(const struct store *store, const char *bucket, const char *id, const char *key,
                              uint64_t revision);
 
