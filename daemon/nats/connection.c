@@ -253,30 +253,32 @@ void connection_flush(struct connection *connection)
 
 /* --- Pings ----------------------------------------------------------------------------------------- */
 
-static void send_ping(struct connection *connection)
+static bool send_ping(struct connection *connection)
 {
-    struct ping_times times;
+    struct ping_times times = ping_times_now();
 
-    ping_begin(&connection->ping, &times);
-    connection_publish(connection, connection->ping.subject, NULL, NULL, 0, &times, sizeof(times));
+    return connection_publish(connection, connection->ping.subject, NULL, NULL, 0, &times, sizeof(times)) ==
+           CONNECTION_PUBLISHED;
 }
 
 void connection_ping(struct connection *connection)
 {
-    if (connection->state == CONNECTION_UP && ping_may_begin(&connection->ping))
-        send_ping(connection);
+    if (connection->state == CONNECTION_UP && ping_may_begin(&connection->ping) && send_ping(connection))
+        ping_begin(&connection->ping);
 }
 
 static void on_ping_timer(uv_timer_t *timer)
 {
     struct connection *connection = timer->data;
 
-    if (connection->is_inbox_denied) /* the next connection shows whether the permissions have changed */
+    if (connection->is_inbox_denied) { /* the next connection shows whether the permissions have changed */
         lose_connection(connection, "the server denies kvstored's user to subscribe to its inbox");
-    else if (ping_is_missed(&connection->ping, connection->conf->nats.ping_interval_ms))
+    } else if (ping_is_missed(&connection->ping, connection->conf->nats.ping_interval_ms)) {
         lose_connection(connection, "the server does not answer");
-    else
+    } else {
         send_ping(connection);
+        ping_begin(&connection->ping); /* if the connection is congested, no reply comes */
+    }
 }
 
 /* --- Connecting ------------------------------------------------------------------------------------ */

@@ -32,12 +32,18 @@ bool ping_may_begin(const struct ping *ping)
     return ping->oldest.hr_ns == 0 && uv_hrtime() - ping->last_sent_ns >= PAUSE_NS;
 }
 
-void ping_begin(struct ping *ping, struct ping_times *times)
+struct ping_times ping_times_now(void)
 {
-    *times = (struct ping_times){uv_hrtime(), clock_boot_ms()};
-    ping->last_sent_ns = times->hr_ns;
+    return (struct ping_times){uv_hrtime(), clock_boot_ms()};
+}
+
+void ping_begin(struct ping *ping)
+{
+    struct ping_times now = ping_times_now();
+
+    ping->last_sent_ns = now.hr_ns;
     if (ping->oldest.hr_ns == 0)
-        ping->oldest = *times;
+        ping->oldest = now;
 }
 
 void ping_end(struct ping *ping, const void *payload, size_t bytes, uint64_t *rtt_us, uint64_t *min_us)

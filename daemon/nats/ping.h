@@ -35,8 +35,10 @@ bool ping_is_missed(struct ping *ping, uint64_t interval_ms);
 /* Return whether no ping is in flight, and the last one was not just sent. */
 bool ping_may_begin(const struct ping *ping);
 
-/* A ping is sent now: set its payload. */
-void ping_begin(struct ping *ping, struct ping_times *times);
+struct ping_times ping_times_now(void);
+
+/* A ping was sent now. */
+void ping_begin(struct ping *ping);
 
 /*
  * A reply came. Set *rtt_us to the time of the round trip in microseconds, and *min_us to the shortest so far; 0: there

@@ -137,6 +137,7 @@ static void be_connected(struct connection *connection)
     connection->link = link_new(connection, connection->server, connection->way, connection->number);
     connection->pings = false;
     connection->answered_sent_ms = clock_boot_ms();
+    connection->ping_sent_ms = 0;
     connection->end_reason = NULL;
     snprintf(connection->server_id, sizeof(connection->server_id), "%s", server_id(connection->server));
     status->reconnects += status->was_connected;

@@ -19,6 +19,7 @@
 static void feed_move_on(struct feed *feed, uint64_t position, int64_t stored_us)
 {
     feed->gaps++;
+    feed->question.missing_ms = 0;
     feed->position.sequence = position;
     feed->position.stored_us = stored_us;
     feed->position.batch.from = 0;
@@ -82,11 +83,12 @@ static void feed_ask_leader(struct feed *feed)
         return;
     snprintf(filter, sizeof(filter), "%s>", feed->bucket->prefix);
     bool is_live = feed->phase == FEED_LIVE;
-    if (question->after != feed->position.sequence)
+    uint64_t until = is_live ? feed->known_last : feed->info.last_sequence;
+    if (question->after != feed->position.sequence || question->until != until)
         question->nones = 0;
     question->is_open = true;
     question->after = feed->position.sequence;
-    question->until = is_live ? feed->known_last : feed->info.last_sequence;
+    question->until = until;
     question->until_us = is_live ? feed->known_last_us : feed->info.last_us;
     question->asked_ms = clock_boot_ms();
     question->call = (struct jetstream_call){0};
@@ -108,10 +110,12 @@ void feed_note_nothing_pending(struct feed *feed)
 {
     bool is_single = feed->info.replicas <= 1, is_behind = feed->phase == FEED_CATCHING_UP;
 
+    if (!feed_is_exclusive(feed, feed->store->conf))
+        connection_ping(feed->store->connection);
     if (!feed_misses_messages(feed) || (is_behind && is_single)) {
-        feed->heard_ms = connection_sent_after_ms(feed->store->connection);
-        if (!feed_is_exclusive(feed, feed->store->conf))
-            connection_ping(feed->store->connection);
+        uint64_t sent_after_ms = connection_sent_after_ms(feed->store->connection);
+        if (sent_after_ms > feed->heard_ms)
+            feed->heard_ms = sent_after_ms;
         if (is_behind)
             feed_go_live(feed);
     } else if (is_behind && feed->question.asked_ms == 0) {
@@ -122,14 +126,18 @@ void feed_note_nothing_pending(struct feed *feed)
 /* If one server has the stream, messages that have not come before the second heartbeat are gone. */
 void feed_note_idle(struct feed *feed)
 {
-    uint64_t now_ms = uv_now(feed->store->loop);
+    uint64_t now_ms = uv_now(feed->store->loop), patience_ms = 4ull * feed->store->conf->watches.heartbeat_ms;
 
-    if (feed->phase < FEED_CATCHING_UP || !feed_misses_messages(feed))
+    if (feed->phase < FEED_CATCHING_UP)
         return;
+    if (!feed_misses_messages(feed)) {
+        feed->question.missing_ms = 0;
+        return;
+    }
     if (feed->question.missing_ms == 0)
         feed->question.missing_ms = now_ms;
     feed->idle_heartbeats++;
-    if (now_ms - feed->question.missing_ms > STUCK_MS) {
+    if (now_ms - feed->question.missing_ms > (patience_ms > STUCK_MS ? patience_ms : STUCK_MS)) {
         feed_lose(feed, REQUEST_NO_LEADER);
     } else if (feed->info.replicas > 1) {
         feed_ask_leader(feed);

@@ -148,7 +148,7 @@ void holding_finish(struct holding *holding, uint64_t marker_revision)
 
     snprintf(key, sizeof(key), "%s", holding->key);
     timer_stop(holding_timers(holding), &holding->timer);
-    lease_file_end_deletion(in->store, in->name, holding->lease->id, key, holding->revision);
+    lease_file_end_deletion(in->store, in->name, holding->lease->id, key, holding->revision, holding);
     holding_leave_table(holding);
     holding_line_leave(holding);
     while (holding->releases != NULL) {

@@ -111,6 +111,11 @@ static void on_holding_deleted(void *arg, uint64_t revision, const struct error 
     holding_line_run(in);
 }
 
+static bool holding_is_certain(const struct holding *holding)
+{
+    return holding->revision > 0 && !holding->awaits_owner && holding->doubts == holding->lease->in->doubts;
+}
+
 static bool holding_send_deletion(struct holding *holding)
 {
     struct store *store = holding->lease->in->store;
@@ -134,9 +139,11 @@ static bool holding_send_deletion(struct holding *holding)
 static void on_deletion_noted(void *arg)
 {
     struct holding *holding = arg;
+    const struct lease *lease = holding->lease;
+    bool is_over = lease->is_given_up || lease->in->store->leases->is_ended;
 
     holding->is_noted = true;
-    if (!holding_send_deletion(holding))
+    if (is_over || !holding_is_certain(holding) || !holding_send_deletion(holding))
         holding_try_again(holding);
 }
 
@@ -145,7 +152,7 @@ static bool holding_delete(struct holding *holding)
 {
     const struct lease *lease = holding->lease;
 
-    if (holding->owner[0] == '\0' || holding->is_noted)
+    if (holding->owner[0] == '\0' || holding->is_noted || lease->is_foreign)
         return holding_send_deletion(holding);
     lease_file_add_deletion(lease->in->store, lease->in->name, lease->id, holding->key, holding->revision,
                             on_deletion_noted, holding);
@@ -175,6 +182,7 @@ static void holding_confirm(struct holding *holding, const struct kv_entry *entr
         return;
     }
     snprintf(holding->owner, sizeof(holding->owner), "%s", owner != NULL ? owner : "");
+    holding->is_noted = holding->is_noted && holding->revision == entry->revision;
     holding->revision = entry->revision;
     holding->doubts = holding->looked_doubts;
     holding_stop_working(holding);
@@ -317,11 +325,6 @@ static bool holding_line_skip(struct holding *holding)
     else
         return false;
     return true;
-}
-
-static bool holding_is_certain(const struct holding *holding)
-{
-    return holding->revision > 0 && !holding->awaits_owner && holding->doubts == holding->lease->in->doubts;
 }
 
 void holding_line_run(struct lease_bucket *in)

@@ -1,5 +1,6 @@
 #include "daemon/store/lease/lease_file.h"
 
+#include "daemon/base/jobs.h"
 #include "daemon/base/log.h"
 #include "daemon/store/lease/lease_bucket.h"
 #include "daemon/store/lease/lease_text.h"
@@ -16,9 +17,11 @@
 struct lease_line {
     struct lease_line *next, *previous;
     bool is_of_last_run; /* of a lease: it is not adopted yet */
-    bool is_written;
+    bool is_in_text;     /* of the last writing */
     void (*noted)(void *arg);
     void *arg;
+    struct lease_line *next_written, *previous_written; /* in file->written */
+    bool is_written;
     char bucket[KV_BUCKET_LENGTH_MAX + 1];
     char id[LEASE_ID_BYTES];
     uint64_t revision; /* of the key that is deleted */
@@ -29,6 +32,8 @@ struct lease_file {
     struct store *store;
     char *path, *temporary;
     struct lease_line *leases, *deletions;
+    struct lease_line *written; /* those to be noted */
+    struct job noting;
     uv_work_t work;
     bool is_working;
     bool has_changed; /* since the work began */
@@ -64,40 +69,46 @@ static void lease_file_work(uv_work_t *work)
 
 static void lease_file_start(struct lease_file *file);
 
-static void lease_lines_note_written(struct lease_line *lines)
+static void lease_file_forget_written(struct lease_file *file, struct lease_line *line)
+{
+    if (line->is_written)
+        DL_DELETE2(file->written, line, previous_written, next_written);
+    line->is_written = false;
+}
+
+static bool run_noting(struct job *job)
+{
+    struct lease_file *file = (struct lease_file *)((char *)job - offsetof(struct lease_file, noting));
+    struct lease_line *line;
+
+    while ((line = file->written) != NULL) {
+        void (*noted)(void *arg) = line->noted;
+        lease_file_forget_written(file, line);
+        line->noted = NULL;
+        if (noted != NULL)
+            noted(line->arg); /* the line may be gone */
+        if (jobs_slice_is_over(file->store->jobs))
+            break;
+    }
+    return file->written != NULL;
+}
+
+static void lease_file_note_written(struct lease_file *file, struct lease_line *lines)
 {
     struct lease_line *line;
 
     DL_FOREACH2(lines, line, next)
     {
+        if (!line->is_in_text || line->is_written || line->noted == NULL)
+            continue;
         line->is_written = true;
+        DL_APPEND2(file->written, line, previous_written, next_written);
     }
-}
-
-/* Return a line that is in the file and is still to be noted, or NULL. */
-static struct lease_line *lease_lines_find_noted(struct lease_line *lines)
-{
-    struct lease_line *line;
-
-    DL_FOREACH2(lines, line, next)
-    {
-        if (line->is_written && line->noted != NULL)
-            return line;
-    }
-    return NULL;
-}
-
-static struct lease_line *lease_file_find_noted(const struct lease_file *file)
-{
-    struct lease_line *line = lease_lines_find_noted(file->leases);
-
-    return line != NULL ? line : lease_lines_find_noted(file->deletions);
 }
 
 static void lease_file_on_worked(uv_work_t *work, int status)
 {
     struct lease_file *file = work->data;
-    struct lease_line *line;
 
     (void)status;
     file->is_working = false;
@@ -107,17 +118,12 @@ static void lease_file_on_worked(uv_work_t *work, int status)
         log_limited(&file->log, "failures to write the leases", CONF_LOG_WARNING,
                     "cannot write %s: %s; a restarted daemon does not find the leases of this one", file->path,
                     strerror(file->failure));
-    if (file->has_changed) {
+    lease_file_note_written(file, file->leases);
+    lease_file_note_written(file, file->deletions);
+    if (file->written != NULL)
+        jobs_add(file->store->jobs, &file->noting, run_noting);
+    if (file->has_changed)
         lease_file_start(file);
-        return;
-    }
-    lease_lines_note_written(file->leases);
-    lease_lines_note_written(file->deletions);
-    while ((line = lease_file_find_noted(file)) != NULL) { /* a call may add lines, and remove others */
-        void (*noted)(void *arg) = line->noted;
-        line->noted = NULL;
-        noted(line->arg);
-    }
 }
 
 static char *lease_file_text(const struct lease_file *file)
@@ -140,12 +146,24 @@ static char *lease_file_text(const struct lease_file *file)
     return fclose(stream) == 0 ? text : NULL;
 }
 
+static void lease_lines_put_into_text(struct lease_line *lines)
+{
+    struct lease_line *line;
+
+    DL_FOREACH2(lines, line, next)
+    {
+        line->is_in_text = true;
+    }
+}
+
 /* Write the file, or note that it has changed since the writing began. */
 static void lease_file_start(struct lease_file *file)
 {
     file->has_changed = file->is_working;
     if (file->is_working)
         return;
+    lease_lines_put_into_text(file->leases);
+    lease_lines_put_into_text(file->deletions);
     file->text = lease_file_text(file);
     file->work.data = file;
     file->is_working =
@@ -206,24 +224,27 @@ void lease_file_add(struct store *store, const char *bucket, const char *id, voi
     lease_file_add_deletion(store, bucket, id, NULL, 0, noted, arg);
 }
 
-static void lease_line_drop(struct lease_line **lines, struct lease_line *line)
+static void lease_line_drop(struct lease_file *file, struct lease_line **lines, struct lease_line *line)
 {
+    lease_file_forget_written(file, line);
     DL_DELETE2(*lines, line, previous, next);
     free(line);
 }
 
 /* Return whether there was one. */
-static bool lease_lines_drop_lease(struct lease_line **lines, const char *bucket, const char *id)
+static bool lease_lines_drop_lease(struct lease_file *file, struct lease_line **lines, const char *bucket,
+                                   const char *id)
 {
     struct lease_line *line, *next;
     bool has_changed = false;
 
     DL_FOREACH_SAFE2(*lines, line, next, next)
     {
-        if (!lease_line_is_of(line, bucket, id))
+        bool is_awaited = line->key[0] != '\0' && line->noted != NULL;
+        if (is_awaited || !lease_line_is_of(line, bucket, id))
             continue;
         has_changed = true;
-        lease_line_drop(lines, line);
+        lease_line_drop(file, lines, line);
     }
     return has_changed;
 }
@@ -231,23 +252,30 @@ static bool lease_lines_drop_lease(struct lease_line **lines, const char *bucket
 void lease_file_remove(struct store *store, const char *bucket, const char *id)
 {
     struct lease_file *file = store->leases->file;
-    bool has_changed = lease_lines_drop_lease(&file->leases, bucket, id);
+    bool has_changed = lease_lines_drop_lease(file, &file->leases, bucket, id);
 
-    has_changed |= lease_lines_drop_lease(&file->deletions, bucket, id);
+    has_changed |= lease_lines_drop_lease(file, &file->deletions, bucket, id);
     if (has_changed && !store->leases->is_ended)
         lease_file_start(file);
 }
 
 void lease_file_end_deletion(struct store *store, const char *bucket, const char *id, const char *key,
-                             uint64_t revision)
+                             uint64_t revision, const void *arg)
 {
-    struct lease_line **lines = &store->leases->file->deletions, *line, *next;
+    struct lease_file *file = store->leases->file;
+    struct lease_line *line, *next;
 
-    DL_FOREACH_SAFE2(*lines, line, next, next)
+    if (file->deletions == NULL)
+        return;
+    DL_FOREACH_SAFE2(file->deletions, line, next, next)
     {
-        if (line->revision <= revision && strcmp(line->key, key) == 0 && lease_line_is_of(line, bucket, id))
-            lease_line_drop(lines, line);
+        bool is_others = line->arg != NULL && line->arg != arg;
+        if (!is_others && line->revision <= revision && strcmp(line->key, key) == 0 &&
+            lease_line_is_of(line, bucket, id))
+            lease_line_drop(file, &file->deletions, line);
     }
+    if (file->deletions == NULL && !store->leases->is_ended)
+        lease_file_start(file); /* the file keeps none that is over, for long */
 }
 
 bool lease_file_has_deletion(const struct store *store, const char *bucket, const char *id, const char *key,
@@ -291,6 +319,23 @@ void lease_file_each(struct store *store, void (*found)(struct store *store, con
 
 /* --- Life ------------------------------------------------------------------------------------------ */
 
+/* Forget deletions of a lease that this daemon no longer has. */
+static void lease_file_drop_strays(struct lease_file *file)
+{
+    struct lease_line *line, *next, *lease;
+
+    DL_FOREACH_SAFE2(file->deletions, line, next, next)
+    {
+        DL_FOREACH2(file->leases, lease, next)
+        {
+            if (lease_line_is_of(lease, line->bucket, line->id))
+                break;
+        }
+        if (lease == NULL)
+            lease_line_drop(file, &file->deletions, line);
+    }
+}
+
 /* A line that cannot be read is skipped: another version may have written it. */
 static void lease_file_read(struct lease_file *file)
 {
@@ -316,6 +361,7 @@ static void lease_file_read(struct lease_file *file)
             line->is_of_last_run = key == NULL;
     }
     fclose(stream);
+    lease_file_drop_strays(file);
 }
 
 struct lease_file *lease_file_open(struct store *store, const char *path)
@@ -354,6 +400,8 @@ void lease_file_free(struct lease_file *file)
 {
     if (file == NULL)
         return;
+    if (file->store != NULL && file->store->jobs != NULL)
+        jobs_remove(file->store->jobs, &file->noting);
     lease_lines_free(file->leases);
     lease_lines_free(file->deletions);
     free(file->text);

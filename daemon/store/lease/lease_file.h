@@ -27,13 +27,13 @@ void lease_file_add(struct store *store, const char *bucket, const char *id, voi
 void lease_file_remove(struct store *store, const char *bucket, const char *id);
 
 /*
- * Add a deletion, and call noted like lease_file_add. lease_file_end_deletion removes those of the key up to a revision
- * that it has no more. In the file they stay until the next change: they are of no harm.
+ * Add a deletion, and call noted like lease_file_add. lease_file_end_deletion removes this one, and those of the last
+ * run of the key, up to a revision that it has no more. In the file they stay until the next change.
  */
 void lease_file_add_deletion(struct store *store, const char *bucket, const char *id, const char *key,
                              uint64_t revision, void (*noted)(void *arg), void *arg);
 void lease_file_end_deletion(struct store *store, const char *bucket, const char *id, const char *key,
-                             uint64_t revision);
+                             uint64_t revision, const void *arg);
 
 /* Return whether a deletion of the key at this revision may be in flight. */
 bool lease_file_has_deletion(const struct store *store, const char *bucket, const char *id, const char *key,
