@@ -12,9 +12,8 @@
 /* Publishing fails while more than this is unsent. Messages that wait stay in the requests, which have limits. */
 #define CONGESTED_BYTES (32 * 1024 * 1024)
 
-/* So much published is sent before the turn ends. A message counts with its subjects and headers, about. */
-#define EARLY_BYTES         (32u * 1024u)
-#define EARLY_MESSAGE_BYTES 128u
+/* So much published is sent before the turn ends. */
+#define EARLY_BYTES (32u * 1024u)
 
 /* How long connection_stop waits for an attempt to connect that hangs in the resolution of a name. */
 #define STOP_MAX_MS 2000u
@@ -214,7 +213,7 @@ static void set_poll_events(struct connection *connection)
  */
 static void write_early(struct connection *connection, size_t bytes)
 {
-    connection->unwritten_bytes += bytes + EARLY_MESSAGE_BYTES;
+    connection->unwritten_bytes += bytes;
     if (connection->unwritten_bytes < EARLY_BYTES || connection->poll_events & UV_WRITABLE)
         return;
     connection->unwritten_bytes = 0;
@@ -233,10 +232,11 @@ enum connection_publish_result connection_publish(struct connection *connection,
         return CONNECTION_NOT_UP;
     if (wire_unwritten_bytes(&connection->wire) > CONGESTED_BYTES)
         return CONNECTION_CONGESTED;
+    size_t unwritten = wire_unwritten_bytes(&connection->wire);
     enum wire_result result =
         wire_publish(&connection->wire, subject, reply, headers, header_count, payload, payload_bytes);
     if (result == WIRE_DONE)
-        write_early(connection, payload_bytes);
+        write_early(connection, wire_unwritten_bytes(&connection->wire) - unwritten);
     return results[result];
 }
 

@@ -6,6 +6,12 @@
 
 #define WRITES 200u
 
+#define LARGE_BYTES 900000u
+
+/* A header may have 64 KiB. Together they are more than the connection takes at once (32 MiB). */
+#define HEADER_BYTES  60000u
+#define HEADER_WRITES 700u
+
 static struct deployment deployment;
 
 static void begin(void)
@@ -242,6 +248,82 @@ START_TEST(writes_of_one_key_in_a_batch_keep_their_order)
 }
 END_TEST
 
+/* Writes with timeouts that differ much are not in one batch. They must not make many small ones. */
+START_TEST(different_timeouts_do_not_make_small_batches)
+{
+    uint32_t msgids[WRITES];
+
+    begin_to_send();
+    for (unsigned i = 0; i < WRITES; i++)
+        msgids[i] = client_send(deployment.client, "kv.put", "['b', 'k.%u', 'v%u', {'timeout': %u}]", i, i,
+                                i % 2 == 0 ? 20 : 40);
+    end_to_send();
+    expect_puts(msgids);
+    ck_assert_uint_ge(number_at(&client_call(deployment.client, "daemon.stats", "[]")->result, "group_commit.writes"),
+                      WRITES - 20);
+    ck_assert_uint_le(batches(), 20);
+}
+END_TEST
+
+START_TEST(writes_of_one_key_with_different_timeouts_keep_their_order)
+{
+    uint32_t msgids[WRITES];
+    uint64_t last = 0;
+
+    begin_to_send();
+    for (unsigned i = 0; i < WRITES; i++)
+        msgids[i] = client_send(deployment.client, "kv.put", "['b', 'k.%u', '%u', {'timeout': %u}]", i % 5, i,
+                                i % 3 == 0 ? 20 : 40);
+    end_to_send();
+    for (unsigned key = 0; key < 5; key++, last = 0) {
+        for (unsigned i = key; i < WRITES; i += 5) {
+            uint64_t revision = revision_of(client_wait(deployment.client, msgids[i]));
+            ck_assert_uint_gt(revision, last);
+            last = revision;
+        }
+    }
+}
+END_TEST
+
+/* Headers count for the size of a batch: one that the connection cannot take at once would never be sent. */
+START_TEST(values_with_large_headers_are_stored)
+{
+    uint32_t msgids[HEADER_WRITES];
+    char *header = keep(calloc(1, HEADER_BYTES + 1));
+
+    memset(header, 'h', HEADER_BYTES);
+    for (unsigned i = 0; i < HEADER_WRITES; i++)
+        msgids[i] =
+            client_send(deployment.client, "kv.put", "['b', 'k.%u', 'v', {'headers': {'Large': '%s'}}]", i, header);
+    for (unsigned i = 0; i < HEADER_WRITES; i++)
+        assert_ok(client_wait(deployment.client, msgids[i]));
+}
+END_TEST
+
+/* What a transaction reads of its conditions is not kept until its end. */
+START_TEST(a_transaction_does_not_keep_the_values_of_its_conditions)
+{
+    char *value = keep(calloc(1, LARGE_BYTES + 1));
+    const char *checks = "";
+    struct client *other = client_open(&deployment.daemon);
+
+    memset(value, 'v', LARGE_BYTES);
+    for (unsigned i = 0; i < 20; i++) {
+        const struct answer *answer = client_call(deployment.client, "kv.put", "['b', 'c.%u', '%s']", i, value);
+        checks =
+            format_text("%s%s['c.%u', %llu]", checks, i > 0 ? ", " : "", i, (unsigned long long)revision_of(answer));
+    }
+    proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_HOLD_BEFORE_PUBLISH, .subject = "$KV.b.x"});
+    uint32_t msgid = client_send(deployment.client, "txn.commit", "['b', [%s], [['put', 'x', '1']]]", checks);
+    wait_until(proxy_strikes(deployment.proxy) > 0, "the commit");
+    uint64_t call_bytes = number_at(&client_call(other, "daemon.stats", "[]")->result, "call_bytes");
+    ck_assert_uint_lt(call_bytes, 2000000);
+    proxy_release(deployment.proxy);
+    assert_ok(client_wait(deployment.client, msgid));
+    client_close(other);
+}
+END_TEST
+
 START_TEST(a_bulk_put_past_its_deadline_has_the_true_outcome_of_each_key)
 {
     assert_ok(client_call(deployment.client, "kv.put", "['b', 'before', 'x']")); /* the bucket is known */
@@ -281,6 +363,10 @@ Suite *group_suite(void)
     tcase_add_test(tests, a_condition_that_fails_in_a_batch_fails_alone);
     tcase_add_test(tests, a_value_that_is_too_large_for_the_bucket_fails_alone);
     tcase_add_test(tests, writes_of_one_key_in_a_batch_keep_their_order);
+    tcase_add_test(tests, different_timeouts_do_not_make_small_batches);
+    tcase_add_test(tests, writes_of_one_key_with_different_timeouts_keep_their_order);
+    tcase_add_test(tests, values_with_large_headers_are_stored);
+    tcase_add_test(tests, a_transaction_does_not_keep_the_values_of_its_conditions);
     tcase_add_test(tests, a_bulk_put_past_its_deadline_has_the_true_outcome_of_each_key);
     suite_add_tcase(suite, tests);
     return suite;

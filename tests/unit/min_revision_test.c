@@ -77,7 +77,33 @@ START_TEST(a_minimum_that_was_overwritten_before_it_was_delivered_stays_until_a_
     ck_assert_uint_eq(minimum_of("d"), 9);
     min_revision_skip(&minimums, "d", 5);
     ck_assert_uint_eq(minimum_of("d"), 9);
+    ck_assert_uint_eq(minimums.skipped_count, 1);
+    min_revision_trust(&minimums, "d", 4);
+    ck_assert_uint_eq(minimum_of("d"), 9);
     ck_assert_uint_eq(minimums.skipped_count, 0);
+}
+END_TEST
+
+/* A listing that waits for 5 would not know of the key, which has no message between 5 and 8. */
+START_TEST(a_minimum_that_rises_is_skipped_once_the_feed_has_passed_its_first_revision)
+{
+    delivered = 3;
+    min_revision_raise(&minimums, "a", 5);
+    min_revision_raise(&minimums, "a", 8);
+    reach(4);
+    ck_assert(!min_revision_has_open_keys(&minimums));
+    reach(6);
+    ck_assert(min_revision_has_open_keys(&minimums));
+    ck_assert_uint_eq(minimum_of("a"), 8);
+    min_revision_trust(&minimums, "a", 8);
+    ck_assert(!min_revision_has_open_keys(&minimums));
+    ck_assert_uint_eq(minimum_of("a"), 0);
+    delivered = 5;
+    min_revision_raise(&minimums, "b", 5);
+    min_revision_raise(&minimums, "b", 8);
+    reach(6);
+    ck_assert(!min_revision_has_open_keys(&minimums));
+    ck_assert_uint_eq(minimum_of("b"), 8);
 }
 END_TEST
 
@@ -143,6 +169,7 @@ Suite *min_revision_suite(void)
     tcase_add_checked_fixture(tests, begin, end);
     tcase_add_test(tests, a_minimum_rises_and_is_dropped_once_the_feed_has_reached_it);
     tcase_add_test(tests, a_minimum_that_was_overwritten_before_it_was_delivered_stays_until_a_newer_message);
+    tcase_add_test(tests, a_minimum_that_rises_is_skipped_once_the_feed_has_passed_its_first_revision);
     tcase_add_test(tests, reads_of_all_keys_wait_for_the_highest_revision_that_was_written_or_answered);
     tcase_add_test(tests, a_key_is_doubtful_until_the_feed_or_a_reconciliation_says_otherwise);
     tcase_add_test(tests, a_minimum_is_kept_while_a_key_is_doubtful);

@@ -198,6 +198,7 @@ static void cached_read_wait(struct cached_read_snapshot *snapshot, struct local
     snapshot->wait.ready = is_load ? on_snapshot_loaded : on_snapshot_reached;
     snapshot->wait.arg = snapshot;
     snapshot->wait.keys = snapshot->keys;
+    snapshot->wait.is_of_all = true;
     arena_begin_reading_task(snapshot->arena, &snapshot->task, cancel_snapshot);
     local_copy_wait_start(copy, &snapshot->wait, event, is_load ? 0 : snapshot->revision, until_ms);
 }
@@ -220,7 +221,7 @@ void cached_read_await_snapshot(struct store *store, struct arena *arena, struct
         snapshot->revision = min_revision_of_all(&copy->min_revisions);
     snapshot->has_begun = true;
     enum local_copy_event event = local_copy_event_for_all(copy);
-    bool has_come = local_copy_has_reached(copy, snapshot->revision, event);
+    bool has_come = local_copy_has_reached(copy, snapshot->revision, event) && copy->min_revisions.skipped_count == 0;
     if (has_come || !local_copy_may_wait(copy))
         snapshot->ready(snapshot->arg, has_come);
     else
@@ -350,7 +351,7 @@ static void on_keys_snapshot(void *arg, bool has_come)
     struct local_copy *copy = local_copy_find(keys->keys.store, keys->keys.bucket_name);
     struct cache_key *key;
 
-    if (!has_come || copy->min_revisions.doubtful_count > 0) {
+    if (!has_come || min_revision_has_open_keys(&copy->min_revisions)) {
         cached_read_keys_from_nats(keys);
         return;
     }

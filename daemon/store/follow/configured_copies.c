@@ -31,6 +31,10 @@ static void on_listed(void *arg, const char *const *names, size_t count, const s
         log_warning("listing the buckets for cache.buckets failed: %s; trying again", error->message);
     store->follow->is_listing = false;
     arena_clear(&store->follow->list_arena);
+    if (store->follow->lists_again && error == NULL) {
+        configured_copies_follow(store);
+        return;
+    }
     timer_start(store->timers, &store->follow->list_timer,
                 uv_now(store->loop) + (error == NULL ? store->conf->watches.reconcile_interval_ms : LOCAL_COPY_TICK_MS),
                 on_list_timer);
@@ -52,6 +56,7 @@ void configured_copies_follow(struct store *store)
     {
         copy->is_configured = is_configured(store->conf, copy->name);
     }
+    store->follow->lists_again = store->follow->is_listing;
     if (store->follow->is_listing || store->conf->cache.buckets.count == 0 || !connection_is_up(store->connection))
         return;
     struct admin *admin = arena_zalloc(&store->follow->list_arena, sizeof(*admin));

@@ -463,7 +463,7 @@ static void on_entries_snapshot(void *arg, bool has_come)
 {
     struct entries_read *read = arg;
     struct local_copy *copy = has_come ? local_copy_find(read->store, read->bucket_name) : NULL;
-    bool can_answer = copy != NULL && copy->min_revisions.doubtful_count == 0;
+    bool can_answer = copy != NULL && !min_revision_has_open_keys(&copy->min_revisions);
 
     /* A page whose moment has passed is complete as it is. */
     if (read->count > 0 && (!can_answer || !entries_is_same_moment(read, copy))) {

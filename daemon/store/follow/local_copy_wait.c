@@ -96,6 +96,8 @@ static bool local_copy_wait_is_over(const struct local_copy *copy, const struct 
 {
     if (wait->event == LOCAL_COPY_IS_LOADED)
         return copy->contents.state == CONTENTS_COMPLETE;
+    if (wait->is_of_all && copy->min_revisions.skipped_count > 0)
+        return false;
     return local_copy_has_reached(copy, wait->revision, wait->event);
 }
 

@@ -28,7 +28,8 @@ struct local_copy_wait {
     /* Set by the owner. Called once, from the loop. has_come: the event has come; otherwise it took too long. */
     void (*ready)(void *arg, bool has_come);
     void *arg;
-    size_t keys; /* for LOCAL_COPY_IS_LOADED: the keys that are to be read, SIZE_MAX: all */
+    size_t keys;    /* for LOCAL_COPY_IS_LOADED: the keys that are to be read, SIZE_MAX: all */
+    bool is_of_all; /* for the others: wait for what the feed has skipped, too */
 
     /* private */
     struct local_copy_wait *next, *previous;

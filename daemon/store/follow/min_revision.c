@@ -16,6 +16,7 @@ struct min_revision {
     bool is_doubtful;
     bool is_skipped;   /* the feed has passed it */
     uint64_t revision; /* 0 if it is doubtful */
+    uint64_t since;    /* the lowest one that it had and that the feed has not brought: maybe it is gone */
     char key[];
 };
 
@@ -39,7 +40,7 @@ static struct min_revision *min_revision_add(struct min_revisions *minimums, con
         return NULL;
     added->is_doubtful = is_doubtful;
     added->is_skipped = false;
-    added->revision = revision;
+    added->revision = added->since = revision;
     memcpy(added->key, key, length + 1);
     HASH_ADD_KEYPTR(hh, minimums->keys, added->key, length, added);
     if (is_doubtful)
@@ -80,9 +81,10 @@ void min_revision_raise(struct min_revisions *minimums, const char *key, uint64_
     }
     if (found != NULL && found->revision >= revision)
         return;
+    /* What it was before stays of interest: a read of all keys that began then must not miss it. */
     if (found != NULL)
-        min_revision_drop(minimums, found);
-    if (min_revision_add(minimums, key, false, revision) == NULL)
+        found->revision = revision;
+    else if (min_revision_add(minimums, key, false, revision) == NULL)
         min_revision_raise_all(minimums, revision);
 }
 
@@ -129,13 +131,26 @@ bool min_revision_is_doubtful(const struct min_revisions *minimums, const char *
     return found != NULL && found->is_doubtful;
 }
 
+/* A newer message has come, but not the one of its minimum, which was raised meanwhile. */
+static void min_revision_unskip(struct min_revisions *minimums, struct min_revision *minimum)
+{
+    minimum->is_skipped = false;
+    minimum->since = minimum->revision;
+    minimums->skipped_count--;
+    DL_APPEND2(minimums->first, minimum, previous, next);
+}
+
 void min_revision_trust(struct min_revisions *minimums, const char *key, uint64_t revision)
 {
     if (minimums->doubtful_count + minimums->skipped_count == 0)
         return;
     struct min_revision *found = min_revision_find(minimums, key, strlen(key));
-    if (found != NULL && (found->is_doubtful || (found->is_skipped && found->revision <= revision)))
+    if (found == NULL || (found->is_skipped ? found->since > revision : !found->is_doubtful))
+        return;
+    if (found->revision <= revision)
         min_revision_drop(minimums, found);
+    else
+        min_revision_unskip(minimums, found);
 }
 
 void min_revision_trust_all(struct min_revisions *minimums)
@@ -144,7 +159,7 @@ void min_revision_trust_all(struct min_revisions *minimums)
 
     HASH_ITER(hh, minimums->keys, minimum, next)
     {
-        if (minimum->is_doubtful)
+        if (minimum->is_doubtful || minimum->is_skipped)
             min_revision_drop(minimums, minimum);
     }
 }
@@ -162,12 +177,16 @@ void min_revision_drop_reached(struct min_revisions *minimums, uint64_t position
 {
     struct min_revision *first;
 
-    while ((first = minimums->first) != NULL && first->revision <= position) {
+    while ((first = minimums->first) != NULL && first->since <= position) {
         if (has(arg, first->key, first->revision)) {
             min_revision_drop(minimums, first);
-            continue;
+        } else if (first->since < first->revision && has(arg, first->key, first->since)) {
+            first->since = first->revision;
+            DL_DELETE2(minimums->first, first, previous, next);
+            DL_APPEND2(minimums->first, first, previous, next);
+        } else {
+            min_revision_pass(minimums, first);
         }
-        min_revision_pass(minimums, first);
     }
 }
 

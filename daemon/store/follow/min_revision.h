@@ -58,7 +58,16 @@ bool min_revision_is_doubtful(const struct min_revisions *minimums, const char *
  */
 void min_revision_trust(struct min_revisions *minimums, const char *key, uint64_t revision);
 
-/* The copy was reconciled: no key is doubtful. */
+/*
+ * Return whether the copy may have an old entry of some key: one is doubtful, or the feed has skipped its minimum, and
+ * the newer message is to come.
+ */
+static inline bool min_revision_has_open_keys(const struct min_revisions *minimums)
+{
+    return minimums->doubtful_count + minimums->skipped_count > 0;
+}
+
+/* The copy was reconciled: no key is doubtful, and what was skipped is known. */
 void min_revision_trust_all(struct min_revisions *minimums);
 
 /*

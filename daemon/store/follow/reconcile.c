@@ -422,7 +422,7 @@ static bool reconcile_is_worthwhile(const struct local_copy *copy, const struct 
     uint64_t known = copy->contents.cache.count;
     bool has_less = have_values ? info->subjects < known : info->subjects < reconcile->checked_subjects;
     bool may_have_expired = !have_values && info->expires_silently && known <= CHECK_KEYS_MAX;
-    bool has_doubts = copy->min_revisions.doubtful_count > 0;
+    bool has_doubts = min_revision_has_open_keys(&copy->min_revisions);
     /* Each key of the stream was delivered. If it has as many keys as the copy, they are the same ones. */
     bool is_as_known = copy->contents.state == CONTENTS_COMPLETE && info->last_sequence <= feed_position(&copy->feed) &&
                        info->subjects == known;

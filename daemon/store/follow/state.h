@@ -36,6 +36,7 @@ struct follow_state {
     struct arena list_arena; /* of the listing for cache.buckets */
     struct timer list_timer;
     bool is_listing;
+    bool lists_again;               /* a bucket was created meanwhile */
     struct request_limit creations; /* of consumers for watches and copies, which may then read for long */
     struct {
         unsigned open;

@@ -29,6 +29,7 @@ struct bulk_window {
     UT_hash_handle hh; /* by bucket */
     struct bulk_window *next, *previous;
     struct bulk_owner *first; /* whose turn it is; NULL: all writes were started */
+    bool is_listed;           /* in the list of those with writes to start */
     unsigned in_flight;
     char bucket[];
 };
@@ -36,7 +37,8 @@ struct bulk_window {
 /* Of all calls. */
 struct bulk_writes {
     struct bulk_window *by_bucket; /* uthash */
-    struct bulk_window *first;     /* whose turn it is */
+    struct bulk_window *first;     /* whose turn it is; those with writes to start */
+    struct bulk_window *turn;      /* the window that starts some now, or NULL */
     unsigned in_flight;            /* of all windows */
     bool is_filling;
     struct job filling; /* after a call was cancelled: others have room */
@@ -95,8 +97,23 @@ static struct bulk_slot *bulk_write_obtain_slot(struct bulk_write *bulk)
     return slot;
 }
 
+/* A write that has not begun at the call's deadline has no effect, unless the call repeats another one. */
+static struct error *bulk_write_late_error(struct bulk_write *bulk)
+{
+    if (bulk->late.code == ERROR_NONE) {
+        error_set(&bulk->late, ERROR_DEADLINE_EXCEEDED,
+                  "timed out waiting for earlier writes to the bucket; nothing was written, try again");
+        bulk->late.outcome = bulk->journal.first_sent_us != 0 ? ERROR_OUTCOME_UNKNOWN : ERROR_OUTCOME_NONE;
+    }
+    return &bulk->late;
+}
+
 static void bulk_write_start_next(struct bulk_write *bulk)
 {
+    if (uv_now(bulk->store->loop) >= bulk->deadline_ms) {
+        bulk->results[bulk->next++].error = bulk_write_late_error(bulk);
+        return;
+    }
     struct bulk_slot *slot = bulk_write_obtain_slot(bulk);
     size_t index = bulk->next++;
 
@@ -135,15 +152,21 @@ static struct bulk_window *bulk_write_obtain_window(struct bulk_writes *all, con
         return NULL;
     strcpy(window->bucket, bucket);
     HASH_ADD_STR(all->by_bucket, bucket, window);
-    DL_APPEND2(all->first, window, previous, next);
     return window;
 }
 
-static void bulk_write_release_window(struct bulk_writes *all, struct bulk_window *window)
+/* List the window if it has writes to start. If it has none, and none in flight, it goes. */
+static void bulk_write_update_window(struct bulk_writes *all, struct bulk_window *window)
 {
-    if (window->first != NULL || window->in_flight > 0)
+    bool has_some = window->first != NULL;
+
+    if (has_some && !window->is_listed)
+        DL_APPEND2(all->first, window, previous, next);
+    else if (!has_some && window->is_listed)
+        DL_DELETE2(all->first, window, previous, next);
+    window->is_listed = has_some;
+    if (has_some || window->in_flight > 0 || window == all->turn)
         return;
-    DL_DELETE2(all->first, window, previous, next);
     HASH_DEL(all->by_bucket, window);
     free(window);
 }
@@ -152,9 +175,7 @@ static void bulk_write_end_write(struct bulk_window *window, struct store *store
 {
     window->in_flight -= count;
     store->bulk_writes->in_flight -= count;
-    /* bulk_write_fill_windows goes through all windows, and releases those that are empty. */
-    if (!store->bulk_writes->is_filling)
-        bulk_write_release_window(store->bulk_writes, window);
+    bulk_write_update_window(store->bulk_writes, window);
 }
 
 /* Return the window's owner with this identity, created if there is none; NULL if memory ran out. */
@@ -239,21 +260,19 @@ static void bulk_write_finish_if_done(struct bulk_write *bulk)
     bulk->done(bulk->arg);
 }
 
-/* Give one turn to each window that has room. Return whether there was any. */
-static bool bulk_write_fill_each_window(struct bulk_writes *all)
+/* Return the next window that has room, or NULL. Few have none: each of these has many writes in flight. */
+static struct bulk_window *bulk_write_find_ready(const struct bulk_writes *all)
 {
-    struct bulk_window *window, *next;
-    bool has_begun = false;
+    struct bulk_window *window;
 
-    DL_FOREACH_SAFE2(all->first, window, next, next)
+    if (all->in_flight >= BULK_WRITE_WINDOW_ALL)
+        return NULL;
+    DL_FOREACH2(all->first, window, next)
     {
-        if (window->first != NULL && bulk_write_has_room(all, window)) {
-            bulk_write_give_turn(window);
-            has_begun = true;
-        }
-        bulk_write_release_window(all, window);
+        if (bulk_write_has_room(all, window))
+            return window;
     }
-    return has_begun;
+    return NULL;
 }
 
 /* Start writes while there is room for them. */
@@ -264,8 +283,14 @@ static void bulk_write_fill_windows(struct store *store)
     if (all->is_filling)
         return;
     all->is_filling = true;
-    while (bulk_write_fill_each_window(all))
-        ;
+    while ((all->turn = bulk_write_find_ready(all)) != NULL) {
+        struct bulk_window *window = all->turn;
+        DL_DELETE2(all->first, window, previous, next);
+        DL_APPEND2(all->first, window, previous, next);
+        bulk_write_give_turn(window);
+        all->turn = NULL;
+        bulk_write_update_window(all, window);
+    }
     all->is_filling = false;
 }
 
@@ -308,13 +333,14 @@ void bulk_write(struct store *store, struct arena *arena, struct bulk_write *bul
                 bulk->results[bulk->next].error = bulk_copy_error(NULL, NULL);
         }
         if (bulk->window != NULL)
-            bulk_write_release_window(store->bulk_writes, bulk->window);
+            bulk_write_update_window(store->bulk_writes, bulk->window);
         bulk->done(bulk->arg);
         return;
     }
     arena_begin_task(arena, &bulk->task, bulk_write_cancel);
     bulk->task.is_unsent = bulk_write_is_unsent;
     DL_APPEND2(bulk->owner->first, bulk, previous_bulk, next_bulk);
+    bulk_write_update_window(store->bulk_writes, bulk->window);
     bulk_write_fill_windows(store);
 }
 

@@ -37,6 +37,7 @@ struct bulk_write {
     struct bulk_owner *owner; /* NULL: all writes were started */
     struct bulk_write *next_bulk, *previous_bulk;
     struct bulk_slot *spare;
+    struct error late; /* of all writes that have not begun at the deadline */
     size_t next;
     size_t in_flight;
     bool is_filling;

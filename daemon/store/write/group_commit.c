@@ -1,5 +1,6 @@
 #include "daemon/store/write/group_commit.h"
 
+#include "daemon/base/key_index.h"
 #include "daemon/store/write/batch.h"
 #include "daemon/store/write/bucket_writes.h"
 
@@ -17,8 +18,17 @@
 /* Single writes of a bucket in flight: a tenth of a second of work for a server that syncs each. */
 #define WRITES_MAX 1024u
 
-/* Bytes of values in one batch. */
+/* Bytes of the messages of one batch. */
 #define BATCH_BYTES_MAX (8u * 1024u * 1024u)
+
+/* How many of those that wait are looked at for a batch. */
+#define CANDIDATES_MAX (4u * BATCH_MESSAGES_MAX)
+
+/* How many of these are sent singly, because they cannot be in a batch. */
+#define SINGLES_MAX 64u
+
+/* Of the memory of the indexes of a batch. */
+#define INDEX_CHUNK_BYTES (64u * 1024u)
 
 /* A write with less time left is sent singly: in a batch, its deadline would end the attempts for all. */
 #define DEADLINE_MIN_MS 1000u
@@ -71,6 +81,9 @@ struct group_commit {
 struct group_commit_batch {
     struct batch batch;
     struct group_commit *group;
+    size_t bytes;
+    struct arena arena;              /* of the indexes, while the batch is put together */
+    struct key_index taken, skipped; /* the keys of its writes, and of those that stay in the queue */
     struct write *writes[BATCH_MESSAGES_MAX];
     struct batch_message messages[BATCH_MESSAGES_MAX];
 };
@@ -244,34 +257,28 @@ static void on_group_commit_batch_done(void *arg, uint64_t first_sequence, unsig
     group_commit_release(group);
 }
 
-/* Return whether the batch has a message for the key: no condition and no roll-up may come after it. */
-static bool group_commit_batch_has_key(const struct group_commit_batch *batch, const char *key)
+/* Return whether the write cannot be in a batch now. */
+static bool group_commit_must_be_single(const struct group_commit *group, const struct write *write)
 {
-    for (size_t i = 0; i < batch->batch.count; i++) {
-        if (strcmp(batch->messages[i].operation->key, key) == 0)
-            return true;
-    }
-    return false;
+    uint64_t now_ms = uv_now(group->store->loop);
+
+    return write->deadline_ms < now_ms + DEADLINE_MIN_MS ||
+           (write->operation.condition != OPERATION_ALWAYS && now_ms < group->conditions_single_until_ms);
 }
 
 /* Return whether the write may join the batch as it is. */
-static bool group_commit_fits_batch(const struct group_commit *group, const struct group_commit_batch *batch,
-                                    const struct write *write, size_t bytes)
+static bool group_commit_fits_batch(const struct group_commit_batch *batch, const struct write *write)
 {
-    uint64_t now_ms = uv_now(group->store->loop);
-    bool is_conditional = write->operation.condition != OPERATION_ALWAYS;
+    const struct operation *operation = &write->operation;
+    bool is_first_of_key =
+        operation->condition != OPERATION_ALWAYS || operation_rolls_up(operation, write->request.bucket);
 
-    if (batch->batch.count == BATCH_MESSAGES_MAX || write->deadline_ms < now_ms + DEADLINE_MIN_MS)
-        return false;
-    if (is_conditional && now_ms < group->conditions_single_until_ms)
-        return false;
-    if ((is_conditional || operation_rolls_up(&write->operation, write->request.bucket)) &&
-        group_commit_batch_has_key(batch, write->operation.key))
-        return false;
+    if (is_first_of_key && key_index_find(&batch->taken, operation->key) != KEY_INDEX_NONE)
+        return false; /* no condition and no roll-up may come after another message of the key */
     if (batch->batch.count == 0)
         return true;
     uint64_t first_ms = batch->writes[0]->deadline_ms;
-    return bytes + write->operation.value_bytes <= BATCH_BYTES_MAX &&
+    return batch->bytes + operation_bytes(operation) <= BATCH_BYTES_MAX &&
            write->deadline_ms <= first_ms + DEADLINE_SPREAD_MS && write->deadline_ms + DEADLINE_SPREAD_MS >= first_ms;
 }
 
@@ -292,36 +299,69 @@ static void group_commit_add_to_batch(struct group_commit_batch *batch, struct w
         batch->batch.deadline_ms = write->deadline_ms;
 }
 
-static void group_commit_send_batch(struct group_commit *group)
+/*
+ * Put a batch together. A write that cannot join it waits for the next one, as do later writes of its key: so clients
+ * with different timeouts do not make many small batches. Return how many are to be sent singly: they are the first in
+ * the queue then.
+ */
+static unsigned group_commit_gather(struct group_commit *group, struct group_commit_batch *batch)
 {
-    struct store *store = group->store;
-    struct group_commit_batch *batch = malloc(sizeof(*batch));
-    size_t bytes = 0;
+    struct write *write = group->waiting, *singles = NULL, *next;
+    unsigned single_count = 0;
 
-    if (batch == NULL) {
-        group_commit_send_all_singly(group);
-        return;
+    for (unsigned looked = 0; write != NULL && looked < CANDIDATES_MAX && batch->batch.count < BATCH_MESSAGES_MAX;
+         looked++, write = next) {
+        const char *key = write->operation.key;
+        bool is_single = group_commit_must_be_single(group, write);
+        next = write->next_in_group;
+        if (key_index_find(&batch->skipped, key) != KEY_INDEX_NONE)
+            continue;
+        if (!is_single && group_commit_fits_batch(batch, write)) {
+            group_commit_dequeue(group, write);
+            key_index_add(&batch->taken, key, 0);
+            batch->bytes += operation_bytes(&write->operation);
+            group_commit_add_to_batch(batch, write);
+            continue;
+        }
+        key_index_add(&batch->skipped, key, 0);
+        if (is_single && single_count < SINGLES_MAX && key_index_find(&batch->taken, key) == KEY_INDEX_NONE) {
+            single_count++;
+            DL_DELETE2(group->waiting, write, previous_in_group, next_in_group);
+            DL_APPEND2(singles, write, previous_in_group, next_in_group);
+        }
+    }
+    DL_CONCAT2(singles, group->waiting, previous_in_group, next_in_group);
+    group->waiting = singles;
+    return single_count;
+}
+
+/* NULL: out of memory. */
+static struct group_commit_batch *group_commit_new_batch(struct group_commit *group)
+{
+    struct group_commit_batch *batch = malloc(sizeof(*batch));
+
+    if (batch == NULL || !arena_init(&batch->arena, INDEX_CHUNK_BYTES)) {
+        free(batch);
+        return NULL;
     }
     memset(&batch->batch, 0, sizeof(batch->batch));
     batch->group = group;
-    while (group->waiting != NULL && group_commit_fits_batch(group, batch, group->waiting, bytes)) {
-        struct write *write = group->waiting;
-        group_commit_dequeue(group, write);
-        bytes += write->operation.value_bytes;
-        group_commit_add_to_batch(batch, write);
-        arena_note_sent(write->arena, uv_now(store->loop));
-    }
-    /* Send the head of the queue singly if it cannot join a batch or is its only member. */
-    if (batch->batch.count < 2) {
-        struct write *write = batch->batch.count == 1 ? batch->writes[0] : group->waiting;
-        if (batch->batch.count == 0)
-            group_commit_dequeue(group, write);
-        else
-            arena_note_answered(write->arena, uv_now(store->loop));
-        free(batch);
-        group_commit_send_singly(group, write);
-        return;
-    }
+    batch->bytes = 0;
+    size_t waiting = group->waiting_count < CANDIDATES_MAX ? group->waiting_count : CANDIDATES_MAX;
+    if (key_index_init(&batch->taken, &batch->arena, waiting < BATCH_MESSAGES_MAX ? waiting : BATCH_MESSAGES_MAX) &&
+        key_index_init(&batch->skipped, &batch->arena, waiting))
+        return batch;
+    arena_destroy(&batch->arena);
+    free(batch);
+    return NULL;
+}
+
+static void group_commit_start_batch(struct group_commit *group, struct group_commit_batch *batch)
+{
+    struct store *store = group->store;
+
+    for (size_t i = 0; i < batch->batch.count; i++)
+        arena_note_sent(batch->writes[i]->arena, uv_now(store->loop));
     batch->batch.bucket = batch->writes[0]->request.bucket;
     batch->batch.bucket->references++;
     batch->batch.messages = batch->messages;
@@ -333,6 +373,33 @@ static void group_commit_send_batch(struct group_commit *group)
     metrics_note(&store->group_commits->stats.sizes, batch->batch.count);
     group_commit_retain(group);
     batch_start(store, &batch->batch);
+}
+
+static void group_commit_send_batch(struct group_commit *group)
+{
+    struct group_commit_batch *batch = group_commit_new_batch(group);
+
+    if (batch == NULL) {
+        group_commit_send_all_singly(group);
+        return;
+    }
+    unsigned singles = group_commit_gather(group, batch);
+    arena_destroy(&batch->arena);
+    if (batch->batch.count >= 2) {
+        group_commit_start_batch(group, batch); /* it may be over already */
+    } else {
+        struct write *only = batch->batch.count == 1 ? batch->writes[0] : NULL;
+        free(batch);
+        if (only != NULL)
+            group_commit_send_singly(group, only);
+    }
+    for (; singles > 0 && group->waiting != NULL; singles--) {
+        struct write *write = group->waiting;
+        group_commit_dequeue(group, write);
+        group_commit_send_singly(group, write);
+    }
+    if (group->waiting != NULL)
+        group_commit_mark_dirty(group);
 }
 
 /*

@@ -17,6 +17,11 @@ static size_t operation_header_bytes(const struct operation *operation)
     return bytes;
 }
 
+size_t operation_bytes(const struct operation *operation)
+{
+    return strlen(operation->key) + operation_header_bytes(operation) + operation->value_bytes;
+}
+
 /* Return whether the write may not use the space that is reserved for deletions and leases. */
 static bool operation_is_value(const struct operation *operation)
 {

@@ -50,6 +50,9 @@ struct operation_message {
     size_t header_count;
 };
 
+/* Return the bytes of its message, about: key, headers and value. */
+size_t operation_bytes(const struct operation *operation);
+
 /*
  * Check before anything is sent that the bucket and the server allow the operation, and that there is room for it.
  * True: its size was added to *admitted_bytes, see room_admit. False: see *error.

@@ -11,6 +11,9 @@
 /* Reads of the conditions' keys in flight at a time. */
 #define TXN_WINDOW 256u
 
+/* Of the memory for one of them. */
+#define TXN_READ_CHUNK_BYTES 1024u
+
 /* The backoff between attempts after concurrent writes, with full jitter. */
 #define TXN_PAUSE_MIN_MS 2u
 #define TXN_PAUSE_MAX_MS 100u
@@ -22,7 +25,9 @@ struct txn_condition {
     size_t deadline;            /* index of the last message that may carry it */
     char *subject;
     struct txn *txn;
-    struct get get; /* of the key */
+    struct get get;     /* of the key */
+    struct arena arena; /* of get: what is read goes at once, and not with the call */
+    bool has_arena;
 };
 
 static void txn_finish(struct txn *txn, uint64_t first_revision, const struct error *error)
@@ -210,6 +215,13 @@ static void txn_end_verifying(struct txn *txn)
 
 static void txn_fill_window(struct txn *txn);
 
+static void txn_end_read(struct txn_condition *condition)
+{
+    if (condition->has_arena)
+        arena_destroy(&condition->arena);
+    condition->has_arena = false;
+}
+
 static void on_txn_condition_read(void *arg, const struct kv_entry *entry, const struct error *error)
 {
     struct txn_condition *condition = arg;
@@ -224,6 +236,7 @@ static void on_txn_condition_read(void *arg, const struct kv_entry *entry, const
     condition->expected = entry != NULL ? entry->revision : 0;
     if (txn->is_on_stream && condition->expected > txn->stream_sequence)
         txn->has_moved = true;
+    txn_end_read(condition);
     txn->in_flight--;
     txn_fill_window(txn);
 }
@@ -232,6 +245,13 @@ static void txn_read_key(struct txn *txn, struct txn_condition *condition)
 {
     struct get *get = &condition->get;
 
+    condition->has_arena = arena_init(&condition->arena, TXN_READ_CHUNK_BYTES);
+    if (!condition->has_arena) {
+        error_set(&txn->error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        return;
+    }
+    condition->arena.owner = txn->arena->owner;
+    condition->arena.call_id = txn->arena->call_id;
     memset(get, 0, sizeof(*get));
     get->bucket_name = txn->bucket_name;
     get->key = condition->operation.key;
@@ -241,7 +261,7 @@ static void txn_read_key(struct txn *txn, struct txn_condition *condition)
     get->done = on_txn_condition_read;
     get->arg = condition;
     txn->in_flight++;
-    get_start(txn->store, txn->arena, get);
+    get_start(txn->store, &condition->arena, get);
 }
 
 static void txn_fill_window(struct txn *txn)
@@ -503,6 +523,8 @@ static void txn_cancel(struct arena_task *task)
     batch_cancel(&txn->batch);
     jetstream_cancel(&txn->info);
     timer_stop(txn->store->timers, &txn->pause);
+    for (size_t i = 0; txn->in_flight > 0 && i < txn->next; i++)
+        txn_end_read(&txn->conditions[i]);
     if (txn->bucket != NULL)
         bucket_release(txn->bucket);
 }
