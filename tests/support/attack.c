@@ -228,7 +228,7 @@ static void run_bulk_get(struct attack *attack)
     char key[64];
 
     calls_begin(&calls);
-    for (unsigned i = 0; i < 12; i++) {
+    for (unsigned i = 0; i < 6; i++) {
         calls_add(&calls, "bulk.get", 2, ATTACK_BUCKET);
         msgpack_pack_array(&calls.packer, OPERATIONS);
         for (unsigned n = 0; n < OPERATIONS; n++)
