@@ -84,6 +84,24 @@ START_TEST(a_minimum_that_was_overwritten_before_it_was_delivered_stays_until_a_
 }
 END_TEST
 
+START_TEST(a_check_ends_only_minimums_of_which_nothing_is_to_come)
+{
+    min_revision_skip(&minimums, "gone", 5);
+    min_revision_skip(&minimums, "newer", 6);
+    min_revision_skip(&minimums, "raised", 7);
+    min_revision_begin_check(&minimums);
+    min_revision_note_newer(&minimums, "newer");
+    min_revision_raise(&minimums, "raised", 20);
+    min_revision_skip(&minimums, "later", 8);
+    min_revision_trust_all(&minimums);
+    ck_assert_uint_eq(minimum_of("gone"), 0);
+    ck_assert_uint_eq(minimum_of("newer"), 6);
+    ck_assert_uint_eq(minimum_of("raised"), 20);
+    ck_assert_uint_eq(minimum_of("later"), 8);
+    ck_assert_uint_eq(minimums.skipped_count, 3);
+}
+END_TEST
+
 /* A listing that waits for 5 would not know of the key, which has no message between 5 and 8. */
 START_TEST(a_minimum_that_rises_is_skipped_once_the_feed_has_passed_its_first_revision)
 {
@@ -170,6 +188,7 @@ Suite *min_revision_suite(void)
     tcase_add_test(tests, a_minimum_rises_and_is_dropped_once_the_feed_has_reached_it);
     tcase_add_test(tests, a_minimum_that_was_overwritten_before_it_was_delivered_stays_until_a_newer_message);
     tcase_add_test(tests, a_minimum_that_rises_is_skipped_once_the_feed_has_passed_its_first_revision);
+    tcase_add_test(tests, a_check_ends_only_minimums_of_which_nothing_is_to_come);
     tcase_add_test(tests, reads_of_all_keys_wait_for_the_highest_revision_that_was_written_or_answered);
     tcase_add_test(tests, a_key_is_doubtful_until_the_feed_or_a_reconciliation_says_otherwise);
     tcase_add_test(tests, a_minimum_is_kept_while_a_key_is_doubtful);

@@ -198,7 +198,7 @@ static void cached_read_wait(struct cached_read_snapshot *snapshot, struct local
     snapshot->wait.ready = is_load ? on_snapshot_loaded : on_snapshot_reached;
     snapshot->wait.arg = snapshot;
     snapshot->wait.keys = snapshot->keys;
-    snapshot->wait.is_of_all = true;
+    snapshot->wait.is_of_all = snapshot->is_of_all;
     arena_begin_reading_task(snapshot->arena, &snapshot->task, cancel_snapshot);
     local_copy_wait_start(copy, &snapshot->wait, event, is_load ? 0 : snapshot->revision, until_ms);
 }
@@ -221,7 +221,8 @@ void cached_read_await_snapshot(struct store *store, struct arena *arena, struct
         snapshot->revision = min_revision_of_all(&copy->min_revisions);
     snapshot->has_begun = true;
     enum local_copy_event event = local_copy_event_for_all(copy);
-    bool has_come = local_copy_has_reached(copy, snapshot->revision, event) && copy->min_revisions.skipped_count == 0;
+    bool has_come = local_copy_has_reached(copy, snapshot->revision, event) &&
+                    (!snapshot->is_of_all || copy->min_revisions.skipped_count == 0);
     if (has_come || !local_copy_may_wait(copy))
         snapshot->ready(snapshot->arg, has_come);
     else
@@ -377,6 +378,7 @@ static void cached_read_keys_await(struct cached_read_keys *keys)
 {
     keys->snapshot.bucket_name = keys->keys.bucket_name;
     keys->snapshot.keys = SIZE_MAX;
+    keys->snapshot.is_of_all = true;
     keys->snapshot.deadline_ms = keys->keys.deadline_ms;
     keys->snapshot.has_waited = false;
     keys->snapshot.ready = on_keys_snapshot;

@@ -59,6 +59,7 @@ void cached_read_fetch(struct store *store, struct arena *arena, struct cached_r
 struct cached_read_snapshot {
     /* Set by the caller; borrowed until ready was called. */
     const char *bucket_name;
+    bool is_of_all; /* a listing: wait for what the feed has skipped, too */
     uint64_t deadline_ms;
     size_t keys; /* that the call reads, SIZE_MAX: all. If they are many, wait also for a copy that is being loaded */
     /* If has_come, cached_read_try_now may be called until this callback returns. Otherwise NATS must be asked. */

@@ -484,6 +484,7 @@ static void entries_await_snapshot(struct entries_read *read)
 {
     read->snapshot.bucket_name = read->bucket_name;
     read->snapshot.keys = SIZE_MAX;
+    read->snapshot.is_of_all = true;
     read->snapshot.deadline_ms = read->deadline_ms;
     read->snapshot.has_waited = false;
     read->snapshot.ready = on_entries_snapshot;

@@ -15,6 +15,7 @@ struct min_revision {
     struct min_revision *next, *previous; /* if it is neither doubtful nor skipped */
     bool is_doubtful;
     bool is_skipped;   /* the feed has passed it */
+    bool is_candidate; /* skipped before the present check began, which has not met a newer message of the key */
     uint64_t revision; /* 0 if it is doubtful */
     uint64_t since;    /* the lowest one that it had and that the feed has not brought: maybe it is gone */
     char key[];
@@ -39,7 +40,7 @@ static struct min_revision *min_revision_add(struct min_revisions *minimums, con
     if (added == NULL)
         return NULL;
     added->is_doubtful = is_doubtful;
-    added->is_skipped = false;
+    added->is_skipped = added->is_candidate = false;
     added->revision = added->since = revision;
     memcpy(added->key, key, length + 1);
     HASH_ADD_KEYPTR(hh, minimums->keys, added->key, length, added);
@@ -82,9 +83,10 @@ void min_revision_raise(struct min_revisions *minimums, const char *key, uint64_
     if (found != NULL && found->revision >= revision)
         return;
     /* What it was before stays of interest: a read of all keys that began then must not miss it. */
-    if (found != NULL)
+    if (found != NULL) {
         found->revision = revision;
-    else if (min_revision_add(minimums, key, false, revision) == NULL)
+        found->is_candidate = false;
+    } else if (min_revision_add(minimums, key, false, revision) == NULL)
         min_revision_raise_all(minimums, revision);
 }
 
@@ -134,7 +136,7 @@ bool min_revision_is_doubtful(const struct min_revisions *minimums, const char *
 /* A newer message has come, but not the one of its minimum, which was raised meanwhile. */
 static void min_revision_unskip(struct min_revisions *minimums, struct min_revision *minimum)
 {
-    minimum->is_skipped = false;
+    minimum->is_skipped = minimum->is_candidate = false;
     minimum->since = minimum->revision;
     minimums->skipped_count--;
     DL_APPEND2(minimums->first, minimum, previous, next);
@@ -153,13 +155,33 @@ void min_revision_trust(struct min_revisions *minimums, const char *key, uint64_
         min_revision_unskip(minimums, found);
 }
 
+void min_revision_begin_check(struct min_revisions *minimums)
+{
+    struct min_revision *minimum, *next;
+
+    if (minimums->skipped_count == 0)
+        return;
+    HASH_ITER(hh, minimums->keys, minimum, next)
+    {
+        minimum->is_candidate = minimum->is_skipped;
+    }
+}
+
+void min_revision_note_newer(struct min_revisions *minimums, const char *key)
+{
+    struct min_revision *found = minimums->skipped_count > 0 ? min_revision_find(minimums, key, strlen(key)) : NULL;
+
+    if (found != NULL)
+        found->is_candidate = false;
+}
+
 void min_revision_trust_all(struct min_revisions *minimums)
 {
     struct min_revision *minimum, *next;
 
     HASH_ITER(hh, minimums->keys, minimum, next)
     {
-        if (minimum->is_doubtful || minimum->is_skipped)
+        if (minimum->is_doubtful || minimum->is_candidate)
             min_revision_drop(minimums, minimum);
     }
 }

@@ -67,7 +67,14 @@ static inline bool min_revision_has_open_keys(const struct min_revisions *minimu
     return minimums->doubtful_count + minimums->skipped_count > 0;
 }
 
-/* The copy was reconciled: no key is doubtful, and what was skipped is known. */
+/*
+ * A check of all keys begins; it has met a newer message of a key than the copy has, which the feed is to bring. What
+ * was skipped before, and of which a check meets nothing newer, is gone.
+ */
+void min_revision_begin_check(struct min_revisions *minimums);
+void min_revision_note_newer(struct min_revisions *minimums, const char *key);
+
+/* The copy was reconciled: no key is doubtful, and what is gone is no minimum. */
 void min_revision_trust_all(struct min_revisions *minimums);
 
 /*

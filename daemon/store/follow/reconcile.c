@@ -115,6 +115,8 @@ static enum consumer_verdict on_reading_message(void *arg, struct message *messa
         reconcile_receive_entry(copy, &entry);
     } else {
         struct cache_key *key = cache_find(&copy->contents.cache, entry.key, strlen(entry.key));
+        if (key == NULL || key->revision < entry.revision)
+            min_revision_note_newer(&copy->min_revisions, entry.key);
         /* The leader has answered which keys are gone; a follower that is behind may still have them. */
         if (key != NULL && entry.revision >= copy->feed.info.first_sequence)
             cache_mark(&copy->contents.cache, key);
@@ -299,6 +301,7 @@ static void reconcile_finish(struct local_copy *copy)
     } else {
         reconcile->must_check = false;
         min_revision_trust_all(&copy->min_revisions);
+        local_copy_wake_waits(copy);
     }
     local_copy_begin_watches(copy);
     reconcile_load_if_wanted(copy);
@@ -373,6 +376,8 @@ static void reconcile_start_reading(struct local_copy *copy, bool is_load)
                                    .leaves_place = true,
                                    .headers_only = !is_load};
     reconcile->phase = is_load ? RECONCILE_LOADING : RECONCILE_CHECKING;
+    if (!is_load && copy->feed.info.replicas <= 1) /* a follower that is behind meets nothing newer */
+        min_revision_begin_check(&copy->min_revisions);
     reconcile->reading.request.limit = &copy->store->follow->creations;
     consumer_read(&copy->store->jetstream, &reconcile->reading, &scope, UINT64_MAX, &reading_ops, copy);
 }
@@ -433,6 +438,18 @@ static bool reconcile_is_worthwhile(const struct local_copy *copy, const struct 
            (is_forced && !have_values);
 }
 
+/* The bucket is empty, and so is the copy: nothing is to come of what was skipped. */
+static void reconcile_trust_empty(struct local_copy *copy, const struct feed_info *info)
+{
+    bool is_empty = info->subjects == 0 && copy->contents.cache.count == 0 && info->replicas <= 1;
+
+    if (!is_empty || copy->contents.state != CONTENTS_COMPLETE || info->last_sequence > feed_position(&copy->feed))
+        return;
+    min_revision_begin_check(&copy->min_revisions);
+    min_revision_trust_all(&copy->min_revisions);
+    local_copy_wake_waits(copy);
+}
+
 static void on_check_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct local_copy *copy = arg;
@@ -454,6 +471,7 @@ static void on_check_info(void *arg, json_t *answer, unsigned err_code, const st
     copy->feed.info = info;
     feed_note_last(&copy->feed, &info);
     reconcile->wants_check = false;
+    reconcile_trust_empty(copy, &info);
     bool is_worthwhile = reconcile_is_worthwhile(copy, &info, is_forced);
     reconcile->checked_subjects = info.subjects;
     if (is_worthwhile)
