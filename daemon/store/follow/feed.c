@@ -38,7 +38,8 @@ static struct feed *feed_of(struct request *request)
     return (struct feed *)((char *)request - offsetof(struct feed, request));
 }
 
-enum connection_publish_result feed_publish(struct feed *feed, const char *verb, bool with_consumer, const char *body)
+static enum connection_publish_result feed_publish(struct feed *feed, const char *verb, bool with_consumer,
+                                                   const char *body)
 {
     char subject[512];
 

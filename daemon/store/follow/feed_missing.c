@@ -2,9 +2,7 @@
 #include "daemon/store/follow/feed_parts.h"
 #include "daemon/store/follow/state.h"
 
-#include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
 
 /* How many heartbeats, watches.heartbeat apart, an exclusive feed asks for when it misses a message. */
 #define CLOSE_HEARTBEATS 5u
@@ -41,9 +39,15 @@ static void feed_go_live(struct feed *feed)
     feed->ops->caught_up(feed->arg, question_us, has_another_keeper);
 }
 
+/* Return the last sequence that the stream is known to have had. */
+static uint64_t feed_last_sequence(const struct feed *feed)
+{
+    return feed->phase == FEED_LIVE ? feed->known_last : feed->info.last_sequence;
+}
+
 bool feed_misses_messages(const struct feed *feed)
 {
-    return feed->position.sequence < (feed->phase == FEED_LIVE ? feed->known_last : feed->info.last_sequence);
+    return feed->position.sequence < feed_last_sequence(feed);
 }
 
 /* --- The question ----------------------------------------------------------------------------------- */
@@ -70,8 +74,8 @@ static void on_question_answered(void *arg, json_t *answer, unsigned err_code, c
 }
 
 /*
- * The consumer is on one of the stream's servers. If that one is behind, it reports that nothing is pending, and sends
- * heartbeats. Only the leader knows whether there is a message after the position.
+ * One of the stream's servers has the consumer. While that server is behind the leader, the consumer reports no pending
+ * messages and sends heartbeats. Only the leader knows whether the stream has a message after the position.
  */
 static void feed_ask_leader(struct feed *feed)
 {
@@ -82,14 +86,13 @@ static void feed_ask_leader(struct feed *feed)
     if (question->is_open)
         return;
     snprintf(filter, sizeof(filter), "%s>", feed->bucket->prefix);
-    bool is_live = feed->phase == FEED_LIVE;
-    uint64_t until = is_live ? feed->known_last : feed->info.last_sequence;
+    uint64_t until = feed_last_sequence(feed);
     if (question->after != feed->position.sequence || question->until != until)
         question->nones = 0;
     question->is_open = true;
     question->after = feed->position.sequence;
     question->until = until;
-    question->until_us = is_live ? feed->known_last_us : feed->info.last_us;
+    question->until_us = feed->phase == FEED_LIVE ? feed->known_last_us : feed->info.last_us;
     question->asked_ms = clock_boot_ms();
     question->call = (struct jetstream_call){0};
     jetstream_call(&feed->store->jetstream, &question->call, "STREAM.MSG.GET", feed->bucket->stream,

@@ -9,9 +9,6 @@
 
 /* --- feed.c ---------------------------------------------------------------------------------------- */
 
-/* Send a request of the JetStream API; its answer comes to feed_request_ops.reply. */
-enum connection_publish_result feed_publish(struct feed *feed, const char *verb, bool with_consumer, const char *body);
-
 /* Give up the consumer: it is recreated after a backoff. */
 enum request_verdict feed_lose(struct feed *feed, enum request_trouble trouble);
 

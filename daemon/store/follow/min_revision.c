@@ -144,7 +144,7 @@ static void min_revision_unskip(struct min_revisions *minimums, struct min_revis
 
 void min_revision_trust(struct min_revisions *minimums, const char *key, uint64_t revision)
 {
-    if (minimums->doubtful_count + minimums->skipped_count == 0)
+    if (!min_revision_has_open_keys(minimums))
         return;
     struct min_revision *found = min_revision_find(minimums, key, strlen(key));
     if (found == NULL || (found->is_skipped ? found->since > revision : !found->is_doubtful))

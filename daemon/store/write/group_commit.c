@@ -21,7 +21,7 @@
 /* Bytes of the messages of one batch. */
 #define BATCH_BYTES_MAX (8u * 1024u * 1024u)
 
-/* How many of those that wait are looked at for a batch. */
+/* To put a batch together, the daemon examines this number of queued writes at most. */
 #define CANDIDATES_MAX (4u * BATCH_MESSAGES_MAX)
 
 /* How many of these are sent singly, because they cannot be in a batch. */
@@ -82,8 +82,9 @@ struct group_commit_batch {
     struct batch batch;
     struct group_commit *group;
     size_t bytes;
-    struct arena arena;              /* of the indexes, while the batch is put together */
-    struct key_index taken, skipped; /* the keys of its writes, and of those that stay in the queue */
+    struct arena arena;       /* of the indexes, while the batch is put together */
+    struct key_index taken;   /* keys of the writes in the batch */
+    struct key_index skipped; /* keys of the examined writes that stay in the queue */
     struct write *writes[BATCH_MESSAGES_MAX];
     struct batch_message messages[BATCH_MESSAGES_MAX];
 };
