@@ -52,6 +52,18 @@ void fair_queue_append(struct fair_queue *queue, struct fair_queue_entry *entry,
     entry->owner = owner;
 }
 
+void fair_queue_put_back(struct fair_queue *queue, struct fair_queue_entry *entry, uint64_t identity)
+{
+    struct fair_queue_owner *owner = obtain_owner(queue, identity);
+
+    if (owner->first != NULL)
+        leave(owner);
+    DL_PREPEND2(owner->first, entry, previous, next);
+    entry->owner = owner;
+    owner->is_newcomer = true;
+    DL_PREPEND2(queue->newcomers, owner, previous, next);
+}
+
 void fair_queue_remove(struct fair_queue_entry *entry)
 {
     struct fair_queue_owner *owner = entry->owner;

@@ -48,6 +48,12 @@ void fair_queue_append(struct fair_queue *queue, struct fair_queue_entry *entry,
  */
 void fair_queue_remove(struct fair_queue_entry *entry);
 
+/*
+ * Put an entry that was removed when its turn came, but could not use it, before the others of its owner. The owner has
+ * its turn back: it is the first of the newcomers. Of several entries, the last that was removed is put back first.
+ */
+void fair_queue_put_back(struct fair_queue *queue, struct fair_queue_entry *entry, uint64_t identity);
+
 /* After this number of newcomers, one of the others has its turn. */
 #define FAIR_QUEUE_NEWCOMERS_MAX 8u
 

@@ -74,7 +74,7 @@ static bool attack_once(const struct attack_kind *kind)
 static void attack_new_daemon(const struct attack_kind *kind)
 {
     for (unsigned i = 0; i < ATTEMPTS; i++) {
-        daemon_start(&daemon_of_test, NULL, NULL);
+        daemon_start(&daemon_of_test, DAEMON_SYNCS_ALWAYS, NULL);
         if (attack_once(kind))
             return;
         process_kill(&daemon_of_test.process);
@@ -111,6 +111,7 @@ NEIGHBOUR_TEST(large_transactions_do_not_delay_others, attack_transactions)
 NEIGHBOUR_TEST(transactions_with_many_checks_do_not_delay_others, attack_checks)
 
 /* Many calls. */
+NEIGHBOUR_TEST(thousands_of_puts_in_the_same_bucket_do_not_delay_others, attack_puts)
 NEIGHBOUR_TEST(large_json_values_do_not_delay_others, attack_json_values)
 NEIGHBOUR_TEST(listings_of_one_key_of_many_do_not_delay_others, attack_keys_limit_one)
 NEIGHBOUR_TEST(pages_of_entries_do_not_delay_others, attack_entries)
@@ -156,6 +157,7 @@ Suite *neighbour_suite(void)
     tcase_add_test(tests, bulk_gets_of_large_answers_do_not_delay_others);
     tcase_add_test(tests, large_transactions_do_not_delay_others);
     tcase_add_test(tests, transactions_with_many_checks_do_not_delay_others);
+    tcase_add_test(tests, thousands_of_puts_in_the_same_bucket_do_not_delay_others);
     tcase_add_test(tests, large_json_values_do_not_delay_others);
     tcase_add_test(tests, listings_of_one_key_of_many_do_not_delay_others);
     tcase_add_test(tests, pages_of_entries_do_not_delay_others);

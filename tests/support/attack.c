@@ -221,6 +221,21 @@ static void run_bulk_put_other_bucket(struct attack *attack)
     run_bulk_put(attack, ATTACK_BUCKET);
 }
 
+/* All that a session may have in flight, on each of ten. The neighbour, who is the same user, still has room. */
+static void run_puts(struct attack *attack)
+{
+    struct calls calls;
+    char key[64];
+
+    calls_begin(&calls);
+    for (unsigned i = 0; i < 4000; i++) {
+        calls_add(&calls, "kv.put", 3, attack->neighbour_bucket);
+        calls_add_text(&calls, calls_numbered(key, "attack.", i));
+        calls_add_zeros(&calls, 4000);
+    }
+    flood_run(attack, 8, FLOOD_REPEAT, &calls);
+}
+
 /* All answers together fit into the share of one user, who is the neighbour, too: limits.user_percent. */
 static void run_bulk_get(struct attack *attack)
 {
@@ -539,6 +554,7 @@ const struct attack_kind attack_unfinished_messages = {"unfinished messages", NU
                          attack_watch_churn = {"watch churn", put_one_key, run_watch_churn},
                          attack_bulk_put_same_bucket = {"bulk.put, same bucket", NULL, run_bulk_put_same_bucket},
                          attack_bulk_put_other_bucket = {"bulk.put, other bucket", NULL, run_bulk_put_other_bucket},
+                         attack_puts = {"puts, same bucket", NULL, run_puts},
                          attack_bulk_get = {"bulk.get", put_large_keys, run_bulk_get},
                          attack_transactions = {"transactions", NULL, run_transactions},
                          attack_checks = {"checks", NULL, run_checks},

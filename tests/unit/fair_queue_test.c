@@ -87,6 +87,28 @@ START_TEST(an_entry_that_gives_up_leaves_the_others_turns)
 }
 END_TEST
 
+START_TEST(an_entry_that_is_put_back_keeps_its_place)
+{
+    fair_queue_append(&queue, &entries[0], FIRST);
+    fair_queue_append(&queue, &entries[1], FIRST);
+    fair_queue_append(&queue, &entries[2], SECOND);
+    expect_next(0);
+    expect_next(2);
+    expect_next(1);
+    fair_queue_append(&queue, &entries[3], FIRST);
+    fair_queue_append(&queue, &entries[4], 0);
+    fair_queue_put_back(&queue, &entries[1], FIRST);
+    fair_queue_put_back(&queue, &entries[2], SECOND);
+    fair_queue_put_back(&queue, &entries[0], FIRST);
+    expect_next(0);
+    expect_next(2);
+    expect_next(4);
+    expect_next(1);
+    expect_next(3);
+    ck_assert_ptr_null(fair_queue_first(&queue));
+}
+END_TEST
+
 Suite *fair_queue_suite(void)
 {
     Suite *suite = suite_create("fair queue");
@@ -97,6 +119,7 @@ Suite *fair_queue_suite(void)
     tcase_add_test(tests, a_newcomer_comes_before_owners_that_have_had_a_turn);
     tcase_add_test(tests, newcomers_do_not_keep_the_others_waiting_for_ever);
     tcase_add_test(tests, an_entry_that_gives_up_leaves_the_others_turns);
+    tcase_add_test(tests, an_entry_that_is_put_back_keeps_its_place);
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -9,6 +9,7 @@
 #define DAEMON_STORE_WRITE_H
 
 #include "daemon/base/arena.h"
+#include "daemon/base/fair_queue.h"
 #include "daemon/nats/kv.h"
 #include "daemon/store/bucket/bucket_request.h"
 #include "daemon/store/context.h"
@@ -83,7 +84,7 @@ struct write {
     /* of group_commit */
     enum write_place place;
     struct group_commit *group; /* NULL: WRITE_UNGROUPED */
-    struct write *next_in_group, *previous_in_group;
+    struct fair_queue_entry group_commit_entry;
     struct timer group_commit_timer;
 };
 
