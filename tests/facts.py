@@ -31,7 +31,7 @@ LIMITS = [
     ("KV_KEY_LENGTH_MAX", "proto/protocol.md", r"A \*\*key\*\* has 1 to ([\d,]+)"),
     ("KV_FILTER_TOKENS_MAX", "proto/protocol.md", r"wildcards has at most ([\d,]+) tokens"),
     ("GLOB_LENGTH_MAX", "proto/protocol.md", r"filter \(at most ([\d,]+) characters\)"),
-    ("HEADERS_MAX", "proto/protocol.md", r"It has at most ([\d,]+) members, and no name twice"),
+    ("PAIRS_MAX", "proto/protocol.md", r"It has at most ([\d,]+) members, and no name twice"),
     ("KEYS_MAX", "proto/protocol.md", r"A bulk call has at most \*\*([\d,]+)\*\* keys"),
     ("KEYS_MAX", "proto/protocol.md", r"\| ([\d,]+) \| \*\*Keys of a bulk call"),
     ("KEYS_MAX", "docs/operations.md", r"keys of a bulk call; [^|]*\| ([\d,]+);"),

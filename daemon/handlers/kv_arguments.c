@@ -11,9 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Most headers of an entry. The answers of NATS about it have some more. */
-#define HEADERS_MAX 1000u
-
 /* --- Positional arguments -------------------------------------------------------------------------- */
 
 void kv_fail(struct call *call, const struct error *error)
@@ -96,10 +93,6 @@ bool kv_option_headers(struct call *call, const char *name, const struct message
         return true;
     if (!argument_read_pairs(call, option, name, &pairs, count))
         return false;
-    if (*count > HEADERS_MAX) {
-        call_fail_with(call, ERROR_TOO_LARGE, "%s can have up to %u members, not %zu", name, HEADERS_MAX, *count);
-        return false;
-    }
     struct message_header *checked = arena_alloc(&call->arena, (*count + 1) * sizeof(*checked));
     if (checked == NULL) {
         call_fail_out_of_memory(call);

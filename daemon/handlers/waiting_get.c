@@ -117,10 +117,9 @@ static bool waiting_get_is_change(struct waiting_get *waiting, uint64_t revision
     return revision > waiting->above || has_vanished;
 }
 
-static bool waiting_get_on_started(void *arg)
+static void waiting_get_on_started(void *arg)
 {
     (void)arg;
-    return true;
 }
 
 static bool waiting_get_on_entry(void *arg, const struct kv_entry *entry, uint64_t serial, bool must_fit)

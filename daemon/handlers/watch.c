@@ -168,7 +168,7 @@ static bool session_watch_on_entry(void *arg, const struct kv_entry *entry, uint
 
     if (must_fit && unread > 0 &&
         (unread + packed->size > session_watch_limit(watch) ||
-         !outbox_check_limits(watch->session, packed->size, &full)))
+         !outbox_check_limits(watch->session, packed->size, unread + packed->size, &full)))
         return false;
     session_watch_add_entry(watch, packed->data, packed->size);
     return true;
@@ -221,22 +221,16 @@ static void session_watch_leave_session(struct session_watch *watch)
     session_remove_resource(watch->session, &watch->resource);
 }
 
-/* If the answer became an error, the client does not know the watch. */
-static bool session_watch_on_started(void *arg)
+static void session_watch_on_started(void *arg)
 {
     struct session_watch *watch = session_watch_of(arg);
     struct call *call = watch->call;
 
     if (call == NULL) /* the session closes */
-        return true;
+        return;
     watch->call = NULL;
     msgpack_pack_uint64(call_begin_result(call), watch->id);
-    if (call_end_result(call))
-        return true;
-    watch_stop(&watch->watch);
-    session_watch_leave_session(watch);
-    session_watch_free(watch);
-    return false;
+    call_end_result(call);
 }
 
 static void session_watch_on_ended(void *arg, const struct error *error)

@@ -158,6 +158,9 @@ bool argument_read_foreign_text(struct call *call, const msgpack_object *value, 
     return *text != NULL;
 }
 
+/* Of headers, and of metadata. The answers of NATS about an entry have some headers more. */
+#define PAIRS_MAX 1000u
+
 bool argument_read_pairs(struct call *call, const msgpack_object *value, const char *what, struct argument_pair **pairs,
                          size_t *count)
 {
@@ -166,6 +169,10 @@ bool argument_read_pairs(struct call *call, const msgpack_object *value, const c
 
     if (map == NULL)
         return argument_refuse(call, what, "a map of text to text", value);
+    if (map->size > PAIRS_MAX) {
+        call_fail_with(call, ERROR_TOO_LARGE, "%s can have up to %u members, not %" PRIu32, what, PAIRS_MAX, map->size);
+        return false;
+    }
     *pairs = arena_alloc(&call->arena, (map->size + 1) * sizeof(**pairs));
     if (*pairs == NULL) {
         call_fail_out_of_memory(call);

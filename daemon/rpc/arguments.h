@@ -69,7 +69,7 @@ struct argument_pair {
     const char *value;
 };
 
-/* Read a map of text to text. what names it in an error. */
+/* Read a map of text to text, of up to 1,000 members. what names it in an error. */
 bool argument_read_pairs(struct call *call, const msgpack_object *value, const char *what, struct argument_pair **pairs,
                          size_t *count);
 

@@ -15,6 +15,9 @@
 
 #define ARENA_CHUNK_BYTES 4096u
 
+/* About what an error takes. */
+#define SMALL_ANSWER_BYTES 512u
+
 /* Calls in the pool. With AddressSanitizer none, so that it sees each use of a call that has ended. */
 #ifdef __SANITIZE_ADDRESS__
 #define POOL_MAX 0u
@@ -102,7 +105,7 @@ const char *call_keep_message(struct call *call, const uint8_t *message, size_t 
     if (call->message == NULL)
         return arena_strndup(&call->arena, (const char *)message, size);
     call->garbage = &call->session->list->garbage;
-    arena_charge(&call->arena, size);
+    arena_charge(&call->arena, call->message_capacity);
     return (const char *)message;
 }
 
@@ -119,6 +122,7 @@ void call_begin_waiting(struct call *call)
     struct session *session = call->session;
 
     call_leave_session(call);
+    usage_subtract(call->dispatcher->usage, call->user, USAGE_CALLS, 1);
     call->resource.kind = SESSION_WAITING;
     call->session = session;
     session_add_resource(session, &call->resource);
@@ -135,7 +139,8 @@ static void call_release(struct call *call)
     /* Calls whose session has ended count until they end: their memory is still in use. */
     dispatcher->metrics->calls--;
     DL_DELETE2(dispatcher->calls, call, previous, next);
-    usage_subtract(usage, call->user, USAGE_CALLS, 1);
+    if (call->resource.kind != SESSION_WAITING)
+        usage_subtract(usage, call->user, USAGE_CALLS, 1);
     usage_subtract(usage, call->user, USAGE_CALL_BYTES, call->bytes);
     if (call->session != NULL)
         call_leave_session(call);
@@ -181,7 +186,8 @@ bool call_is_wanted(void *arg)
 void call_drop(struct call *call)
 {
     call_debug(call, "dropped");
-    slow_log_check(call, "its client has left");
+    if (call->resource.kind != SESSION_WAITING)
+        slow_log_check(call, "its client has left");
     call_release(call);
 }
 
@@ -263,51 +269,62 @@ static void call_finish(struct call *call)
     call_release(call);
 }
 
-bool call_end_result(struct call *call)
+/*
+ * Return whether the client may be sent an answer of this size, after which unread bytes wait to be read. False: *error
+ * says which limit is reached. A small answer is always sent: an error would take as much room, and the outcome of a
+ * write would be lost.
+ */
+static bool call_may_answer(const struct call *call, size_t bytes, size_t unread, struct error *error)
+{
+    const struct conf *conf = call->dispatcher->conf;
+
+    if (bytes <= SMALL_ANSWER_BYTES)
+        return true;
+    if (bytes > conf->limits.frame_bytes) {
+        error_set(error, ERROR_TOO_LARGE, "the answer has %zu bytes, over the limit of %zu (limits.frame_bytes)", bytes,
+                  conf->limits.frame_bytes);
+        return false;
+    }
+    if (unread > conf->limits.out_buffer_bytes) {
+        error_set(error, ERROR_RESOURCE_EXHAUSTED,
+                  "the client has not read %zu bytes of answers, and another answer of %zu would exceed the limit of "
+                  "%zu (limits.out_buffer_bytes); read faster, or ask for less at a time",
+                  unread - bytes, bytes, conf->limits.out_buffer_bytes);
+        return false;
+    }
+    return outbox_check_limits(call->session, bytes, unread, error);
+}
+
+void call_end_result(struct call *call)
 {
     msgpack_sbuffer none;
 
     msgpack_sbuffer_init(&none);
-    return call_end_result_with(call, &none);
+    call_end_result_with(call, &none);
 }
 
-bool call_end_result_with(struct call *call, msgpack_sbuffer *rest)
+void call_end_result_with(struct call *call, msgpack_sbuffer *rest)
 {
-    const struct conf *conf = call->dispatcher->conf;
-    struct error full;
     size_t bytes = call->out->size - call->result_start + rest->size;
+    struct error error;
 
     assert_well_formed(call, rest);
     if (call->out == &call->dispatcher->discarded) {
         msgpack_sbuffer_clear(call->out);
         call_finish(call);
-        return true;
+        return;
     }
-    size_t unread = outbox_unread_bytes(call->session) + rest->size;
-    if (bytes > conf->limits.frame_bytes) {
+    if (!call_may_answer(call, bytes, outbox_unread_bytes(call->session) + rest->size, &error)) {
         call_cancel_result(call);
-        call_fail_with(call, ERROR_TOO_LARGE, "the answer has %zu bytes, over the limit of %zu (limits.frame_bytes)",
-                       bytes, conf->limits.frame_bytes);
-        return false;
-    }
-    if (unread > bytes && !outbox_check_limits(call->session, bytes, &full)) {
-        call_cancel_result(call);
-        call_fail(call, &full);
-        return false;
-    }
-    if (unread > bytes && unread > conf->limits.out_buffer_bytes) {
-        call_cancel_result(call);
-        call_fail_with(call, ERROR_RESOURCE_EXHAUSTED,
-                       "the client has not read %zu bytes of answers, and another answer of %zu would exceed the limit "
-                       "of %zu (limits.out_buffer_bytes); read faster, or ask for less at a time",
-                       unread - bytes, bytes, conf->limits.out_buffer_bytes);
-        return false;
+        if (!call_only_reads(call))
+            error.outcome = ERROR_OUTCOME_UNKNOWN; /* the answer would have said what was done */
+        call_fail(call, &error);
+        return;
     }
     if (rest->size > 0)
         outbox_append(call->session, rest);
     outbox_commit(call->session);
     call_finish(call);
-    return true;
 }
 
 /* A repeated call that is refused before its handler could look for the earlier one may have been carried out by that.

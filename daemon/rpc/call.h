@@ -65,13 +65,14 @@ void call_pool_free(struct call_pool *pool);
 
 /*
  * Begin the answer: pack the result with the packer that is returned, then call call_end_result. An answer that is too
- * large is replaced by an error: then call_end_result returns false.
+ * large is replaced by an error; one of up to 512 bytes never is.
  */
 msgpack_packer *call_begin_result(struct call *call);
-bool call_end_result(struct call *call);
+void call_end_result(struct call *call);
 
-/* The same for an answer whose rest was packed elsewhere. rest is emptied, or is left as it is if false is returned. */
-bool call_end_result_with(struct call *call, msgpack_sbuffer *rest);
+/* The same for an answer whose rest was packed elsewhere. rest is emptied, or is left as it is if an error replaced it.
+ */
+void call_end_result_with(struct call *call, msgpack_sbuffer *rest);
 
 /* Take back what was packed since call_begin_result: the call will be answered with an error. */
 void call_cancel_result(struct call *call);

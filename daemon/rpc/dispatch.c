@@ -193,6 +193,19 @@ static void dispatch_refuse_message(struct session *session, const struct rpc_me
     outbox_refuse(session, message->has_msgid ? &message->msgid : NULL, &error);
 }
 
+/* There is no memory for the message. Without its msgid the client would wait for an answer that never comes. */
+static void dispatch_refuse_for_memory(struct session *session, const uint8_t *bytes, size_t size)
+{
+    struct error error;
+    uint32_t msgid;
+    bool has_msgid = rpc_peek_msgid(bytes, size, &msgid);
+
+    error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+    outbox_refuse(session, has_msgid ? &msgid : NULL, &error);
+    if (!has_msgid)
+        session_finish(session);
+}
+
 /* One look at the clock serves all messages that arrived together. */
 static void dispatch_on_messages(void *arg)
 {
@@ -208,12 +221,17 @@ static void dispatch_on_message(void *arg, struct session *session, const uint8_
     struct call *call = call_new(arg, session, CALL_OVERHEAD_BYTES);
 
     if (call == NULL) {
-        dispatch_refuse_message(session, &message, "out of memory");
+        dispatch_refuse_for_memory(session, bytes, size);
         return;
     }
     /* The call's arguments point into it. */
     const char *kept = call_keep_message(call, bytes, size);
-    const char *wrong = kept != NULL ? rpc_decode(kept, size, &call->arena.zone, &message) : "out of memory";
+    if (kept == NULL) {
+        dispatch_refuse_for_memory(session, bytes, size);
+        call_drop(call);
+        return;
+    }
+    const char *wrong = rpc_decode(kept, size, &call->arena.zone, &message);
     /* Decoded values take more than their bytes: a 0 is one byte, and 24 in memory. */
     arena_charge(&call->arena, (size_t)elements * sizeof(msgpack_object));
     if (wrong == NULL && message.type == RPC_RESPONSE)

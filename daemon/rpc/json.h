@@ -15,7 +15,7 @@
 
 /*
  * Write the value as JSON text into the arena. Return NULL, or a sentence that says why that is impossible. *bytes is
- * the text's length. If it is above max_bytes, *text is NULL.
+ * the text's length. If that is above max_bytes, *text is NULL, and *bytes is a lower bound above max_bytes.
  */
 const char *json_from_msgpack(struct arena *arena, const msgpack_object *value, size_t max_bytes, const char **text,
                               size_t *bytes);

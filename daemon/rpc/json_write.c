@@ -11,12 +11,15 @@
 struct json_writer {
     struct arena *arena;
     char *text;
-    size_t length; /* of the whole text, which is kept only up to max_bytes */
+    size_t length; /* of the whole text, which is kept only up to max_bytes; beyond that, a lower bound */
     size_t capacity, max_bytes;
     const char *wrong; /* NULL: nothing is wrong so far */
 };
 
 #define TEXT_BYTES_FIRST 256u
+
+/* Of a number that is not an integer: "0.5". */
+#define REAL_BYTES_MIN 3u
 
 /* Return room for count bytes, which must be within max_bytes. NULL: out of memory. */
 static char *json_reserve(struct json_writer *writer, size_t count)
@@ -150,6 +153,10 @@ static void json_write_real(struct json_writer *writer, double number)
 
     if (!isfinite(number)) {
         writer->wrong = "JSON has no infinite numbers and no NaN";
+        return;
+    }
+    if (writer->length > writer->max_bytes) { /* printing takes long, and the text is not kept */
+        writer->length += REAL_BYTES_MIN;
         return;
     }
     size_t length = 0;

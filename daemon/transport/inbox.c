@@ -114,6 +114,7 @@ static size_t inbox_deliver(struct session *session, struct frame *frame, bool *
             done += size;
             *is_skipping = false;
             frame_init(frame, &list->frame_limits);
+            timer_stop(list->timers, &session->inbox.message_limit); /* the next message has its own */
         } else if (status == FRAME_PARTIAL && *is_skipping) {
             size_t there = length - done, walked = frame->offset - frame->base;
             size_t drop = walked < there ? walked : there;
@@ -251,7 +252,7 @@ void *inbox_take_buffer(struct session *session, const uint8_t *message, size_t 
     struct inbox_kept *kept = session->inbox.kept;
 
     if (kept == NULL || size < TAKEN_BYTES || message < kept->bytes || message + size != kept->bytes + kept->length ||
-        size < kept->capacity / 4)
+        size < kept->capacity / 2)
         return NULL;
     uint8_t *bytes = kept->bytes;
     *capacity = kept->capacity;

@@ -98,9 +98,13 @@ void outbox_count(struct session *session)
     session->outbox.counted_bytes = unread;
 }
 
-bool outbox_check_limits(const struct session *session, size_t bytes, struct error *error)
+bool outbox_check_limits(const struct session *session, size_t bytes, size_t unread, struct error *error)
 {
-    return session->user == NULL || usage_check(&session->list->usage, session->user, USAGE_OUT_BYTES, bytes, error);
+    bool is_first = unread == bytes;
+
+    return session->user == NULL || (is_first && bytes <= SLOW_READER_BYTES) ||
+           session->user->taken[USAGE_OUT_BYTES] == 0 ||
+           usage_check(&session->list->usage, session->user, USAGE_OUT_BYTES, bytes, error);
 }
 
 bool outbox_is_slow_reader(const struct session *session)
@@ -185,11 +189,18 @@ static void outbox_break(struct session *session, int failure)
 
 static void outbox_on_stall(struct timer *timer);
 
-static void outbox_start_stall(struct session *session, size_t unwritten_bytes)
+/* Return what libuv has not written, and the client has not read, as far as the kernel tells: it gets less. */
+static size_t outbox_stalled_bytes(const struct session *session)
+{
+    return uv_stream_get_write_queue_size((const uv_stream_t *)&session->pipe) +
+           socket_unread_bytes(session_socket(session));
+}
+
+static void outbox_start_stall(struct session *session)
 {
     struct session_list *list = session->list;
 
-    session->outbox.stalled_bytes = unwritten_bytes;
+    session->outbox.stalled_bytes = outbox_stalled_bytes(session);
     timer_start(list->timers, &session->outbox.stall, uv_now(list->loop) + list->conf->limits.stall_timeout_ms,
                 outbox_on_stall);
 }
@@ -197,15 +208,14 @@ static void outbox_start_stall(struct session *session, size_t unwritten_bytes)
 static void outbox_on_stall(struct timer *timer)
 {
     struct session *session = (struct session *)((char *)timer - offsetof(struct session, outbox.stall));
-    size_t unwritten = uv_stream_get_write_queue_size((uv_stream_t *)&session->pipe);
 
     if (session->outbox.state != OUTBOX_WRITING)
         return;
-    if (unwritten == session->outbox.stalled_bytes)
+    if (outbox_stalled_bytes(session) == session->outbox.stalled_bytes)
         session_end(session, CONF_LOG_WARNING, "it read nothing for %.3g s, and %zu bytes of answers waited",
                     session->list->conf->limits.stall_timeout_ms / 1000.0, outbox_unread_bytes(session));
     else
-        outbox_start_stall(session, unwritten);
+        outbox_start_stall(session);
 }
 
 static void outbox_on_written(uv_write_t *write, int status);
@@ -226,7 +236,7 @@ static void outbox_hand_over(struct session *session)
         session_end(session, CONF_LOG_DEBUG, "%s", uv_strerror(failed));
         return;
     }
-    outbox_start_stall(session, uv_stream_get_write_queue_size((uv_stream_t *)&session->pipe));
+    outbox_start_stall(session);
 }
 
 static void outbox_on_written(uv_write_t *write, int status)

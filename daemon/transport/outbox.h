@@ -36,7 +36,7 @@ struct outbox {
     msgpack_sbuffer packed;    /* in this turn, after the parts */
     msgpack_sbuffer writing;   /* OUTBOX_WRITING: what libuv writes, */
     size_t handed_bytes;       /* and how much of it libuv has been given */
-    size_t stalled_bytes;      /* unwritten bytes when the stall timer was set */
+    size_t stalled_bytes;      /* unread bytes when the stall timer was set, those in the kernel included */
     size_t counted_bytes;      /* unread bytes, as usage knows them */
     uv_write_t write;
     struct timer stall;
@@ -78,9 +78,10 @@ size_t outbox_unread_bytes(const struct session *session);
 
 /*
  * Return whether this number of bytes more, which are packed already, may wait to be read, by the session's user and by
- * all users. False: *error says which limit is reached.
+ * all users. unread: of the session, these included. False: *error says which limit is reached. A session that has read
+ * everything may have an answer of 64 KiB, and a user who has, one of any size.
  */
-bool outbox_check_limits(const struct session *session, size_t bytes, struct error *error);
+bool outbox_check_limits(const struct session *session, size_t bytes, size_t unread, struct error *error);
 
 /* Return whether notifications that can wait should be sent now. If not, see session_await_room. */
 bool outbox_has_room(const struct session *session);

@@ -1,6 +1,8 @@
 #include "daemon/transport/socket.h"
 
+#include <linux/sockios.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 
 ssize_t socket_send(int socket, const void *bytes, size_t size)
 {
@@ -17,6 +19,13 @@ bool socket_peer_has_left(int socket)
     struct pollfd state = {.fd = socket, .events = 0};
 
     return poll(&state, 1, 0) > 0 && (state.revents & POLLHUP) != 0;
+}
+
+size_t socket_unread_bytes(int socket)
+{
+    int bytes = 0;
+
+    return ioctl(socket, SIOCOUTQ, &bytes) == 0 ? (size_t)bytes : 0;
 }
 
 struct ucred socket_peer(int socket)

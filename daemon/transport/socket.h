@@ -24,6 +24,9 @@ ssize_t socket_receive(int socket, void *bytes, size_t size);
 /* Return whether the peer has closed both directions. */
 bool socket_peer_has_left(int socket);
 
+/* Return the memory of what was sent and the peer has not read. The kernel counts whole buffers, about 32 KB each. */
+size_t socket_unread_bytes(int socket);
+
 /* Return who the peer was when it connected; pid 0 and the highest uid if that is not known. */
 struct ucred socket_peer(int socket);
 

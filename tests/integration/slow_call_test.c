@@ -1,5 +1,6 @@
 /* log.slow_call: a line for each call that takes long, with where the time went and who made it. */
 #include "tests/integration/suites.h"
+#include "tests/support/calls.h"
 #include "tests/support/client.h"
 #include "tests/support/nats_server.h"
 
@@ -132,6 +133,22 @@ START_TEST(slow_calls_of_clients_that_left_and_that_failed_are_logged)
 }
 END_TEST
 
+START_TEST(a_wait_whose_client_leaves_is_not_slow)
+{
+    start("log:\n  slow_call: 300ms\n");
+    struct client *client = client_open(&daemon_of_test), *other = client_open(&daemon_of_test);
+
+    assert_ok(client_call(client, "bucket.create", "['b']"));
+    assert_ok(client_call(client, "lock.acquire", "['b', 'job']"));
+    client_send(other, "lock.acquire", "['b', 'job', {'wait': 600}]");
+    wait_for_age(client, "lock.acquire", SLOW_MS + 100);
+    client_close(other);
+    wait_for_stat(client, "calls_in_flight", 1);
+    ck_assert_ptr_null(strstr(daemon_log(&daemon_of_test), "slow call: lock.acquire"));
+    stop();
+}
+END_TEST
+
 START_TEST(slow_calls_are_logged_after_a_reload_and_some_of_many)
 {
     enum { CALLS = 60 };
@@ -173,6 +190,7 @@ Suite *slow_call_suite(void)
     tcase_add_test(own, a_call_that_nats_holds_up_is_logged_with_its_key_and_client);
     tcase_add_test(own, time_without_a_connection_is_time_in_a_queue);
     tcase_add_test(own, slow_calls_of_clients_that_left_and_that_failed_are_logged);
+    tcase_add_test(own, a_wait_whose_client_leaves_is_not_slow);
     tcase_add_test(own, slow_calls_are_logged_after_a_reload_and_some_of_many);
     suite_add_tcase(suite, own);
     return suite;

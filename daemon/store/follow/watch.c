@@ -215,8 +215,8 @@ static void watch_begin(struct watch *watch)
     watch->state = WATCH_BEGINNING;
     watch->epoch = watch->copy->watches.backlog.epoch;
     watch->copy->watches.beginning_count++;
-    if (watch->ops->started(watch->arg))
-        watch_beginning_start(watch);
+    watch->ops->started(watch->arg);
+    watch_beginning_start(watch);
 }
 
 static void on_opening_timeout(struct timer *timer);

@@ -22,8 +22,8 @@ enum watch_from {
 
 /* None of these functions may end the watch from within. */
 struct watch_ops {
-    /* The watch has begun. Called before everything else. Return false if the owner has stopped the watch. */
-    bool (*started)(void *arg);
+    /* The watch has begun. Called before everything else. */
+    void (*started)(void *arg);
     /*
      * Deliver an entry. serial is the same for all watches that are delivered the same entry. Return false if must_fit
      * and there is no room: then the watch ends with resource_exhausted.
