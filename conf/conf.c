@@ -168,10 +168,14 @@ static void renew_origin(struct conf_origin *running, const struct conf_origin *
 void conf_apply_live(struct conf *running, struct conf *fresh, void (*changed_fixed)(void *arg, const char *name),
                      void *arg)
 {
+    bool has_mode_changed = running->nats.mode != fresh->nats.mode;
+
     for (size_t i = 0; i < conf_setting_count; i++) {
         const struct setting *setting = &conf_settings[i];
 
-        bool is_live = (setting->flags & SETTING_LIVE) != 0;
+        /* What is for one mode waits for the restart, as the mode does. */
+        bool is_of_mode = (setting->flags & (SETTING_EMBEDDED | SETTING_EXTERNAL)) != 0;
+        bool is_live = (setting->flags & SETTING_LIVE) != 0 && !(is_of_mode && has_mode_changed);
         bool needs_restart = !is_live && !setting_is_equal(setting, running, fresh);
 
         renew_origin(&running->origins[i], &fresh->origins[i], needs_restart);
@@ -180,7 +184,8 @@ void conf_apply_live(struct conf *running, struct conf *fresh, void (*changed_fi
         else if (needs_restart)
             changed_fixed(arg, setting->name);
     }
-    running->nats.tls.enabled = fresh->nats.tls.enabled;
+    if (!has_mode_changed)
+        running->nats.tls.enabled = fresh->nats.tls.enabled;
 
     struct conf_access_rule *rules = running->access.rules;
     size_t count = running->access.count;

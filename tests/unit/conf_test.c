@@ -924,7 +924,9 @@ START_TEST(a_reload_names_what_takes_a_restart_and_leaves_it)
                   "nats: {mode: external, servers: [nats://h], token: t, tls: {ca: a}, connect_timeout: 1}\n");
     conf_apply_live(&running, &fresh, note_change, &changes);
     ck_assert_str_eq(changes.names, "listen.path listen.mode listen.owner listen.group listen.backlog nats.mode "
-                                    "nats.sync_interval nats.servers nats.connect_timeout ");
+                                    "nats.sync_interval nats.servers nats.token nats.tls.ca nats.connect_timeout ");
+    ck_assert(!running.nats.tls.enabled);
+    ck_assert_ptr_null(running.nats.token);
     ck_assert_str_eq(running.listen.path, "/run/kvstored/kvstored.sock");
     ck_assert_int_eq(running.nats.mode, CONF_NATS_EMBEDDED);
     ck_assert_uint_eq(running.nats.sync_interval_ms, 1000);
