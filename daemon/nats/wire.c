@@ -317,15 +317,20 @@ static void parse_status(struct message *message, char *at, char *line_end)
 }
 
 /* Parse a block of headers into names and values, in place. Return false if it is malformed, or memory ran out. */
+/*
+ * Parse a block of headers. False: out of memory. The server stores and delivers any bytes that a client has sent as
+ * headers, so what is malformed is skipped: the message still has to be delivered.
+ */
 static bool parse_headers(struct wire *wire, struct message *message, char *at, size_t length)
 {
     char *end = at + length, *line_end = memchr(at, '\n', length);
     size_t version = sizeof(VERSION_LINE) - 1;
     struct message_header header;
 
-    if (line_end == NULL || length < version + 2 || memcmp(at, VERSION_LINE, version) != 0 || line_end[-1] != '\r')
-        return false;
-    parse_status(message, at + version, line_end - 1);
+    if (line_end == NULL)
+        return true;
+    if ((size_t)(line_end - at) > version && memcmp(at, VERSION_LINE, version) == 0 && line_end[-1] == '\r')
+        parse_status(message, at + version, line_end - 1);
     at = line_end + 1;
     while (message_next_header(&at, end, &header)) {
         if (!add_header(wire, message, header))
