@@ -196,7 +196,8 @@ static void yield_place(struct request *request)
  */
 static uint64_t attempt_timeout_ms(const struct request *request)
 {
-    unsigned retries = request->attempts - request->backoff_from - 1;
+    /* After request_reset_backoff no attempt counts. */
+    unsigned retries = request->attempts > request->backoff_from ? request->attempts - request->backoff_from - 1 : 0;
     unsigned doublings = retries < TIMEOUT_DOUBLINGS_MAX ? retries : TIMEOUT_DOUBLINGS_MAX;
 
     return ((uint64_t)request->requests->conf->calls.attempt_timeout_ms << doublings) + request->extra_timeout_ms;

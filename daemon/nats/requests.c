@@ -19,7 +19,14 @@ static bool can_send_held(const struct requests *requests)
     return first != NULL && request_fits_budget(first);
 }
 
-/* Thousands may wait: they are sent a slice at a time. */
+static void fail_next(struct requests *requests, struct request *request)
+{
+    requests->failing--;
+    request_end(request);
+    request->ops->fail(request, &requests->failure);
+}
+
+/* Thousands may wait: they are sent, or fail, a slice at a time. */
 static bool run_sending(struct job *job)
 {
     struct requests *requests = (struct requests *)((char *)job - offsetof(struct requests, sending));
@@ -28,6 +35,8 @@ static bool run_sending(struct job *job)
         struct request *waiting = requests->in_state[REQUEST_WAITING_FOR_CONNECTION];
         if (waiting != NULL && connection_is_up(requests->connection))
             request_send_attempt(waiting);
+        else if (waiting != NULL && requests->failing > 0)
+            fail_next(requests, waiting);
         else if (can_send_held(requests))
             request_send_attempt(request_first_waiting(&requests->budget.waiting));
         else
@@ -53,6 +62,7 @@ void requests_note_reply(struct requests *requests, size_t bytes)
 void requests_on_up(struct requests *requests)
 {
     requests->inbox_denied[0] = '\0';
+    requests->failing = 0;
     jobs_add_shared(requests->jobs, &requests->sending, run_sending);
 }
 
@@ -159,13 +169,9 @@ void requests_forget_limit(struct requests *requests, const struct request_limit
 
 void requests_fail_waiting(struct requests *requests, const struct error *error)
 {
-    size_t count = requests->counts[REQUEST_WAITING_FOR_CONNECTION];
-
-    while (count-- > 0 && requests->in_state[REQUEST_WAITING_FOR_CONNECTION] != NULL) {
-        struct request *request = requests->in_state[REQUEST_WAITING_FOR_CONNECTION];
-        request_end(request);
-        request->ops->fail(request, error);
-    }
+    requests->failure = *error;
+    requests->failing = requests->counts[REQUEST_WAITING_FOR_CONNECTION];
+    jobs_add_shared(requests->jobs, &requests->sending, run_sending);
 }
 
 size_t requests_fail_all(struct requests *requests)

@@ -30,6 +30,8 @@ struct requests {
     struct request *answered; /* whose one answer is being delivered */
     struct request *replied;  /* whose reply is being delivered */
     bool is_stopping;
+    size_t failing;       /* of the requests that wait for the connection, the first ones fail: */
+    struct error failure; /* with this */
 };
 
 /* All pointers are borrowed. Return 0, or -1 if memory ran out. */
@@ -58,7 +60,7 @@ void requests_forget_limit(struct requests *requests, const struct request_limit
 /* At the end of each turn: send the requests for which the budget has room by now. */
 void requests_flush(struct requests *requests);
 
-/* Fail the requests that wait for the connection. None of them may have been sent. */
+/* Fail the requests that wait for the connection, in this turn or the next ones. None of them may have been sent. */
 void requests_fail_waiting(struct requests *requests, const struct error *error);
 
 /* Fail every request as unavailable, when the daemon ends. Return how many there were. */

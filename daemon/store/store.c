@@ -77,7 +77,7 @@ static void on_connection_denied(void *arg, enum denial_kind kind, const char *s
 /* Make the name from the host's, as far as a consumer's name allows; the socket's path distinguishes its daemons. */
 static void store_set_name(struct store *store)
 {
-    char host[33] = "host";
+    char host[HOST_NAME_MAX + 1] = "host";
     uint32_t hash = 2166136261u; /* FNV-1a */
 
     if (store->conf->nats.name != NULL) {
@@ -87,13 +87,16 @@ static void store_set_name(struct store *store)
     if (gethostname(host, sizeof(host)) != 0)
         strcpy(host, "host");
     host[sizeof(host) - 1] = '\0';
+    /* Of a long name only the beginning is shown, and all of it counts. */
+    for (const char *c = host; *c != '\0'; c++)
+        hash = (hash ^ (unsigned char)*c) * 16777619u;
     for (char *c = host; *c != '\0'; c++) {
         if (!isalnum((unsigned char)*c) && *c != '-' && *c != '_')
             *c = '-';
     }
     for (const char *c = store->conf->listen.path; *c != '\0'; c++)
         hash = (hash ^ (unsigned char)*c) * 16777619u;
-    snprintf(store->name, sizeof(store->name), "kvstored-%s-%08" PRIx32, host, hash);
+    snprintf(store->name, sizeof(store->name), "kvstored-%.32s-%08" PRIx32, host, hash);
 }
 
 /* Create the states of the rooms, lower rooms first. */
