@@ -260,9 +260,16 @@ static void main_start_watchdog(struct daemon *daemon)
 
 static void main_on_server_ready(void *arg, const struct connection_target *target)
 {
-    struct daemon *daemon = arg;
+    struct store *store = &((struct daemon *)arg)->core.store;
+    struct connection_target named = *target;
 
-    connection_start(daemon->core.store.connection, target);
+    named.name = store->name;
+    connection_start(store->connection, &named);
+}
+
+static void main_on_server_ending(void *arg)
+{
+    connection_hold(((struct daemon *)arg)->core.store.connection);
 }
 
 static void main_on_server_unusable(void *arg, const char *why)
@@ -298,15 +305,19 @@ static uint64_t main_on_server_heard(void *arg)
 /* Return 0, or the exit status of a process that cannot start. */
 static int main_start_nats(struct daemon *daemon)
 {
-    const struct embedded_process_events events = {main_on_server_ready,   main_on_server_unusable,
-                                                   main_on_server_trouble, main_on_server_broken,
-                                                   main_on_server_heard,   daemon};
+    const struct embedded_process_events events = {main_on_server_ready,
+                                                   main_on_server_ending,
+                                                   main_on_server_unusable,
+                                                   main_on_server_trouble,
+                                                   main_on_server_broken,
+                                                   main_on_server_heard,
+                                                   daemon};
     char error[EMBEDDED_ERROR_BYTES];
     bool is_unusable;
 
     if (daemon->conf.nats.mode == CONF_NATS_EXTERNAL) {
         struct connection_target target = {(const char *const *)daemon->conf.nats.servers.items,
-                                           daemon->conf.nats.servers.count, NULL, NULL};
+                                           daemon->conf.nats.servers.count, NULL, NULL, daemon->core.store.name};
         connection_start(daemon->core.store.connection, &target);
         return 0;
     }

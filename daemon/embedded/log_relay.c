@@ -11,7 +11,9 @@ struct log_relay {
     uv_pipe_t pipe;
     struct log_relay_limits *limits;
     struct log_relay_events events;
-    size_t length; /* of line */
+    size_t length;                   /* of line */
+    bool is_middle;                  /* line continues one that was too long */
+    enum conf_log_level level_begun; /* of that one */
     char line[1024];
 };
 
@@ -47,12 +49,25 @@ static bool is_write_error(const char *line)
            strcasestr(line, "error writing ports file") != NULL;
 }
 
+/* The rest of a long line may be what a client has sent. It says nothing about the server. */
+static void relay_rest(struct log_relay *relay, const char *line)
+{
+    if (log_is_on(relay->level_begun))
+        log_limited(&relay->limits->kinds[LOG_RELAY_KINDS - 1], line_kinds[LOG_RELAY_KINDS - 1].name,
+                    relay->level_begun, "nats-server: (continued) %s", line);
+}
+
 /* Map the levels of "[pid] [INF] text" to the daemon's. Its information about its start and end is for debugging. */
 static void relay_line(struct log_relay *relay, const char *line)
 {
     const char *level = strstr(line, "] [");
     enum conf_log_level ours = CONF_LOG_DEBUG;
 
+    if (relay->is_middle) {
+        relay_rest(relay, line);
+        return;
+    }
+    relay->level_begun = CONF_LOG_WARNING;
     if (level == NULL || strlen(level) < 8) {
         relay_limited(relay, CONF_LOG_WARNING, line, line);
         return;
@@ -67,6 +82,7 @@ static void relay_line(struct log_relay *relay, const char *line)
     /* An error of a client, not of the server. */
     if (ours == CONF_LOG_ERROR && strstr(line, " - cid:") != NULL)
         ours = CONF_LOG_WARNING;
+    relay->level_begun = ours;
     relay_limited(relay, ours, line, level + 8);
     if (ours == CONF_LOG_ERROR && is_write_error(line))
         relay->events.broken(relay->events.arg);
@@ -81,6 +97,7 @@ static void on_relay_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buff
         relay->line[relay->length] = '\0';
         relay_line(relay, relay->line);
         relay->length = 0;
+        relay->is_middle = true;
     }
     *buffer = uv_buf_init(relay->line + relay->length, (unsigned)(sizeof(relay->line) - 1 - relay->length));
 }
@@ -100,6 +117,7 @@ static void on_relay_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *b
     while ((newline = memchr(relay->line, '\n', relay->length)) != NULL) {
         *newline = '\0';
         relay_line(relay, relay->line);
+        relay->is_middle = false;
         size_t rest = relay->length - (size_t)(newline + 1 - relay->line);
         memmove(relay->line, newline + 1, rest);
         relay->length = rest;

@@ -84,6 +84,10 @@ struct embedded_process {
     unsigned open_handles;
 };
 
+/*
+ * A secret for the next server process. Each has its own: when a process has ended, another user's program may take its
+ * port and be sent what was its secret.
+ */
 static void make_secret(struct embedded_process *embedded)
 {
     unsigned char random[32];
@@ -166,6 +170,7 @@ static bool spawn_server(struct embedded_process *embedded, char error[EMBEDDED_
     char *arguments[] = {embedded->program.path, "-c", configuration, NULL};
     int ends[2];
 
+    make_secret(embedded);
     embedded_directory_path(&embedded->directory, EMBEDDED_CONFIG_FILE, configuration);
     embedded_directory_clear(&embedded->directory); /* the server would follow symbolic links */
     close_log_relay(embedded);
@@ -245,7 +250,7 @@ static void on_ports_change(uv_fs_event_t *watch, const char *file, int events, 
     embedded->urls[0] = embedded->url;
     log_info("nats-server: listens on 127.0.0.1:%u (pid %d, data in %s)", port, (int)embedded->pid,
              embedded->directory.path);
-    struct connection_target target = {embedded->urls, 1, EMBEDDED_CONFIG_USER, embedded->secret};
+    struct connection_target target = {embedded->urls, 1, EMBEDDED_CONFIG_USER, embedded->secret, NULL};
     report_trouble(embedded, "%s", "");
     embedded->events.ready(embedded->events.arg, &target);
 }
@@ -345,6 +350,7 @@ static void embedded_process_on_tick(uv_timer_t *tick)
     report_trouble(embedded, "nats-server, pid %d, has not answered for %.3g s and is killed", (int)embedded->pid,
                    embedded->conf->nats.hang_timeout_ms / 1000.0);
     embedded->state = EMBEDDED_ENDING;
+    embedded->events.ending(embedded->events.arg);
     uv_timer_stop(&embedded->timer);
     stop_ticking(embedded);
     kill(embedded->pid, SIGKILL);
@@ -443,6 +449,7 @@ static void on_server_ended(struct embedded_process *embedded, int status)
         return;
     }
     embedded->restarts++;
+    embedded->events.ending(embedded->events.arg);
     if (WIFSIGNALED(status))
         snprintf(how, sizeof(how), "was ended by signal %d", WTERMSIG(status));
     else
@@ -498,7 +505,6 @@ struct embedded_process *embedded_process_start(uv_loop_t *loop, const struct co
     if (*is_unusable || !embedded_leftover_kill(&embedded->directory, error))
         goto fail;
 
-    make_secret(embedded);
     uv_signal_init(loop, &embedded->child_signal);
     uv_timer_init(loop, &embedded->timer);
     uv_timer_init(loop, &embedded->tick);
@@ -556,6 +562,7 @@ bool embedded_process_restart(struct embedded_process *embedded, const char *why
         return false;
     log_warning("nats-server: restarting pid %d: %s", (int)embedded->pid, why);
     embedded->state = EMBEDDED_ENDING;
+    embedded->events.ending(embedded->events.arg);
     stop_ticking(embedded);
     kill(embedded->pid, SIGTERM);
     uv_timer_start(&embedded->timer, on_stop_timeout, STOP_TIMEOUT_MS, 0);

@@ -21,8 +21,11 @@ struct embedded_process;
 
 /* All are called from the loop; trouble and broken also from within embedded_process_start. */
 struct embedded_process_events {
-    /* The server listens, at target: the same address as before, unless its port was taken meanwhile. */
+    /* The server listens, at target: the same address as before, unless its port was taken meanwhile. The password is
+     * of this process only. */
     void (*ready)(void *arg, const struct connection_target *target);
+    /* The server has ended, or got a signal to end. Until ready is called, somebody else may listen at its address. */
+    void (*ending)(void *arg);
     /* Before the first start: the program is no nats-server, or too old, so no start will succeed. */
     void (*unusable)(void *arg, const char *why);
     /* What is wrong with the server from now on; "": nothing. */

@@ -324,6 +324,10 @@ static void on_dialer_unchanged(void *arg)
 
 static void start_connecting(struct connection *connection)
 {
+    if (connection->is_held) {
+        on_connect_failed(connection, "nats-server does not run");
+        return;
+    }
     connection->state = CONNECTION_CONNECTING;
     if (!dialer_start(&connection->dialer, &connection->target))
         on_connect_failed(connection, dialer_error(&connection->dialer));
@@ -477,6 +481,7 @@ static void restart_attempt(struct connection *connection)
 void connection_start(struct connection *connection, const struct connection_target *target)
 {
     connection->target = *target;
+    connection->is_held = false;
     switch (connection->state) {
     case CONNECTION_STOPPED:
         connection->status.lost_ms = uv_now(connection->loop);
@@ -495,6 +500,13 @@ void connection_start(struct connection *connection, const struct connection_tar
     case CONNECTION_ABANDONED:
         break;
     }
+}
+
+void connection_hold(struct connection *connection)
+{
+    connection->is_held = true;
+    if (connection->state == CONNECTION_CONNECTING)
+        restart_attempt(connection);
 }
 
 void connection_reload_credentials(struct connection *connection)

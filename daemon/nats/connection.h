@@ -44,6 +44,7 @@ struct connection_target {
     size_t url_count;
     const char *user; /* NULL: the credentials of the configuration */
     const char *password;
+    const char *name; /* of the connection, for those who look at the server; NULL: none */
 };
 
 struct connection_status {
@@ -66,6 +67,12 @@ struct connection *connection_new(uv_loop_t *loop, struct jobs *jobs, const stru
 
 /* Connect to target, and again whenever the connection is lost. May be called again to change the target. */
 void connection_start(struct connection *connection, const struct connection_target *target);
+
+/*
+ * The server has ended, or is about to: make no attempt to connect until connection_start is called again. Whoever
+ * listens at its address meanwhile would get our password. Attempts fail, as if the server refused them.
+ */
+void connection_hold(struct connection *connection);
 
 /* Set what is wrong with the server, for connection_get_status; "": nothing. For the owner of an embedded server. */
 void connection_set_trouble(struct connection *connection, const char *text);

@@ -31,6 +31,7 @@ struct connection {
     struct connection_events events;
     struct connection_target target;
     enum connection_state state;
+    bool is_held; /* see connection_hold */
     struct connection_status status;
     char inbox[64];
     char unique_id[32];

@@ -146,7 +146,7 @@ bool libnats_prepare(struct libnats_attempt *attempt, const struct conf *conf, c
     if (status == NATS_OK)
         status = natsOptions_SetServers(options, (const char **)target->urls, (int)target->url_count);
     if (status == NATS_OK)
-        status = natsOptions_SetName(options, "kvstored");
+        status = natsOptions_SetName(options, target->name);
     if (status == NATS_OK)
         status = natsOptions_SetTimeout(options, conf->nats.connect_timeout_ms);
     if (status == NATS_OK)

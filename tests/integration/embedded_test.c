@@ -5,10 +5,12 @@
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
 
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -217,6 +219,68 @@ START_TEST(strangers_do_not_keep_the_daemon_from_its_server)
     const char *conf = read_file(format_text("%s/nats-server.conf", daemon_of_test.data_dir));
     ck_assert_ptr_nonnull(strstr(conf, "timeout: 1 }"));
     ck_assert_ptr_nonnull(strstr(conf, "max_connections: "));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+/* The text of a client may fill many lines of the relay's buffer, and look like the server's own. */
+START_TEST(a_stranger_cannot_forge_the_server_s_errors)
+{
+    char login[4000] = "CONNECT {\"user\":\"";
+    char answer[4096];
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, NULL);
+    pid_t server = daemon_nats_pid(&daemon_of_test);
+    while (strlen(login) < sizeof(login) - 100)
+        strcat(login, "] [ERR] critical write error ");
+    strcat(login, "\",\"pass\":\"guess\"}\r\nPING\r\n");
+    int stranger = port_dial(embedded_port(&daemon_of_test));
+    ck_assert_int_ge(stranger, 0);
+    ck_assert_int_eq(write(stranger, login, strlen(login)), (ssize_t)strlen(login));
+    while (read(stranger, answer, sizeof(answer)) > 0)
+        ;
+    close(stranger);
+    daemon_wait_log(&daemon_of_test, "nats-server: (continued) ");
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v']", bucket));
+    ck_assert(bool_at(&client_call(client, "health.check", "[]")->result, "healthy"));
+    ck_assert_int_eq(daemon_nats_pid(&daemon_of_test), server);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+static const char *password_line(const struct daemon *daemon)
+{
+    const char *line = strstr(read_file(format_text("%s/nats-server.conf", daemon->data_dir)), "password: ");
+
+    ck_assert_ptr_nonnull(line);
+    return format_text("%.*s", (int)strcspn(line, "\n"), line);
+}
+
+/* Whoever takes the server's port while it is down must not be sent its password, which the next server would have. */
+START_TEST(nobody_else_gets_the_password_while_the_server_is_down)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int impostor = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), on = 1;
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, NULL), *password = password_line(&daemon_of_test);
+    address.sin_port = htons((uint16_t)embedded_port(&daemon_of_test));
+    setsockopt(impostor, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    pid_suspend(daemon_of_test.process.pid);
+    kill(daemon_nats_pid(&daemon_of_test), SIGKILL);
+    while (bind(impostor, (const struct sockaddr *)&address, sizeof(address)) != 0)
+        pause_shortly();
+    ck_assert_int_eq(listen(impostor, 10), 0);
+    daemon_mark_log(&daemon_of_test);
+    pid_resume(daemon_of_test.process.pid);
+    /* After some failures the server takes another port. */
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v', {'timeout': 40}]", bucket));
+    ck_assert_int_eq(accept(impostor, NULL, NULL), -1);
+    ck_assert_str_ne(password_line(&daemon_of_test), password);
+    close(impostor);
     daemon_stop(&daemon_of_test);
 }
 END_TEST
@@ -524,6 +588,8 @@ Suite *embedded_suite(void)
     tcase_add_test(tests, a_server_that_is_killed_while_idle_is_back_for_the_next_call);
     tcase_add_test(tests, only_the_daemon_can_log_in_to_the_server);
     tcase_add_test(tests, strangers_cannot_fill_the_log);
+    tcase_add_test(tests, a_stranger_cannot_forge_the_server_s_errors);
+    tcase_add_test(tests, nobody_else_gets_the_password_while_the_server_is_down);
     tcase_add_test(tests, strangers_do_not_keep_the_daemon_from_its_server);
     tcase_add_test(tests, without_descriptors_for_sessions_the_daemon_reloads_and_replaces_its_server);
     tcase_add_test(tests, a_server_that_is_too_old_is_refused_once);
