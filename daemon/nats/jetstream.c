@@ -472,8 +472,7 @@ void jetstream_probe(struct jetstream *jetstream)
         jetstream_cancel(&probe->info);
     request_end(&probe->server);
     probe->has_warned = false;
-    jetstream->is_known = false;
-    jetstream->server_name[0] = '\0';
+    jetstream->is_known = false; /* but the server's name stays: what it keeps is told by its process, too */
     ask_account_info(jetstream);
     request_start(jetstream->requests, &probe->server, &server_ops,
                   uv_now(jetstream->requests->loop) + SERVER_TIMEOUT_MS);

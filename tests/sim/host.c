@@ -96,7 +96,7 @@ static void host_remove_files(const struct host *host)
 static void daemon_connect(struct daemon *daemon)
 {
     const char *const urls[] = {"nats"};
-    struct connection_target target = {urls, 1, NULL, NULL};
+    struct connection_target target = {urls, 1, NULL, NULL, NULL};
 
     connection_start(daemon->core.store.connection, &target);
 }

@@ -353,6 +353,12 @@ ssize_t socket_receive(int descriptor, void *bytes, size_t size)
     return -1;
 }
 
+size_t socket_unread_bytes(int descriptor)
+{
+    (void)descriptor;
+    return 0;
+}
+
 bool socket_peer_has_left(int descriptor)
 {
     return pipe_of_descriptor(descriptor)->client_left;
