@@ -89,18 +89,21 @@ struct consumer_reading {
     uint64_t position; /* sequence of the last message that came, of all laps */
 
     /* Of the present consumer. */
-    bool reads_sequence;  /* by sequence, and not the list of a last_per_subject consumer */
-    bool saw_end;         /* the store had no matching message after position */
-    uint64_t pending;     /* the server's estimate of the messages that follow */
-    unsigned pulled;      /* messages that the present pull may still bring */
-    unsigned delivered;   /* messages that it brought */
+    bool reads_sequence; /* by sequence, and not the list of a last_per_subject consumer */
+    bool saw_end;        /* the store had no matching message after position */
+    uint64_t pending;    /* the server's estimate of the messages that follow */
+    unsigned pulled;     /* messages that the present pull may still bring */
+    unsigned delivered;  /* messages that it brought */
+    uint64_t delivered_bytes;
     uint64_t pulled_from; /* the position before it */
     unsigned empty_pulls;
 
     /* Of all laps. */
-    size_t looked_filters; /* number of filters for which the leader was asked */
-    uint64_t looked_from;  /* position when the leader was asked last */
-    unsigned empty_laps;   /* in a row */
+    uint64_t list_message_bytes; /* how large the messages of a list are, about */
+    unsigned list_pull_max;      /* of them in one pull */
+    size_t looked_filters;       /* number of filters for which the leader was asked */
+    uint64_t looked_from;        /* position when the leader was asked last */
+    unsigned empty_laps;         /* in a row */
 
     /* Of the stream. */
     uint64_t incarnation; /* see stream_info */

@@ -24,6 +24,7 @@ struct message {
     size_t payload_bytes;
     struct message_header *headers;
     size_t header_count;
+    size_t header_bytes;              /* of the block that the headers are in */
     const char *status, *status_text; /* NULL: none */
 };
 

@@ -62,6 +62,7 @@ void stream_info_read(const struct jetstream *jetstream, json_t *answer, struct 
                                                                     : stream_info_keeper(jetstream, leader);
     info->last_sequence = number_in(state, "last_seq");
     info->messages = number_in(state, "messages");
+    info->bytes = number_in(state, "bytes");
     info->duplicate_window_ms = number_in(config, "duplicate_window") / 1000000u;
     int64_t most = (int64_t)json_integer_value(json_object_get(config, "max_msgs_per_subject"));
     info->max_messages_per_subject = most > 0 ? (unsigned)most : 0;

@@ -18,6 +18,7 @@ struct stream_info {
     uint64_t keeper; /* hash of who keeps the ids of the stream's messages: see stream_info_keeper; 0: unknown */
     uint64_t last_sequence;
     uint64_t messages;
+    uint64_t bytes; /* of them, as they are stored */
     uint64_t duplicate_window_ms;
     unsigned max_messages_per_subject; /* 0: no limit */
     bool is_mirror;

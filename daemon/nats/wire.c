@@ -407,6 +407,7 @@ static enum parsed parse_message(struct wire *wire, char *at, char *line_end, bo
         return MALFORMED;
     message.subject = line.subject;
     message.reply = line.reply;
+    message.header_bytes = line.header_bytes;
     message.payload = body + line.header_bytes;
     message.payload_bytes = line.total_bytes - line.header_bytes;
     body[line.total_bytes] = '\0';

@@ -3,6 +3,7 @@
 #include "tests/support/calls.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
+#include "tests/support/watch_recorder.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -159,6 +160,36 @@ START_TEST(a_large_answer_from_nats_is_of_one_moment)
     ck_assert_uint_eq(stat_of(reader, "cache.hits"), 0);
     daemon_stop(&daemon_of_test);
     nats_server_stop(&server);
+}
+END_TEST
+
+/* A bucket with history is read by its list of keys. The server loses entries of it if a pull ends by its size. */
+static void expect_all_keys_in_memory(unsigned small_count, unsigned large_count, size_t large_bytes)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, "'storage': 'memory', 'history': 5");
+    char *value = keep(calloc(1, large_bytes));
+
+    put_many(client, bucket, "k", 0, small_count, 10);
+    for (unsigned i = 0; i < large_count; i++)
+        assert_ok(client_put(client, bucket, format_text("large%u", i), value, large_bytes));
+    struct watch_recorder *recorder = watch_recorder_start(client, bucket, "'meta_only': true");
+    unsigned count = 0;
+    while (watch_recorder_next(recorder) == WATCH_ENTRY)
+        count++;
+    ck_assert_uint_eq(count, small_count + large_count);
+}
+
+START_TEST(all_keys_of_a_bucket_with_history_are_read)
+{
+    expect_all_keys_in_memory(0, 150, 100000);
+}
+END_TEST
+
+/* The pulls that fit small values are much too large for those after them. */
+START_TEST(all_keys_of_a_bucket_with_history_are_read_if_large_values_follow_small_ones)
+{
+    expect_all_keys_in_memory(5000, 80, 900000);
 }
 END_TEST
 
@@ -358,6 +389,8 @@ Suite *cached_read_suite(void)
     tcase_add_test(tests, cached_reads_are_answered_from_memory_and_counted);
     tcase_add_test(tests, a_cached_read_is_never_older_than_what_was_acknowledged);
     tcase_add_test(tests, a_large_answer_from_memory_is_of_one_moment);
+    tcase_add_test(tests, all_keys_of_a_bucket_with_history_are_read);
+    tcase_add_test(tests, all_keys_of_a_bucket_with_history_are_read_if_large_values_follow_small_ones);
     tcase_add_test(tests, what_is_purged_is_never_read_again);
     tcase_add_test(tests, a_purge_by_another_client_is_noticed);
     tcase_add_test(tests, a_value_is_not_returned_after_its_ttl);

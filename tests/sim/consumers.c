@@ -203,6 +203,8 @@ static void consumer_deliver(struct consumer *consumer)
            (stored = consumer_peek(consumer)) != NULL) {
         size_t bytes = packet_bytes(stored->packet) + strlen(stored->packet->subject);
         if (pull->max_bytes > 0 && bytes > pull->max_bytes) {
+            if (consumer->listed_done < consumer->listed_count)
+                consumer_take(consumer, stored); /* nats-server 2.15 loses it: see consumer.c */
             pull_send_status(pull, 409, "Message Size Exceeds MaxBytes", true);
             pull_end(pull);
             continue;
