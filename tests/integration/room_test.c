@@ -166,6 +166,9 @@ START_TEST(a_full_store_refuses_values_and_accepts_deletes)
 {
     daemon_prepare(&daemon_of_test);
     start(DAEMON_SYNCS_SELDOM "  max_store: 4M\n");
+    uint64_t sent_us = now_ms() * 1000;
+    uint64_t revision = revision_of(client_call(client, "kv.put", "['b', 'once', 'x', {'id': 'write-0001'}]"));
+    assert_ok(client_call(client, "txn.commit", "['b', [], [['put', 'twice', 'x']], {'id': 'txn-000001'}]"));
     unsigned count = put_until_refused("nats.max_store");
     struct answer *answer = health();
     ck_assert(!bool_at(&answer->result, "healthy"));
@@ -181,6 +184,15 @@ START_TEST(a_full_store_refuses_values_and_accepts_deletes)
     answer = client_call(client, "kv.get", "['b', 'small']");
     assert_ok(answer);
     ck_assert_int_eq(answer->result.type, MSGPACK_OBJECT_NIL);
+
+    /* What is stored needs no more room: a repeated call gets its answer. */
+    answer =
+        client_call(client, "kv.put", "['b', 'once', 'x', {'id': 'write-0001', 'first_sent': %" PRIu64 "}]", sent_us);
+    ck_assert_uint_eq(revision_of(answer), revision);
+    answer =
+        client_call(client, "txn.commit",
+                    "['b', [], [['put', 'twice', 'x']], {'id': 'txn-000001', 'first_sent': %" PRIu64 "}]", sent_us);
+    assert_ok(answer);
 
     for (unsigned i = 0; i < count / 2; i++)
         assert_ok(client_call(client, i % 2 == 0 ? "kv.delete" : "kv.purge", "['b', 'k%u']", i));

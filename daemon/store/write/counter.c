@@ -439,6 +439,7 @@ static void counter_write(struct counter *counter)
     }
     all->stats.writes++;
     write->note_sent = counter_note_sent;
+    write->ends_if_refused = true;
     write->done = on_counter_written;
     write->arg = counter;
     counter->state = COUNTER_WRITING;

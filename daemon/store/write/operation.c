@@ -28,8 +28,8 @@ static bool operation_is_value(const struct operation *operation)
     return operation->kind == KV_PUT && strncmp(operation->key, KV_LEASE_PREFIX, strlen(KV_LEASE_PREFIX)) != 0;
 }
 
-bool operation_check(const struct operation *operation, struct store *store, const struct bucket *bucket,
-                     size_t *admitted_bytes, struct error *error)
+bool operation_check(const struct operation *operation, const struct store *store, const struct bucket *bucket,
+                     struct error *error)
 {
     size_t max_payload = connection_get_status(store->connection)->max_payload_bytes;
 
@@ -53,7 +53,14 @@ bool operation_check(const struct operation *operation, struct store *store, con
             error_set(error, ERROR_UNSUPPORTED, "the bucket does not allow a TTL per key; bucket.update enables it");
         return false;
     }
-    return room_admit(store, operation->value_bytes + headers, operation_is_value(operation), admitted_bytes, error);
+    return true;
+}
+
+bool operation_admit(const struct operation *operation, struct store *store, size_t *admitted_bytes,
+                     struct error *error)
+{
+    return room_admit(store, operation->value_bytes + operation_header_bytes(operation), operation_is_value(operation),
+                      admitted_bytes, error);
 }
 
 void operation_make_id(struct store *store, char id[OPERATION_ID_BYTES])

@@ -54,11 +54,17 @@ struct operation_message {
 size_t operation_bytes(const struct operation *operation);
 
 /*
- * Check before anything is sent that the bucket and the server allow the operation, and that there is room for it.
- * True: its size was added to *admitted_bytes, see room_admit. False: see *error.
+ * Check before anything is sent that the bucket and the server allow the operation. False: see *error.
  */
-bool operation_check(const struct operation *operation, struct store *store, const struct bucket *bucket,
-                     size_t *admitted_bytes, struct error *error);
+bool operation_check(const struct operation *operation, const struct store *store, const struct bucket *bucket,
+                     struct error *error);
+
+/*
+ * Check that there is room for the operation, once it is known that no earlier call has stored it. True: its size was
+ * added to *admitted_bytes, see room_admit. False: see *error.
+ */
+bool operation_admit(const struct operation *operation, struct store *store, size_t *admitted_bytes,
+                     struct error *error);
 
 /*
  * Make the message in the arena: its subject, the caller's headers, and those that say what kind of change it is. A

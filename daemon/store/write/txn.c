@@ -373,7 +373,7 @@ static bool txn_check_operations(struct txn *txn)
     for (uint32_t i = 0; is_well && i < txn->operation_count; i++) {
         const struct operation *operation = &txn->operations[i];
         bool is_first = key_index_add(&written, operation->key, i) == i;
-        is_well = operation_check(operation, txn->store, txn->bucket, &txn->admitted_bytes, &txn->error);
+        is_well = operation_check(operation, txn->store, txn->bucket, &txn->error);
         if (is_well && !is_first && operation_rolls_up(operation, txn->bucket)) {
             error_set(
                 &txn->error, ERROR_INVALID_ARGUMENT,
@@ -384,6 +384,18 @@ static bool txn_check_operations(struct txn *txn)
             txn->error.key = operation->key;
     }
     return is_well;
+}
+
+/* False: there is no room for all of it, see txn->error. */
+static bool txn_admit(struct txn *txn)
+{
+    for (size_t i = 0; i < txn->operation_count; i++) {
+        if (!operation_admit(&txn->operations[i], txn->store, &txn->admitted_bytes, &txn->error)) {
+            txn->error.key = txn->operations[i].key;
+            return false;
+        }
+    }
+    return true;
 }
 
 static bool txn_make_messages(struct txn *txn)
@@ -446,7 +458,9 @@ static void txn_begin(struct txn *txn)
     enum journal_finding finding = journal_begin(txn->store->journal, &txn->journal, &revision, &copy);
     switch (finding) {
     case JOURNAL_NEW:
-        if (txn->is_on_stream)
+        if (!txn_admit(txn))
+            txn_finish(txn, 0, &txn->error);
+        else if (txn->is_on_stream)
             txn_verify(txn);
         else
             txn_send(txn);

@@ -280,6 +280,11 @@ static void on_write_condition_read(void *arg, const struct kv_entry *entry, con
         write_answer_condition_failed(write, current);
         return;
     }
+    if (write->ends_if_refused) {
+        operation_set_condition_error(&write->operation, current, &write->error);
+        write_finish(write, 0, &write->error);
+        return;
+    }
     write->expected = current;
     if (++write->condition_tries <= CONDITION_TRIES_AT_ONCE)
         write_send_singly(write);
@@ -314,6 +319,12 @@ static void write_conclude_not_stored(struct write *write, const struct outcome_
     }
     if (!repeat_may_send(write)) {
         operation_set_unknown_error(&write->error, write->operation.key, reading);
+        write_finish_in_doubt(write);
+        return;
+    }
+    /* The copy of an earlier call could still arrive, so the outcome stays unknown. */
+    if (write->admitted_bytes == 0 &&
+        !operation_admit(&write->operation, write->store, &write->admitted_bytes, &write->error)) {
         write_finish_in_doubt(write);
         return;
     }
@@ -505,6 +516,10 @@ void write_continue_in_doubt(struct write *write)
 
 void write_submit(struct write *write)
 {
+    if (!operation_admit(&write->operation, write->store, &write->admitted_bytes, &write->error)) {
+        write_finish(write, 0, &write->error);
+        return;
+    }
     /* The condition is a sequence that only a read can tell. */
     if (write->operation.condition == OPERATION_IF_PRESENT)
         write_read_condition(write, on_write_condition_read);
@@ -524,7 +539,7 @@ static void on_write_opened(struct bucket_request *request)
     struct write *write = write_of_bucket_request(request);
     struct error failure;
 
-    if (!operation_check(&write->operation, write->store, request->bucket, &write->admitted_bytes, &failure)) {
+    if (!operation_check(&write->operation, write->store, request->bucket, &failure)) {
         write_finish(write, 0, &failure);
         return;
     }

@@ -52,6 +52,11 @@ struct write {
     void (*note_sent)(struct write *write, const struct journal_copy *copy);
     bool is_remembered; /* with note_sent: the journal has some of those calls */
     /*
+     * With note_sent: if the server refuses the condition, the write ends with conflict, also if the condition holds. A
+     * call may have left it, and knows only the id of the copy that was refused: another copy must be made without it.
+     */
+    bool ends_if_refused;
+    /*
      * Only determine whether the inherited copy is stored. done gets its revision. If it is not stored, done gets
      * revision 0 without an error, and expected is the key's last sequence at that time.
      */
