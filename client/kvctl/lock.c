@@ -200,7 +200,6 @@ static enum status lock_report_failure(const struct kvs_error *error)
     return report_error(&complete);
 }
 
-/* Release the lock. False if others may have held it while the command ran: *error has the reason. */
 struct lock_release {
     bool is_over;
     struct kvs_error error;
@@ -216,9 +215,10 @@ static void lock_on_release(struct kvs *kvs, const struct kvs_error *error, void
         release->error = *error;
 }
 
+/* Release the lock. False if others may have held it while the command ran: *error has the reason. */
 static bool lock_release_now(struct kvs *kvs, struct kvs_lock *lock, double timeout_s, struct kvs_error *error)
 {
-    struct lock_release release = {.error = {.code = KVS_OK}};
+    static struct lock_release release; /* if no answer comes in time, kvs_close ends the release */
     int64_t until_ms = clock_monotonic_ms() + (int64_t)((timeout_s > 0 ? timeout_s : 5) * 1000);
 
     kvs_async_lock_release(lock, lock_on_release, &release);
