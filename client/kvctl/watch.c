@@ -1,4 +1,5 @@
 /* The verb watch: prints changes as they happen, until it is interrupted. */
+#include "client/kvctl/advice.h"
 #include "client/kvctl/kvctl.h"
 #include "client/kvctl/safe_text.h"
 #include "client/kvctl/watch_command.h"
@@ -133,16 +134,27 @@ static const char *watch_slow_reader(const struct watching *watching)
                                                  : "the output is read too slowly";
 }
 
+/* The error has the reason, and after a semicolon the advice that is followed here. */
+static void watch_note_beginning_again(const struct kvs_error *error)
+{
+    char message[KVS_MESSAGE_BYTES];
+
+    advice_translate(error->message, error->bucket, message, sizeof(message));
+    report_note("%.*s: beginning again with all entries", (int)strcspn(message, ";"), message);
+}
+
 /*
  * If the reader of the output is too slow, such as a pager, the watch resumes at the error's revision and misses
  * nothing. If keys have vanished meanwhile, all entries are printed again, unless the user asked for a revision.
+ * With --updates-only, too: the watch cannot know which of them have changed.
  */
 static void watch_on_end(struct watching *watching, const struct kvs_error *error)
 {
     bool was_asked_for = watching->options.from_revision > 0 && !watching->was_restarted;
 
     if (error->code == KVS_REVISION_GONE && !was_asked_for) {
-        report_note("%s, and deletions were missed: beginning again with all entries", watch_slow_reader(watching));
+        watch_note_beginning_again(error);
+        watching->options.updates_only = false;
         watch_restart(watching, 0);
         return;
     }

@@ -30,8 +30,8 @@ def measured_memory():
 class FakeDaemon:
     """Listens on `path` and notes each call in `calls`, as (method, arguments).
 
-    answer(method, arguments) returns the error and the result of an answer, or bytes to send instead of one. It can
-    wait: each connection has a thread. While the Event `may_read` is not set, the daemon reads nothing.
+    answer(method, arguments) returns the error and the result of an answer, and notifications that follow it as
+    (method, arguments), or bytes to send instead of an answer. It can wait: each connection has a thread. While the Event `may_read` is not set, the daemon reads nothing.
     """
 
     def __init__(self, answer):
@@ -90,4 +90,8 @@ class FakeDaemon:
                 for _, msgid, method, arguments in unpacker:
                     self.calls.append((method, arguments))
                     answer = self.answer(method, arguments)
-                    connection.sendall(answer if isinstance(answer, bytes) else msgpack.packb([1, msgid, *answer]))
+                    if not isinstance(answer, bytes):
+                        error, result, *notifications = answer
+                        messages = [[1, msgid, error, result], *([2, *each] for each in notifications)]
+                        answer = b"".join(map(msgpack.packb, messages))
+                    connection.sendall(answer)
