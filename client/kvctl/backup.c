@@ -131,12 +131,31 @@ static bool backup_write_manifest(struct backup *backup)
     return is_written;
 }
 
+/*
+ * Rename a directory, unless the new name exists. False with errno. NFS and some FUSE file systems cannot do both at
+ * once; even then rename replaces no more than an empty directory.
+ */
+static bool backup_rename(const char *from, const char *to)
+{
+    struct stat state;
+
+    if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0)
+        return true;
+    if (errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP)
+        return false;
+    if (lstat(to, &state) == 0) {
+        errno = EEXIST;
+        return false;
+    }
+    return errno == ENOENT && rename(from, to) == 0;
+}
+
 /* Give the directory its name. False after a message. */
 static bool backup_finish(struct backup *backup)
 {
     if (!backup_write_manifest(backup))
         return false;
-    if (renameat2(AT_FDCWD, backup->partial, AT_FDCWD, backup->directory, RENAME_NOREPLACE) != 0)
+    if (!backup_rename(backup->partial, backup->directory))
         return report("cannot rename %.200s to %.200s: %s", backup->partial, backup->directory, strerror(errno)) ==
                STATUS_OK;
     free(backup->partial);
