@@ -355,7 +355,9 @@ static enum status restore_bucket(struct invocation *invocation, const char *dir
     options->bucket = item->bucket;
     enum status status = import_file(invocation, path, options, summary);
     free(path);
-    if (status == STATUS_OK && !invocation->json) {
+    if (status == STATUS_OK && summary->was_complete && !invocation->json) {
+        printf("%s: was restored before\n", item->bucket);
+    } else if (status == STATUS_OK && !invocation->json) {
         printf("%s: ", item->bucket);
         import_print_counts(summary);
     }
@@ -364,17 +366,46 @@ static enum status restore_bucket(struct invocation *invocation, const char *dir
 }
 
 /*
- * Import all files; then remove all checkpoints, so that a restore that is repeated knows which buckets are done.
+ * Find out whether an earlier restore was interrupted while it removed the checkpoints. It has written the last bucket
+ * last, and that bucket's checkpoint is the last to be removed: if it is there and complete, all buckets were written.
+ * False after a message.
+ */
+static bool restore_find_repeated(struct invocation *invocation, const char *directory, const struct manifest *manifest,
+                                  const char *const *buckets, size_t count, struct import_options *options,
+                                  enum status *status)
+{
+    const struct manifest_item *last = NULL;
+
+    for (size_t i = 0; i < manifest->count; i++) {
+        if (restore_is_wanted(&manifest->items[i], buckets, count) && manifest->items[i].entries > 0)
+            last = &manifest->items[i];
+    }
+    if (last == NULL)
+        return true;
+    char *path = backup_path(directory, last->file);
+    if (path == NULL)
+        return false;
+    options->bucket = last->bucket;
+    bool is_known = import_was_written(invocation, path, options, last->entries + 1, &options->is_repeated, status);
+    free(path);
+    return is_known;
+}
+
+/*
+ * Import all files; then remove all checkpoints in the same order, so that a restore that is repeated knows which
+ * buckets are done.
  * summaries: one for each item of the manifest.
  */
 static enum status restore_all(struct invocation *invocation, const char *directory, const struct manifest *manifest,
                                const char *const *buckets, size_t count, struct import_summary *summaries)
 {
     struct import_options options = {.keeps_checkpoint = true};
-    enum status status = STATUS_OK;
+    enum status status = STATUS_FAILED;
 
-    if (!import_read_options(invocation, &options) || !restore_check(directory, manifest, buckets, count))
-        return STATUS_FAILED;
+    if (!import_read_options(invocation, &options) || !restore_check(directory, manifest, buckets, count) ||
+        !restore_find_repeated(invocation, directory, manifest, buckets, count, &options, &status))
+        return status;
+    status = STATUS_OK;
     for (size_t i = 0; i < manifest->count && status == STATUS_OK; i++) {
         if (restore_is_wanted(&manifest->items[i], buckets, count))
             status = restore_bucket(invocation, directory, &manifest->items[i], &options, &summaries[i]);

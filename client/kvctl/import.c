@@ -43,8 +43,8 @@ void import_note_progress(struct importing *importing)
 
 /* --- The checkpoint ------------------------------------------------------------------------------- */
 
-/* Read the checkpoint's value. False after a message. */
-static bool import_parse_checkpoint(struct importing *importing, const struct kvs_entry *entry, enum status *status)
+/* Return the line of a checkpoint; 0: it is not of this file. */
+static uint64_t import_checkpoint_line(const struct importing *importing, const struct kvs_entry *entry)
 {
     char *text = strdup(entry->value);
     struct json json = {.at = text};
@@ -53,10 +53,7 @@ static bool import_parse_checkpoint(struct importing *importing, const struct kv
     size_t size;
     char *name;
 
-    *status = STATUS_FAILED;
-    if (text == NULL)
-        return report("out of memory") == STATUS_OK;
-    if (json_begin_object(&json)) {
+    if (text != NULL && json_begin_object(&json)) {
         while (json_next_member(&json, &name, &size) && json_read_member(&json, &bytes, &size)) {
             if (strcmp(name, "id") == 0)
                 id = bytes;
@@ -64,9 +61,17 @@ static bool import_parse_checkpoint(struct importing *importing, const struct kv
                 line = strtoull(bytes, NULL, 10);
         }
     }
-    bool is_ours = json.wrong == NULL && line > 0 && strcmp(id, importing->header.id) == 0;
+    bool is_ours = text != NULL && json.wrong == NULL && strcmp(id, importing->header.id) == 0;
     free(text);
-    if (!is_ours) {
+    return is_ours ? line : 0;
+}
+
+/* Continue after the line of the checkpoint. False after a message. */
+static bool import_use_checkpoint(struct importing *importing, const struct kvs_entry *entry, enum status *status)
+{
+    uint64_t line = import_checkpoint_line(importing, entry);
+
+    if (line == 0) {
         *status = STATUS_CONFLICT;
         report("an import of another file into bucket %s is not complete: run it again, or delete the bucket or its "
                "key %s",
@@ -78,7 +83,7 @@ static bool import_parse_checkpoint(struct importing *importing, const struct kv
     return true;
 }
 
-/* Get the checkpoint; *entry is NULL if there is none. False after a message. */
+/* Get the checkpoint; *entry is NULL if there is none, or no bucket. False after a message. */
 static bool import_get_checkpoint(struct importing *importing, struct kvs_entry **entry, enum status *status)
 {
     struct kvs *kvs = importing->invocation->kvs;
@@ -87,6 +92,8 @@ static bool import_get_checkpoint(struct importing *importing, struct kvs_entry 
     unsigned pause_ms = PAUSE_FIRST_MS;
 
     while (kvs_get(kvs, importing->bucket, IMPORT_KEY, &options, entry) != KVS_OK) {
+        if (kvs_last_error(kvs)->code == KVS_BUCKET_NOT_FOUND)
+            return true;
         if (!import_pause(importing, kvs_last_error(kvs), &pause_ms, status))
             return false;
     }
@@ -101,7 +108,7 @@ bool import_read_checkpoint(struct importing *importing, enum status *status)
         return false;
     importing->checkpoint_line = 1; /* the header */
     importing->checkpoint_revision = 0;
-    bool is_read = entry == NULL || import_parse_checkpoint(importing, entry, status);
+    bool is_read = entry == NULL || import_use_checkpoint(importing, entry, status);
     kvs_free(entry);
     return is_read;
 }
@@ -131,22 +138,25 @@ static bool import_remove_checkpoint(struct importing *importing, enum status *s
 
 /* --- The bucket ----------------------------------------------------------------------------------- */
 
-/* Refuse a bucket that has keys. False after a message. */
+/* Refuse a bucket that has keys, unless an earlier restore has completed it. False after a message. */
 static bool import_check_empty(struct importing *importing, const struct kvs_bucket_info *info, enum status *status)
 {
     struct kvs *kvs = importing->invocation->kvs;
     struct kvs_keys_options options = KVS_KEYS_OPTIONS(.limit = 1, .timeout_s = importing->invocation->timeout_s);
+    bool may_have_keys = importing->options->into && !importing->options->is_repeated;
+    unsigned pause_ms = PAUSE_FIRST_MS;
     char **keys;
     size_t count;
 
-    if (importing->options->into || info->values == 0 || importing->checkpoint_revision > 0)
+    if (may_have_keys || info->values == 0 || importing->checkpoint_revision > 0)
         return true;
-    if (kvs_keys(kvs, importing->bucket, &options, &keys, &count) != KVS_OK) {
-        *status = report_error(kvs_last_error(kvs));
-        return false;
+    while (kvs_keys(kvs, importing->bucket, &options, &keys, &count) != KVS_OK) {
+        if (!import_pause(importing, kvs_last_error(kvs), &pause_ms, status))
+            return false;
     }
     kvs_free(keys);
-    if (count == 0)
+    importing->summary->was_complete = count > 0 && importing->options->is_repeated;
+    if (count == 0 || importing->summary->was_complete)
         return true;
     *status = STATUS_CONFLICT;
     if (importing->options->keeps_checkpoint)
@@ -211,7 +221,11 @@ static enum status import_all(struct importing *importing)
 {
     enum status status = STATUS_FAILED;
 
-    if (!import_begin(importing, &status) || !import_skip_written(importing) || !import_commit_all(importing, &status))
+    if (!import_begin(importing, &status))
+        return status;
+    if (importing->summary->was_complete)
+        return STATUS_OK;
+    if (!import_skip_written(importing) || !import_commit_all(importing, &status))
         return status;
     if (!importing->options->keeps_checkpoint && !import_remove_checkpoint(importing, &status))
         return status;
@@ -257,6 +271,24 @@ enum status import_file(struct invocation *invocation, const char *path, const s
     free(importing.header.text);
     export_reader_close(&importing.reader);
     return status;
+}
+
+bool import_was_written(struct invocation *invocation, const char *path, const struct import_options *options,
+                        uint64_t lines, bool *was_written, enum status *status)
+{
+    struct importing importing = {.invocation = invocation, .options = options, .bucket = options->bucket};
+    struct kvs_entry *entry = NULL;
+
+    *status = STATUS_FAILED;
+    import_note_progress(&importing);
+    bool is_read = export_reader_open(&importing.reader, path) &&
+                   export_reader_header(&importing.reader, &importing.header) &&
+                   import_get_checkpoint(&importing, &entry, status);
+    *was_written = entry != NULL && import_checkpoint_line(&importing, entry) == lines;
+    kvs_free(entry);
+    free(importing.header.text);
+    export_reader_close(&importing.reader);
+    return is_read;
 }
 
 enum status import_finish(struct invocation *invocation, const char *bucket, int64_t wait_s)

@@ -176,6 +176,7 @@ struct import_options {
     const char *bucket;    /* NULL: the file's */
     bool into;             /* the bucket may have keys */
     bool keeps_checkpoint; /* restore removes it when all buckets are written */
+    bool is_repeated;      /* an earlier restore has written all buckets: those without a checkpoint are complete */
     uint64_t replicas;     /* of a bucket that is created; 0: the file's */
     int64_t wait_s;
 };
@@ -185,6 +186,7 @@ struct import_summary {
     uint64_t expired;
     uint64_t leased;     /* locks and ephemeral keys, which are left out, too */
     uint64_t resumed_at; /* line; 0: it began at the first */
+    bool was_complete;   /* nothing was to be done: see is_repeated */
 };
 
 /* Read the options of import and restore. False after a message. */
@@ -198,7 +200,14 @@ enum status import_file(struct invocation *invocation, const char *path, const s
 void import_print_counts(const struct import_summary *summary);
 void import_print_members(const struct import_summary *summary);
 
-/* Remove the checkpoint that import_file has kept. */
+/*
+ * Return in *was_written whether the bucket of the options has a checkpoint of this file at this line, its last. False
+ * after a message.
+ */
+bool import_was_written(struct invocation *invocation, const char *path, const struct import_options *options,
+                        uint64_t lines, bool *was_written, enum status *status);
+
+/* Remove the checkpoint that import_file has kept, if there is one. */
 enum status import_finish(struct invocation *invocation, const char *bucket, int64_t wait_s);
 
 /* --- backup.c and check.c ------------------------------------------------------------------------- */
