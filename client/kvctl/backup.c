@@ -90,13 +90,18 @@ static enum status backup_bucket(struct backup *backup, const char *bucket, size
 static enum status backup_buckets(struct backup *backup)
 {
     struct kvs_list_options options = KVS_LIST_OPTIONS(.timeout_s = backup->invocation->timeout_s);
+    struct patience patience = {.wait_s = backup->options.wait_s};
+    struct kvs *kvs = backup->invocation->kvs;
     enum status status = STATUS_OK;
     bool is_first = true;
     char **names;
     size_t count;
 
-    if (kvs_bucket_list(backup->invocation->kvs, &options, &names, &count) != KVS_OK)
-        return report_error(kvs_last_error(backup->invocation->kvs));
+    patience_renew(&patience);
+    while (kvs_bucket_list(kvs, &options, &names, &count) != KVS_OK) {
+        if (!patience_pause(&patience, kvs_last_error(kvs), &status))
+            return status;
+    }
     fprintf(backup->manifest_stream, "{\"format\":\"" MANIFEST_FORMAT "\",\"version\":%d,\"time\":%lld,\"buckets\":[",
             MANIFEST_VERSION, (long long)time(NULL) * 1000000);
     for (size_t i = 0; i < count && status == STATUS_OK; i++) {

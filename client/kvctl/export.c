@@ -11,6 +11,7 @@
 
 enum export_state {
     EXPORT_STARTING, /* the watch has to be started (again) */
+    EXPORT_PAUSING,  /* the watch has failed: it has to be started again after a pause */
     EXPORT_READING,
     EXPORT_COMPLETE,
     EXPORT_RESTARTING, /* what was written is no longer valid: begin again */
@@ -33,10 +34,10 @@ struct exporting {
     uint64_t revision;      /* of the point in time */
     uint64_t entries, deletes;
     uint64_t header_bytes;
-    int64_t heard_ms;    /* when the daemon last sent something */
-    uint64_t last_known; /* the bucket's last revision at the beginning */
-    int64_t late_ms;     /* when the first later entry came; 0: none has */
-    bool is_away;        /* the connection is lost, and the user was notified */
+    struct patience patience; /* renewed by what the daemon sends */
+    uint64_t last_known;      /* the bucket's last revision at the beginning */
+    int64_t late_ms;          /* when the first later entry came; 0: none has */
+    bool is_away;             /* the connection is lost, and the user was notified */
 };
 
 /* --- The lines ------------------------------------------------------------------------------------ */
@@ -131,7 +132,7 @@ static void export_on_end(struct exporting *exporting, const struct kvs_error *e
         exporting->watch_options.from_revision = error->revision;
         exporting->state = EXPORT_STARTING;
     } else {
-        export_fail(exporting, report_error(error));
+        exporting->state = EXPORT_PAUSING;
     }
 }
 
@@ -140,6 +141,8 @@ static void export_on_event(struct kvs *kvs, struct kvs_watch *watch, const stru
     struct exporting *exporting = context;
 
     (void)kvs;
+    if (event->type != KVS_EVENT_ENDED)
+        patience_renew(&exporting->patience);
     if (event->type == KVS_EVENT_ENTRY) {
         export_on_entry(exporting, event->entry);
     } else if (event->type == KVS_EVENT_READY) {
@@ -148,7 +151,6 @@ static void export_on_event(struct kvs *kvs, struct kvs_watch *watch, const stru
     } else {
         export_on_end(exporting, event->error);
     }
-    exporting->heard_ms = clock_monotonic_ms();
     if (exporting->state != EXPORT_READING) {
         kvs_watch_stop(watch);
         exporting->watch = NULL;
@@ -167,7 +169,7 @@ static void export_check_patience(struct exporting *exporting)
     exporting->is_away = kvs_fd(kvs) < 0;
     int64_t now_ms = clock_monotonic_ms(), wait_ms = exporting->options->wait_s * 1000;
     bool is_too_late = exporting->late_ms > 0 && now_ms - exporting->late_ms > LATE_TIMES * wait_ms;
-    if (now_ms - exporting->heard_ms < wait_ms && !is_too_late)
+    if (now_ms - exporting->patience.heard_ms < wait_ms && !is_too_late)
         return;
     if (is_too_late)
         report("bucket %s was overwritten too fast for a consistent export during %" PRId64 " s; see --wait",
@@ -178,22 +180,45 @@ static void export_check_patience(struct exporting *exporting)
     export_fail(exporting, STATUS_UNAVAILABLE);
 }
 
+/* The watch has failed. Start it again after a pause, without what was read if it cannot resume. */
+static void export_pause(struct exporting *exporting)
+{
+    const struct kvs_error *error = &exporting->error;
+    enum status status;
+
+    if (!patience_pause(&exporting->patience, error, &status)) {
+        export_fail(exporting, status);
+    } else if (error->has_revision) {
+        exporting->watch_options.include_history = false;
+        exporting->watch_options.from_revision = error->revision;
+        exporting->state = EXPORT_STARTING;
+    } else {
+        exporting->state = exporting->entries + exporting->deletes > 0 ? EXPORT_RESTARTING : EXPORT_STARTING;
+    }
+}
+
+static void export_start(struct exporting *exporting)
+{
+    struct kvs *kvs = exporting->invocation->kvs;
+
+    exporting->state = EXPORT_READING;
+    if (kvs_async_watch(kvs, exporting->bucket, &exporting->watch_options, export_on_event, exporting,
+                        &exporting->watch) != KVS_OK)
+        export_on_end(exporting, kvs_last_error(kvs));
+}
+
 /* Read until the entries amount to one point in time. False after a message. */
 static bool export_read(struct exporting *exporting)
 {
     struct kvs *kvs = exporting->invocation->kvs;
 
     exporting->state = EXPORT_STARTING;
-    exporting->heard_ms = clock_monotonic_ms();
+    patience_renew(&exporting->patience);
     while (exporting->state <= EXPORT_READING) {
-        if (exporting->state == EXPORT_STARTING) {
-            exporting->state = EXPORT_READING;
-            if (kvs_async_watch(kvs, exporting->bucket, &exporting->watch_options, export_on_event, exporting,
-                                &exporting->watch) != KVS_OK) {
-                export_fail(exporting, report_error(kvs_last_error(kvs)));
-                break;
-            }
-        }
+        if (exporting->state == EXPORT_PAUSING)
+            export_pause(exporting);
+        if (exporting->state == EXPORT_STARTING)
+            export_start(exporting);
         kvs_process(kvs);
         progress_show(&exporting->progress, exporting->entries, exporting->writer.bytes, 0);
         if (exporting->state != EXPORT_READING)
@@ -217,9 +242,13 @@ static bool export_attempt(struct exporting *exporting)
         (struct kvs_watch_options)KVS_WATCH_OPTIONS(.include_history = exporting->options->with_history,
                                                     .snapshot = true, .timeout_s = exporting->invocation->timeout_s);
     exporting->last_revision = exporting->entries = exporting->deletes = 0;
-    if (kvs_bucket_info(kvs, exporting->bucket, &options, &info) != KVS_OK) {
-        export_fail(exporting, report_error(kvs_last_error(kvs)));
-        return false;
+    patience_renew(&exporting->patience);
+    while (kvs_bucket_info(kvs, exporting->bucket, &options, &info) != KVS_OK) {
+        enum status status;
+        if (!patience_pause(&exporting->patience, kvs_last_error(kvs), &status)) {
+            export_fail(exporting, status);
+            return false;
+        }
     }
     /* A key has one line from before this revision, its last. Only a replica that is behind has earlier ones. */
     exporting->old_markers = info->replicas <= 1 && !exporting->options->with_history ? info->last_revision : 0;
@@ -273,8 +302,11 @@ static void export_summarize(struct exporting *exporting, struct export_summary 
 enum status export_bucket(struct invocation *invocation, const char *bucket, const char *path,
                           const struct export_options *options, struct export_summary *summary)
 {
-    struct exporting exporting = {
-        .invocation = invocation, .bucket = bucket, .options = options, .status = STATUS_FAILED};
+    struct exporting exporting = {.invocation = invocation,
+                                  .bucket = bucket,
+                                  .options = options,
+                                  .patience = {.wait_s = options->wait_s},
+                                  .status = STATUS_FAILED};
     char what[300];
 
     snprintf(what, sizeof(what), "exporting %s", bucket);

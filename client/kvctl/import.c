@@ -5,41 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
-
-#define PAUSE_FIRST_MS 50u
-#define PAUSE_LAST_MS  1000u
-
-/* --- Patience ------------------------------------------------------------------------------------- */
-
-bool import_is_temporary(const struct kvs_error *error)
-{
-    return error->code == KVS_IO || error->code == KVS_UNAVAILABLE || error->code == KVS_DEADLINE_EXCEEDED ||
-           error->code == KVS_RESOURCE_EXHAUSTED || error->outcome == KVS_OUTCOME_UNKNOWN;
-}
-
-bool import_pause(struct importing *importing, const struct kvs_error *error, unsigned *pause_ms, enum status *status)
-{
-    if (!import_is_temporary(error) ||
-        clock_monotonic_ms() - importing->progress_ms > importing->options->wait_s * 1000) {
-        *status = report_error(error);
-        return false;
-    }
-    if (!importing->is_away && clock_monotonic_ms() - importing->progress_ms > 1000) {
-        report_note("%s; trying again", error->message);
-        importing->is_away = true;
-    }
-    usleep(*pause_ms * 1000);
-    if (*pause_ms < PAUSE_LAST_MS)
-        *pause_ms *= 2;
-    return true;
-}
-
-void import_note_progress(struct importing *importing)
-{
-    importing->progress_ms = clock_monotonic_ms();
-    importing->is_away = false;
-}
 
 /* --- The checkpoint ------------------------------------------------------------------------------- */
 
@@ -89,12 +54,11 @@ static bool import_get_checkpoint(struct importing *importing, struct kvs_entry 
     struct kvs *kvs = importing->invocation->kvs;
     struct kvs_get_options options =
         KVS_GET_OPTIONS(.consistency = KVS_CONSISTENCY_LEADER, .timeout_s = importing->invocation->timeout_s);
-    unsigned pause_ms = PAUSE_FIRST_MS;
 
     while (kvs_get(kvs, importing->bucket, IMPORT_KEY, &options, entry) != KVS_OK) {
         if (kvs_last_error(kvs)->code == KVS_BUCKET_NOT_FOUND)
             return true;
-        if (!import_pause(importing, kvs_last_error(kvs), &pause_ms, status))
+        if (!patience_pause(&importing->patience, kvs_last_error(kvs), status))
             return false;
     }
     return true;
@@ -119,7 +83,6 @@ static bool import_remove_checkpoint(struct importing *importing, enum status *s
     struct kvs *kvs = importing->invocation->kvs;
     struct kvs_delete_options options = KVS_DELETE_OPTIONS(.revision = importing->checkpoint_revision, .ttl_s = 1,
                                                            .timeout_s = importing->invocation->timeout_s);
-    unsigned pause_ms = PAUSE_FIRST_MS;
 
     if (importing->checkpoint_revision == 0)
         return true;
@@ -130,7 +93,7 @@ static bool import_remove_checkpoint(struct importing *importing, enum status *s
             options.ttl_s = 0; /* the bucket does not allow it */
             continue;
         }
-        if (!import_pause(importing, kvs_last_error(kvs), &pause_ms, status))
+        if (!patience_pause(&importing->patience, kvs_last_error(kvs), status))
             return false;
     }
     return true;
@@ -144,14 +107,13 @@ static bool import_check_empty(struct importing *importing, const struct kvs_buc
     struct kvs *kvs = importing->invocation->kvs;
     struct kvs_keys_options options = KVS_KEYS_OPTIONS(.limit = 1, .timeout_s = importing->invocation->timeout_s);
     bool may_have_keys = importing->options->into && !importing->options->is_repeated;
-    unsigned pause_ms = PAUSE_FIRST_MS;
     char **keys;
     size_t count;
 
     if (may_have_keys || info->values == 0 || importing->checkpoint_revision > 0)
         return true;
     while (kvs_keys(kvs, importing->bucket, &options, &keys, &count) != KVS_OK) {
-        if (!import_pause(importing, kvs_last_error(kvs), &pause_ms, status))
+        if (!patience_pause(&importing->patience, kvs_last_error(kvs), status))
             return false;
     }
     kvs_free(keys);
@@ -173,7 +135,6 @@ static bool import_open_bucket(struct importing *importing, struct kvs_bucket_in
 {
     struct kvs *kvs = importing->invocation->kvs;
     struct kvs_call_options options = KVS_CALL_OPTIONS(.timeout_s = importing->invocation->timeout_s);
-    unsigned pause_ms = PAUSE_FIRST_MS;
 
     *info = NULL;
     for (;;) {
@@ -182,7 +143,7 @@ static bool import_open_bucket(struct importing *importing, struct kvs_bucket_in
             code = kvs_bucket_create(kvs, importing->bucket, &importing->settings.options, info);
         if (code == KVS_OK)
             return true;
-        if (code != KVS_ALREADY_EXISTS && !import_pause(importing, kvs_last_error(kvs), &pause_ms, status))
+        if (code != KVS_ALREADY_EXISTS && !patience_pause(&importing->patience, kvs_last_error(kvs), status))
             return false;
     }
 }
@@ -247,12 +208,13 @@ static bool import_verify(const char *path)
 enum status import_file(struct invocation *invocation, const char *path, const struct import_options *options,
                         struct import_summary *summary)
 {
-    struct importing importing = {.invocation = invocation, .options = options, .summary = summary};
+    struct importing importing = {
+        .invocation = invocation, .options = options, .summary = summary, .patience = {.wait_s = options->wait_s}};
     enum status status = STATUS_FAILED;
     char what[300];
 
     *summary = (struct import_summary){0};
-    import_note_progress(&importing);
+    patience_renew(&importing.patience);
     if (import_verify(path) && export_reader_open(&importing.reader, path) &&
         export_reader_header(&importing.reader, &importing.header) &&
         import_settings_read(&importing.settings, &importing.header)) {
@@ -262,7 +224,7 @@ enum status import_file(struct invocation *invocation, const char *path, const s
             importing.settings.options.replicas = (unsigned)options->replicas;
         snprintf(what, sizeof(what), "importing %s", importing.bucket);
         progress_begin(&importing.progress, what);
-        import_note_progress(&importing);
+        patience_renew(&importing.patience);
         status = import_all(&importing);
         progress_end(&importing.progress);
     }
@@ -276,11 +238,14 @@ enum status import_file(struct invocation *invocation, const char *path, const s
 bool import_was_written(struct invocation *invocation, const char *path, const struct import_options *options,
                         uint64_t lines, bool *was_written, enum status *status)
 {
-    struct importing importing = {.invocation = invocation, .options = options, .bucket = options->bucket};
+    struct importing importing = {.invocation = invocation,
+                                  .options = options,
+                                  .bucket = options->bucket,
+                                  .patience = {.wait_s = options->wait_s}};
     struct kvs_entry *entry = NULL;
 
     *status = STATUS_FAILED;
-    import_note_progress(&importing);
+    patience_renew(&importing.patience);
     bool is_read = export_reader_open(&importing.reader, path) &&
                    export_reader_header(&importing.reader, &importing.header) &&
                    import_get_checkpoint(&importing, &entry, status);
@@ -293,12 +258,11 @@ bool import_was_written(struct invocation *invocation, const char *path, const s
 
 enum status import_finish(struct invocation *invocation, const char *bucket, int64_t wait_s)
 {
-    struct import_options options = {.wait_s = wait_s};
-    struct importing importing = {.invocation = invocation, .options = &options, .bucket = bucket};
+    struct importing importing = {.invocation = invocation, .bucket = bucket, .patience = {.wait_s = wait_s}};
     struct kvs_entry *entry;
     enum status status = STATUS_OK;
 
-    import_note_progress(&importing);
+    patience_renew(&importing.patience);
     if (!import_get_checkpoint(&importing, &entry, &status))
         return status;
     importing.checkpoint_revision = entry != NULL ? entry->revision : 0;

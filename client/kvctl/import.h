@@ -88,8 +88,7 @@ struct importing {
     bool can_expire;              /* a value may get the rest of the bucket's TTL as a TTL of its own */
     uint64_t checkpoint_line;     /* everything up to this line is written */
     uint64_t checkpoint_revision; /* of IMPORT_KEY; 0: it does not exist */
-    int64_t progress_ms;          /* when a transaction was last written */
-    bool is_away;                 /* the user was notified that the daemon or NATS does not answer */
+    struct patience patience;     /* renewed by each transaction that is written */
 
     /* import_commit */
     struct import_chunk *chunks; /* a ring */
@@ -98,14 +97,6 @@ struct importing {
     enum export_line line;       /* what was read last */
     unsigned conflicts;          /* transactions that others disturbed */
 };
-
-/* Return whether the same call may succeed later. */
-bool import_is_temporary(const struct kvs_error *error);
-
-/* Wait a little after a temporary error. False, after a message, if it is another one, or has lasted too long. */
-bool import_pause(struct importing *importing, const struct kvs_error *error, unsigned *pause_ms, enum status *status);
-/* Something was written, or answered: the patience for errors begins again. */
-void import_note_progress(struct importing *importing);
 
 /* Read which lines are written. False after a message. */
 bool import_read_checkpoint(struct importing *importing, enum status *status);

@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PAUSE_FIRST_MS 50u
-
 /*
  * Transactions in flight. Each has a condition: the revision that the checkpoint will have by then. It can be foreseen,
  * because revisions are consecutive while no other client writes to the bucket. If another client does write, the
@@ -122,7 +120,7 @@ static void import_drop_first(struct importing *importing)
     import_chunk_clear(chunk);
     importing->first = (importing->first + 1) % CHUNKS_IN_FLIGHT;
     importing->count--;
-    import_note_progress(importing);
+    patience_renew(&importing->patience);
     progress_show(&importing->progress, importing->summary->written, importing->reader.bytes,
                   importing->reader.total_bytes);
 }
@@ -154,15 +152,14 @@ static bool import_recover(struct importing *importing, enum status *status)
     const struct kvs_error *error = &import_chunk_at(importing, 0)->error;
     bool is_checkpoint =
         (error->code == KVS_CONFLICT || error->code == KVS_ALREADY_EXISTS) && strcmp(error->key, IMPORT_KEY) == 0;
-    unsigned pause_ms = PAUSE_FIRST_MS;
 
     import_wait_for_answers(importing, importing->count);
     importing->conflicts += is_checkpoint;
-    if (!is_checkpoint && !import_is_temporary(error)) {
+    if (!is_checkpoint && !transfer_is_temporary(error)) {
         *status = import_report(importing, import_chunk_at(importing, 0));
         return false;
     }
-    return (is_checkpoint || import_pause(importing, error, &pause_ms, status)) && import_resolve(importing, status);
+    return (is_checkpoint || patience_pause(&importing->patience, error, status)) && import_resolve(importing, status);
 }
 
 /* --- All lines ------------------------------------------------------------------------------------ */

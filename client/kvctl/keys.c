@@ -1,6 +1,7 @@
 /* The verb keys: reads pages from the daemon's cache, or all keys in one pass of a watch. */
 #include "client/kvctl/kvctl.h"
 #include "client/kvctl/safe_text.h"
+#include "client/kvctl/transfer.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -69,19 +70,18 @@ static int keys_compare(const void *left, const void *right)
 }
 
 /* Collect the keys that the watch reports until it is ready. A key that is written meanwhile comes several times. */
-static enum status keys_collect(struct kvs *kvs, struct kvs_watch *watch, struct key_collection *collection)
+static enum status keys_collect(const struct invocation *invocation, struct kvs_watch *watch,
+                                struct key_collection *collection)
 {
-    struct kvs_event event;
+    struct kvs_event event = {.type = KVS_EVENT_NONE};
+    enum status status = STATUS_OK;
 
-    while (kvs_watch_next(watch, -1, &event) == KVS_OK) {
-        if (event.type == KVS_EVENT_READY)
-            return STATUS_OK;
-        if (event.type == KVS_EVENT_ENDED)
-            return report_error(event.error);
-        if (event.type == KVS_EVENT_ENTRY && !keys_note(collection, event.entry))
-            return report("out of memory");
+    while (status == STATUS_OK && event.type != KVS_EVENT_READY) {
+        status = transfer_next_event(invocation, watch, &event);
+        if (status == STATUS_OK && event.type == KVS_EVENT_ENTRY && !keys_note(collection, event.entry))
+            status = report("out of memory");
     }
-    return report_error(kvs_last_error(kvs));
+    return status;
 }
 
 static void keys_print_collected(struct listing *listing, const struct key_collection *collection)
@@ -106,7 +106,7 @@ static enum status keys_print_in_one_pass(struct listing *listing)
 
     if (kvs_watch(invocation->kvs, invocation->arguments[0], &options, &watch) != KVS_OK)
         return report_error(kvs_last_error(invocation->kvs));
-    enum status status = keys_collect(invocation->kvs, watch, &collection);
+    enum status status = keys_collect(invocation, watch, &collection);
     kvs_watch_stop(watch);
     if (collection.count > 0)
         qsort(collection.items, collection.count, sizeof(*collection.items), keys_compare);

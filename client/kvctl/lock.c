@@ -2,6 +2,7 @@
 #include "client/kvctl/kvctl.h"
 #include "client/kvctl/lock_command.h"
 #include "client/kvctl/safe_text.h"
+#include "client/kvctl/transfer.h"
 #include "client/lib/kvstore_async.h"
 #include "client/lib/kvstore_lock.h"
 
@@ -62,11 +63,9 @@ static enum status lock_find_names(struct invocation *invocation, struct lock_na
     if (kvs_watch(kvs, invocation->arguments[0], &options, &watch) != KVS_OK)
         return report_error(kvs_last_error(kvs));
     while (status == STATUS_OK && event.type != KVS_EVENT_READY) {
-        if (kvs_watch_next(watch, -1, &event) != KVS_OK)
-            status = report_error(kvs_last_error(kvs));
-        else if (event.type == KVS_EVENT_ENDED)
-            status = report_error(event.error);
-        else if (event.type == KVS_EVENT_ENTRY && event.entry->lease != NULL && !lock_add_name(names, event.entry->key))
+        status = transfer_next_event(invocation, watch, &event);
+        if (status == STATUS_OK && event.type == KVS_EVENT_ENTRY && event.entry->lease != NULL &&
+            !lock_add_name(names, event.entry->key))
             status = report("out of memory");
     }
     kvs_watch_stop(watch);

@@ -11,6 +11,8 @@
 
 #define SHOW_EVERY_MS  500
 #define WAIT_DEFAULT_S 60
+#define PAUSE_FIRST_MS 50u
+#define PAUSE_LAST_MS  1000u
 
 /* --- Progress ------------------------------------------------------------------------------------- */
 
@@ -62,6 +64,51 @@ void transfer_wait(struct kvs *kvs, int max_ms)
     int timeout_ms = kvs_timeout_ms(kvs);
 
     poll(&waited, 1, timeout_ms >= 0 && timeout_ms < max_ms ? timeout_ms : max_ms);
+}
+
+bool transfer_is_temporary(const struct kvs_error *error)
+{
+    return error->code == KVS_IO || error->code == KVS_UNAVAILABLE || error->code == KVS_DEADLINE_EXCEEDED ||
+           error->code == KVS_RESOURCE_EXHAUSTED || error->outcome == KVS_OUTCOME_UNKNOWN;
+}
+
+void patience_renew(struct patience *patience)
+{
+    patience->heard_ms = clock_monotonic_ms();
+    patience->pause_ms = PAUSE_FIRST_MS;
+    patience->is_away = false;
+}
+
+bool patience_pause(struct patience *patience, const struct kvs_error *error, enum status *status)
+{
+    int64_t silent_ms = clock_monotonic_ms() - patience->heard_ms;
+
+    if (!transfer_is_temporary(error) || silent_ms > patience->wait_s * 1000) {
+        *status = report_error(error);
+        return false;
+    }
+    if (!patience->is_away && silent_ms > 1000) {
+        report_note("%s; trying again", error->message);
+        patience->is_away = true;
+    }
+    usleep(patience->pause_ms * 1000);
+    if (patience->pause_ms < PAUSE_LAST_MS)
+        patience->pause_ms *= 2;
+    return true;
+}
+
+enum status transfer_next_event(const struct invocation *invocation, struct kvs_watch *watch, struct kvs_event *event)
+{
+    double silence_s = invocation->timeout_s > 0 ? invocation->timeout_s : WAIT_DEFAULT_S;
+
+    if (kvs_watch_next(watch, silence_s, event) != KVS_OK)
+        return report_error(kvs_last_error(invocation->kvs));
+    if (event->type == KVS_EVENT_ENDED)
+        return report_error(event->error);
+    if (event->type != KVS_EVENT_NONE)
+        return STATUS_OK;
+    report("nothing was received for %g s: the daemon or NATS is away; see --timeout", silence_s);
+    return STATUS_UNAVAILABLE;
 }
 
 /* --- Files ---------------------------------------------------------------------------------------- */

@@ -50,6 +50,30 @@ bool transfer_read_wait(const struct invocation *invocation, int64_t *wait_s);
 /* Wait until the library has something to do, at most max_ms. */
 void transfer_wait(struct kvs *kvs, int max_ms);
 
+/* Return whether the same call may succeed later. */
+bool transfer_is_temporary(const struct kvs_error *error);
+
+/* Patience with errors. heard_ms: when something last succeeded (clock_monotonic_ms); is_away: the user was notified.
+ */
+struct patience {
+    int64_t wait_s;
+    int64_t heard_ms;
+    unsigned pause_ms;
+    bool is_away;
+};
+
+/* Something has succeeded: the patience begins again. */
+void patience_renew(struct patience *patience);
+
+/* Wait a little after a temporary error. False, after a message, if it is another one, or has lasted too long. */
+bool patience_pause(struct patience *patience, const struct kvs_error *error, enum status *status);
+
+/*
+ * Wait for the next entry of a watch, or until it is ready. Not STATUS_OK after a message: the watch has failed or
+ * ended, or nothing has come for the timeout of the command line, or else a minute.
+ */
+enum status transfer_next_event(const struct invocation *invocation, struct kvs_watch *watch, struct kvs_event *event);
+
 /* --- Files ---------------------------------------------------------------------------------------- */
 
 /* Print a digest, which can be continued. */
