@@ -12,8 +12,6 @@
 
 static const int passed_signals[] = {SIGINT, SIGTERM, SIGHUP};
 
-#define PASSED_SIGNALS (sizeof(passed_signals) / sizeof(passed_signals[0]))
-
 /* Return the environment and the variables. The array must be freed, its texts are borrowed. NULL: out of memory. */
 static char **command_environment(const char *const *variables)
 {
@@ -38,6 +36,15 @@ static char **command_environment(const char *const *variables)
     return all;
 }
 
+/* Add the signals that are passed on to a set. One that is ignored would arrive if it was blocked: it is left out. */
+static void command_add_signals(sigset_t *set)
+{
+    for (size_t i = 0; i < sizeof(passed_signals) / sizeof(passed_signals[0]); i++) {
+        if (!signal_is_ignored(passed_signals[i]))
+            sigaddset(set, passed_signals[i]);
+    }
+}
+
 /* Start the command with the signals as they were when kvctl was started. Return an errno. */
 static int command_spawn(const struct command *command, char **environment, const sigset_t *mask, pid_t *child)
 {
@@ -47,8 +54,7 @@ static int command_spawn(const struct command *command, char **environment, cons
 
     sigemptyset(&defaults);
     sigaddset(&defaults, SIGPIPE);
-    for (size_t i = 0; i < PASSED_SIGNALS; i++)
-        sigaddset(&defaults, passed_signals[i]);
+    command_add_signals(&defaults);
     int error = posix_spawnattr_init(&attributes);
     if (error != 0)
         return error;
@@ -96,12 +102,11 @@ int command_run(const struct command *command, bool *is_interrupted)
     }
     sigemptyset(&awaited);
     sigaddset(&awaited, SIGCHLD);
-    for (size_t i = 0; i < PASSED_SIGNALS; i++)
-        sigaddset(&awaited, passed_signals[i]);
+    command_add_signals(&awaited);
     sigprocmask(SIG_BLOCK, &awaited, &mask);
     sigaction(SIGCHLD, &standard, &child_action); /* if it is ignored, the child's status is lost */
     child_mask = mask;
-    for (size_t i = 0; i < PASSED_SIGNALS; i++)
+    for (size_t i = 0; i < sizeof(passed_signals) / sizeof(passed_signals[0]); i++)
         sigdelset(&child_mask, passed_signals[i]);
     int error = command_spawn(command, environment, &child_mask, &child);
     int status = error == 0        ? command_wait(child, &awaited, is_interrupted)

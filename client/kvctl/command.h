@@ -23,6 +23,7 @@ struct command {
  * Run a command, and return its exit status, or COMMAND_SIGNAL and the number of the signal that has ended it. If it
  * cannot be started, report why, and return what a shell does, as a negative number. SIGINT, SIGTERM and SIGHUP that
  * come meanwhile are passed on, unless the terminal has sent them to the command as well; then *is_interrupted is set.
+ * A signal that kvctl ignores, as after nohup, the command ignores too.
  */
 int command_run(const struct command *command, bool *is_interrupted);
 

@@ -102,6 +102,11 @@ int64_t clock_monotonic_ms(void);
 /* Return the time since the epoch. */
 int64_t clock_epoch_us(void);
 
+/* --- signal.c ------------------------------------------------------------------------------- */
+
+/* Return whether a signal is ignored, as SIGHUP after nohup: then kvctl and its commands leave it ignored. */
+bool signal_is_ignored(int number);
+
 /* --- option_rules.c ------------------------------------------------------------------------- */
 
 /* Check the options of an invocation by its verb's row and the rules. False after a message. */
