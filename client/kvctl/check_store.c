@@ -170,35 +170,42 @@ static int check_compare_numbers(const void *a, const void *b)
     return (one > other) - (one < other);
 }
 
-/* Return the numbers of a stream's blocks in their order; free them. NULL, after a message, if that is impossible. */
-static unsigned long *check_list_blocks(struct check_store *check, const char *path, size_t *count)
+/* Read the numbers of the blocks in a directory, up to its end. False with errno. */
+static bool check_read_blocks(DIR *directory, unsigned long **numbers, size_t *count)
 {
-    DIR *directory = opendir(path);
-    unsigned long *numbers = malloc(sizeof(*numbers)), *larger;
     struct dirent *entry;
 
-    *count = 0;
-    while (directory != NULL && numbers != NULL && (entry = readdir(directory)) != NULL) {
+    while (errno = 0, (entry = readdir(directory)) != NULL) {
         char *end;
         unsigned long number = strtoul(entry->d_name, &end, 10);
         if (end == entry->d_name || strcmp(end, ".blk") != 0)
             continue;
-        larger = realloc(numbers, (*count + 1) * sizeof(*numbers));
+        unsigned long *larger = realloc(*numbers, (*count + 1) * sizeof(*larger));
         if (larger == NULL)
-            break;
-        numbers = larger;
-        numbers[(*count)++] = number;
+            return false;
+        *numbers = larger;
+        larger[(*count)++] = number;
     }
-    if (directory == NULL || numbers == NULL) {
+    return errno == 0;
+}
+
+/*
+ * List the numbers of a stream's blocks in their order; free them. A list that cannot be read to its end is a finding.
+ */
+static void check_list_blocks(struct check_store *check, const char *path, unsigned long **numbers, size_t *count)
+{
+    DIR *directory = opendir(path);
+
+    *numbers = NULL;
+    *count = 0;
+    if (directory == NULL && errno == ENOENT) /* a stream in memory */
+        return;
+    if (directory == NULL || !check_read_blocks(directory, numbers, count))
         check_find(check, path, strerror(errno));
-        free(numbers);
-        numbers = NULL;
-    } else {
-        qsort(numbers, *count, sizeof(*numbers), check_compare_numbers);
-    }
+    if (*count > 0)
+        qsort(*numbers, *count, sizeof(**numbers), check_compare_numbers);
     if (directory != NULL)
         closedir(directory);
-    return numbers;
 }
 
 /* --- Streams -------------------------------------------------------------------------------------- */
@@ -233,14 +240,15 @@ static void check_settings(struct check_store *check, const char *path, const ch
 static void check_stream(struct check_store *check, const char *path, const char *stream)
 {
     uint64_t damaged = check->damaged, messages = check->messages;
+    unsigned long *numbers;
     char name[PATH_MAX];
     size_t count;
 
     check->streams++;
     check_settings(check, path, stream);
     snprintf(name, sizeof(name), "%s/msgs", path);
-    unsigned long *numbers = access(name, F_OK) == 0 ? check_list_blocks(check, name, &count) : NULL;
-    for (size_t i = 0; numbers != NULL && i < count; i++) {
+    check_list_blocks(check, name, &numbers, &count);
+    for (size_t i = 0; i < count; i++) {
         snprintf(name, sizeof(name), "%s/msgs/%lu.blk", path, numbers[i]);
         check_block(check, name, stream, numbers[i], i + 1 == count);
     }
@@ -251,26 +259,37 @@ static void check_stream(struct check_store *check, const char *path, const char
     }
 }
 
-/* Call visit for each directory in a directory. False after a message. */
-static bool check_each_directory(struct check_store *check, const char *path,
-                                 void (*visit)(struct check_store *check, const char *path, const char *name))
+typedef void check_visit_fn(struct check_store *check, const char *path, const char *name);
+
+/* Call visit for path/name if it is a directory. */
+static void check_visit_directory(struct check_store *check, const char *path, const char *name, check_visit_fn *visit)
+{
+    char whole[PATH_MAX];
+    struct stat state;
+
+    if ((size_t)snprintf(whole, sizeof(whole), "%s/%s", path, name) >= sizeof(whole))
+        check_find(check, whole, "the name is too long");
+    else if (lstat(whole, &state) != 0)
+        check_find(check, whole, strerror(errno));
+    else if (S_ISDIR(state.st_mode))
+        visit(check, whole, name);
+}
+
+/* Call visit for each directory in a directory. That it cannot be read is a finding, unless there is none. */
+static void check_each_directory(struct check_store *check, const char *path, check_visit_fn *visit)
 {
     struct dirent **entries;
     int count = scandir(path, &entries, NULL, alphasort);
-    char name[PATH_MAX];
-    struct stat state;
 
-    if (count < 0)
-        return report("cannot read %.600s: %s", path, strerror(errno)) == STATUS_OK;
+    if (count < 0 && errno != ENOENT)
+        check_find(check, path, strerror(errno));
     for (int i = 0; i < count; i++) {
-        int length = snprintf(name, sizeof(name), "%s/%s", path, entries[i]->d_name);
-        if (*entries[i]->d_name != '.' && length < (int)sizeof(name) && lstat(name, &state) == 0 &&
-            S_ISDIR(state.st_mode))
-            visit(check, name, entries[i]->d_name);
+        if (*entries[i]->d_name != '.')
+            check_visit_directory(check, path, entries[i]->d_name, visit);
         free(entries[i]);
     }
-    free(entries);
-    return true;
+    if (count >= 0)
+        free(entries);
 }
 
 static void check_account(struct check_store *check, const char *path, const char *name)
@@ -278,16 +297,20 @@ static void check_account(struct check_store *check, const char *path, const cha
     char streams[PATH_MAX];
 
     (void)name;
-    if ((size_t)snprintf(streams, sizeof(streams), "%s/streams", path) < sizeof(streams) && access(streams, F_OK) == 0)
+    if ((size_t)snprintf(streams, sizeof(streams), "%s/streams", path) < sizeof(streams))
         check_each_directory(check, streams, check_stream);
+    else
+        check_find(check, path, "the name is too long");
 }
 
-bool check_store_run(struct check_store *check)
+void check_store_run(struct check_store *check)
 {
     char path[PATH_MAX];
 
-    snprintf(path, sizeof(path), "%s/jetstream", check->directory);
-    return check_each_directory(check, path, check_account);
+    if ((size_t)snprintf(path, sizeof(path), "%s/jetstream", check->directory) < sizeof(path))
+        check_each_directory(check, path, check_account);
+    else
+        check_find(check, check->directory, "the name is too long");
 }
 
 /* --- The directory -------------------------------------------------------------------------------- */

@@ -24,8 +24,8 @@ struct check_store {
 /* Lock the directory against a daemon. False after a message: one uses it, or it is no data directory. */
 bool check_store_open(struct check_store *check, const char *directory);
 
-/* Check everything. False after a message: it could not be done. */
-bool check_store_run(struct check_store *check);
+/* Check everything. What cannot be read is a finding, too. */
+void check_store_run(struct check_store *check);
 void check_store_close(struct check_store *check);
 
 #endif
