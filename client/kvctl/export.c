@@ -329,7 +329,7 @@ enum status export_bucket(struct invocation *invocation, const char *bucket, con
 static enum status export_print_summary(const struct invocation *invocation, const struct export_summary *summary,
                                         const char *path)
 {
-    if (strcmp(path, "-") == 0)
+    if (export_writer_is_output(path))
         return STATUS_OK;
     if (invocation->json)
         printf("{\"revision\":%" PRIu64 ",\"entries\":%" PRIu64 ",\"deletes\":%" PRIu64 ",\"bytes\":%" PRIu64

@@ -41,12 +41,12 @@ static bool export_writer_fail(const struct export_writer *writer, const char *w
 /* Create the file under a name that no other program uses. */
 static bool export_writer_make(struct export_writer *writer)
 {
-    size_t size = strlen(writer->path) + sizeof(".partial.XXXXXX");
+    size_t size = strlen(writer->target) + sizeof(".partial.XXXXXX");
 
     writer->partial = malloc(size);
     if (writer->partial == NULL || size > sizeof(partial_path))
         return report("out of memory, or the name %.200s is too long", writer->path) == STATUS_OK;
-    snprintf(writer->partial, size, "%s.partial.XXXXXX", writer->path);
+    snprintf(writer->partial, size, "%s.partial.XXXXXX", writer->target);
     int descriptor = mkostemp(writer->partial, O_CLOEXEC);
     if (descriptor < 0)
         return export_writer_fail(writer, "create");
@@ -56,25 +56,46 @@ static bool export_writer_make(struct export_writer *writer)
     return writer->file != NULL || export_writer_fail(writer, "create");
 }
 
-/* A device or a pipe is written to: another file must not take its place. */
-static bool export_writer_is_special(const char *path)
+/* Follow symbolic links: the file takes the place of what they name. */
+static bool export_writer_find_target(struct export_writer *writer)
 {
     struct stat state;
 
-    return stat(path, &state) == 0 && !S_ISREG(state.st_mode) && !S_ISDIR(state.st_mode);
+    writer->target = realpath(writer->path, NULL);
+    if (writer->target == NULL && errno == ENOENT && lstat(writer->path, &state) != 0)
+        writer->target = strdup(writer->path);
+    return writer->target != NULL || export_writer_fail(writer, "open");
+}
+
+/* Open what has the path, if there is something. A device or a pipe is written to: no file must take its place. */
+static bool export_writer_open_path(struct export_writer *writer)
+{
+    struct stat state;
+
+    if (stat(writer->path, &state) != 0 || S_ISREG(state.st_mode))
+        return export_writer_find_target(writer) && export_writer_make(writer);
+    if (S_ISDIR(state.st_mode))
+        return report("%.200s is a directory: name a file", writer->path) == STATUS_OK;
+    writer->file = fopen(writer->path, "we");
+    writer->is_special = writer->file != NULL;
+    return writer->is_special || export_writer_fail(writer, "open");
+}
+
+bool export_writer_is_output(const char *path)
+{
+    struct stat state, output;
+
+    return strcmp(path, "-") == 0 || (stat(path, &state) == 0 && fstat(STDOUT_FILENO, &output) == 0 &&
+                                      state.st_dev == output.st_dev && state.st_ino == output.st_ino);
 }
 
 bool export_writer_open(struct export_writer *writer, const char *path)
 {
     *writer = (struct export_writer){.path = path};
     SHA256_Init(&writer->digest);
-    if (strcmp(path, "-") == 0)
+    if (export_writer_is_output(path))
         writer->file = stdout;
-    else if (export_writer_is_special(path) && (writer->file = fopen(path, "we")) == NULL)
-        return export_writer_fail(writer, "open");
-    else if (writer->file != NULL)
-        writer->is_special = true;
-    else if (!export_writer_make(writer))
+    else if (!export_writer_open_path(writer))
         return false;
     setvbuf(writer->file, NULL, _IOFBF, BUFFER_BYTES);
     return true;
@@ -114,12 +135,12 @@ bool export_writer_finish(struct export_writer *writer)
     if (fflush(file) != 0 || fsync(fileno(file)) != 0)
         return export_writer_fail(writer, "write");
     writer->file = NULL;
-    if (fclose(file) != 0 || rename(writer->partial, writer->path) != 0)
+    if (fclose(file) != 0 || rename(writer->partial, writer->target) != 0)
         return export_writer_fail(writer, "write");
     *partial_path = '\0';
     free(writer->partial);
     writer->partial = NULL;
-    return transfer_sync_directory(writer->path) || export_writer_fail(writer, "sync the directory of");
+    return transfer_sync_directory(writer->target) || export_writer_fail(writer, "sync the directory of");
 }
 
 void export_writer_drop(struct export_writer *writer)
@@ -133,5 +154,6 @@ void export_writer_drop(struct export_writer *writer)
     }
     if (writer->is_special)
         fclose(writer->file);
+    free(writer->target);
     *writer = (struct export_writer){0};
 }

@@ -90,11 +90,15 @@ bool transfer_sync_directory(const char *path);
 struct export_writer {
     FILE *file;
     const char *path; /* "-": standard output */
+    char *target;     /* the path without symbolic links; NULL: standard output, or a special file */
     char *partial;    /* the file's name until it is complete; NULL: standard output, or a special file */
     bool is_special;  /* a device or a pipe, which is written in place */
     SHA256_CTX digest;
     uint64_t bytes;
 };
+
+/* Return whether a path stands for standard output: "-", or a name of the same file, such as /dev/stdout. */
+bool export_writer_is_output(const char *path);
 
 /* Begin a file. False after a message. */
 bool export_writer_open(struct export_writer *writer, const char *path);
