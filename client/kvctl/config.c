@@ -9,7 +9,7 @@
 
 #define LIST_BYTES 512
 
-/* Write "[a, b]", or only "a" for a text. */
+/* Write "[a, b]", or only "a" for a text. A list that does not fit ends with "...]". */
 static void config_write_value(const struct kvs_value *value, char *text, size_t size)
 {
     size_t used = 0;
@@ -22,8 +22,10 @@ static void config_write_value(const struct kvs_value *value, char *text, size_t
     for (size_t i = 0; i < kvs_value_count(value) && used < size; i++)
         used += (size_t)snprintf(text + used, size - used, "%s%s", i > 0 ? ", " : "",
                                  text_of_value(kvs_value_item(value, i)).text);
-    if (used < size)
+    if (used + 1 < size)
         snprintf(text + used, size - used, "]");
+    else
+        memcpy(text + size - sizeof("...]"), "...]", sizeof("...]"));
 }
 
 static bool config_text_is(const struct kvs_value *value, const char *text)
@@ -73,7 +75,7 @@ static void config_add_rule(struct table *table, size_t number, const struct kvs
                             const struct kvs_value *file)
 {
     static const char *const members[] = {"users", "groups", "buckets"};
-    char text[3 * LIST_BYTES], list[LIST_BYTES];
+    char text[4 * LIST_BYTES], list[LIST_BYTES]; /* three lists with their names, and what is allowed */
     size_t used = 0;
     size_t size;
     const char *path = kvs_value_bytes(file, &size);
