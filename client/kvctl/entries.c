@@ -83,10 +83,10 @@ enum status entries_run(struct invocation *invocation)
     /* Without the cache each page would read all keys. */
     if (arguments_value(invocation, "consistency") == NULL)
         listing.options.consistency = KVS_CONSISTENCY_CACHED;
-    while (status == STATUS_OK && listing.left > 0 && !is_over && !ferror(stdout))
-        status = entries_print_page(&listing, &is_over);
+    while (status == STATUS_OK && listing.left > 0 && !is_over)
+        status = print_check(entries_print_page(&listing, &is_over));
     if (invocation->json && (status == STATUS_OK || listing.has_printed))
         puts(listing.has_printed ? "]" : "[]");
     free(listing.after);
-    return ferror(stdout) ? STATUS_FAILED : status;
+    return status;
 }

@@ -35,6 +35,8 @@ static void export_writer_catch_signals(void)
 
 static bool export_writer_fail(const struct export_writer *writer, const char *what)
 {
+    if (writer->file == stdout)
+        return print_check(STATUS_OK) == STATUS_OK;
     return report("cannot %s %.200s: %s", what, writer->path, strerror(errno)) == STATUS_OK;
 }
 

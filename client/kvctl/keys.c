@@ -164,10 +164,10 @@ enum status kv_keys(struct invocation *invocation)
     /* Without the cache each page would read the whole bucket. */
     if (arguments_value(invocation, "consistency") == NULL)
         listing.options.consistency = KVS_CONSISTENCY_CACHED;
-    while (status == STATUS_OK && listing.left > 0 && !is_last && !ferror(stdout))
-        status = keys_print_page(&listing, &is_last);
+    while (status == STATUS_OK && listing.left > 0 && !is_last)
+        status = print_check(keys_print_page(&listing, &is_last));
     if (invocation->json && (status == STATUS_OK || listing.has_printed))
         puts(listing.has_printed ? "]" : "[]");
     free(listing.after);
-    return ferror(stdout) ? STATUS_FAILED : status;
+    return status;
 }

@@ -27,7 +27,11 @@ static enum status kv_get_json(struct invocation *invocation, const struct kvs_g
 
     if (kvs_get_json(invocation->kvs, invocation->arguments[0], invocation->arguments[1], options, &json) != KVS_OK)
         return report_error(kvs_last_error(invocation->kvs));
-    return json != NULL ? print_and_free(json) : kv_absent(invocation);
+    if (json != NULL)
+        return print_and_free(json);
+    if (invocation->json)
+        puts("null");
+    return kv_absent(invocation);
 }
 
 static void kv_print_value(const struct invocation *invocation, const struct kvs_entry *entry)

@@ -216,6 +216,12 @@ void report_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 enum status status_of_error(const struct kvs_error *error);
 enum status status_add(enum status status, enum status next);
 
+/*
+ * Return the status of a verb that has printed: the same, or STATUS_FAILED instead of success if standard output could
+ * not be written. That is reported once; call this soon after printing, while errno has the reason.
+ */
+enum status print_check(enum status status);
+
 /* Print a line of JSON that the library made, and free it; NULL: out of memory. */
 enum status print_and_free(char *json);
 

@@ -1,7 +1,6 @@
 #include "client/kvctl/kvctl.h"
 
 #include <ctype.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <locale.h>
@@ -222,6 +221,8 @@ static enum status main_run_verb(const struct verb *verb, const struct command_l
             return report_error(&error);
     }
     enum status status = verb->run(&invocation);
+    fflush(stdout);
+    status = print_check(status);
     kvs_close(invocation.kvs);
     return status;
 }
@@ -306,7 +307,6 @@ int main(int argc, char **argv)
         return (int)report("out of memory");
     enum status status = main_run(&line, argc, argv);
     free(line.options);
-    if ((fflush(stdout) != 0 || ferror(stdout)) && status != STATUS_FAILED)
-        status = report("cannot write the output: %s", strerror(errno));
-    return (int)status;
+    fflush(stdout);
+    return (int)print_check(status);
 }

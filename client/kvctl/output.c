@@ -2,6 +2,7 @@
 #include "client/kvctl/kvctl.h"
 #include "client/kvctl/safe_text.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -326,6 +327,20 @@ enum status report_error(const struct kvs_error *error)
     else
         output_advise(error, "", "");
     return status_of_error(error);
+}
+
+/* --- Standard output ------------------------------------------------------------------------- */
+
+enum status print_check(enum status status)
+{
+    static bool was_reported;
+
+    if (!ferror(stdout))
+        return status;
+    if (!was_reported)
+        report("cannot write the output: %s", strerror(errno));
+    was_reported = true;
+    return status == STATUS_OK || status == STATUS_ABSENT ? STATUS_FAILED : status;
 }
 
 /* --- Lines ----------------------------------------------------------------------------------- */

@@ -93,5 +93,7 @@ enum status sessions_kill(struct invocation *invocation)
         return STATUS_FAILED;
     if (kvs_daemon_kill_session(invocation->kvs, id, &options) != KVS_OK)
         return report_error(kvs_last_error(invocation->kvs));
+    if (invocation->json)
+        puts("null");
     return STATUS_OK;
 }

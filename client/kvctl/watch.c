@@ -89,8 +89,8 @@ static enum status watch_print_entry(struct watching *watching, const struct kvs
     } else {
         watch_print_line(watching, entry);
     }
-    /* The reader waits for this line now. */
-    return fflush(stdout) == 0 ? STATUS_OK : STATUS_FAILED;
+    fflush(stdout); /* the reader waits for this line now */
+    return print_check(STATUS_OK);
 }
 
 /* --- Running a command ---------------------------------------------------------------------- */
