@@ -4,10 +4,12 @@
 #include "client/kvctl/safe_text.h"
 #include "client/kvctl/watch_command.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -35,6 +37,7 @@ struct watching {
     uint64_t left; /* entries that are still to be printed */
     enum watching_state state;
     bool was_restarted; /* by kvctl: options.from_revision is no longer the user's */
+    sigset_t unblocked; /* the signals' mask while the loop waits, or an entry is printed */
     enum status status;
 };
 
@@ -78,7 +81,7 @@ static void watch_print_line(struct watching *watching, const struct kvs_entry *
     putchar('\n');
 }
 
-static enum status watch_print_entry(struct watching *watching, const struct kvs_entry *entry)
+static enum status watch_write_entry(struct watching *watching, const struct kvs_entry *entry)
 {
     if (watching->invocation->json) {
         char *json = kvs_entry_json(entry);
@@ -90,7 +93,29 @@ static enum status watch_print_entry(struct watching *watching, const struct kvs
         watch_print_line(watching, entry);
     }
     fflush(stdout); /* the reader waits for this line now */
-    return print_check(STATUS_OK);
+    return STATUS_OK;
+}
+
+/*
+ * Print an entry. A signal interrupts that, because it takes as long as the reader of the output wants. Then the rest
+ * of the line is dropped.
+ */
+static enum status watch_print_entry(struct watching *watching, const struct kvs_entry *entry)
+{
+    sigset_t blocked;
+
+    sigprocmask(SIG_SETMASK, &watching->unblocked, &blocked);
+    enum status status = watch_write_entry(watching, entry);
+    int reason = errno;
+    sigprocmask(SIG_SETMASK, &blocked, NULL);
+    if (is_interrupted) {
+        alarm(0);
+        __fpurge(stdout);
+        clearerr(stdout);
+        return status;
+    }
+    errno = reason;
+    return print_check(status);
 }
 
 /* --- Running a command ---------------------------------------------------------------------- */
@@ -201,6 +226,7 @@ static void watch_on_signal(int number)
 {
     (void)number;
     is_interrupted = 1;
+    alarm(1); /* interrupts a write that was about to begin */
 }
 
 /* The reader of the output has ended. */
@@ -210,8 +236,8 @@ static void watch_on_pipe(int number)
     _exit(STATUS_OK);
 }
 
-/* Block the signals except while the loop waits; *waiting is the mask for that. */
-static void watch_catch_signals(sigset_t *waiting)
+/* Block the signals except while the loop waits, or an entry is printed; *unblocked is the mask for that. */
+static void watch_catch_signals(sigset_t *unblocked)
 {
     struct sigaction action = {.sa_handler = watch_on_signal};
     sigset_t caught;
@@ -219,21 +245,22 @@ static void watch_catch_signals(sigset_t *waiting)
     sigemptyset(&caught);
     sigaddset(&caught, SIGINT);
     sigaddset(&caught, SIGTERM);
-    sigprocmask(SIG_BLOCK, &caught, waiting);
+    sigprocmask(SIG_BLOCK, &caught, unblocked);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGALRM, &action, NULL);
     action.sa_handler = watch_on_pipe;
     sigaction(SIGPIPE, &action, NULL);
 }
 
 /* Wait for the daemon or a signal. False if the reader of the output has ended. */
-static bool watch_wait_for_events(struct kvs *kvs, const sigset_t *waiting)
+static bool watch_wait_for_events(struct kvs *kvs, const sigset_t *unblocked)
 {
     struct pollfd waited[] = {{.fd = kvs_fd(kvs), .events = kvs_events(kvs)}, {.fd = STDOUT_FILENO}};
     int timeout_ms = kvs_timeout_ms(kvs);
     struct timespec timeout = {.tv_sec = timeout_ms / 1000, .tv_nsec = timeout_ms % 1000 * 1000000L};
 
-    ppoll(waited, 2, timeout_ms < 0 ? NULL : &timeout, waiting);
+    ppoll(waited, 2, timeout_ms < 0 ? NULL : &timeout, unblocked);
     return (waited[1].revents & (POLLERR | POLLHUP)) == 0;
 }
 
@@ -251,9 +278,8 @@ static enum status watch_until_end(struct watching *watching)
 {
     struct kvs *kvs = watching->invocation->kvs;
     bool is_away = false, is_read = true;
-    sigset_t waiting;
 
-    watch_catch_signals(&waiting);
+    watch_catch_signals(&watching->unblocked);
     while (watching->state != WATCHING_ENDED && !is_interrupted && is_read) {
         if (watching->state == WATCHING_STARTS) {
             watching->state = WATCHING_RUNS;
@@ -265,8 +291,9 @@ static enum status watch_until_end(struct watching *watching)
         if (watching->state != WATCHING_RUNS)
             continue;
         watch_report_connection(kvs, &is_away);
-        is_read = watch_wait_for_events(kvs, &waiting);
+        is_read = watch_wait_for_events(kvs, &watching->unblocked);
     }
+    alarm(0);
     watch_stop(watching);
     return watching->status;
 }
