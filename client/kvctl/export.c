@@ -33,7 +33,7 @@ struct exporting {
     uint64_t old_markers;   /* delete markers up to this revision delete nothing of the export: they get no line */
     uint64_t revision;      /* of the point in time */
     uint64_t entries, deletes;
-    uint64_t header_bytes;
+    char *header; /* the first line, until another is written: before that, the export can begin again anywhere */
     struct patience patience; /* renewed by what the daemon sends */
     uint64_t last_known;      /* the bucket's last revision at the beginning */
     int64_t late_ms;          /* when the first later entry came; 0: none has */
@@ -42,27 +42,39 @@ struct exporting {
 
 /* --- The lines ------------------------------------------------------------------------------------ */
 
-/* Write the first line. Its id is unique. */
-static bool export_write_header(struct exporting *exporting, const struct kvs_bucket_info *info)
+/* Make the first line. Its id is unique. False after a message. */
+static bool export_make_header(struct exporting *exporting, const struct kvs_bucket_info *info)
 {
     uint64_t id[2] = {0};
-    char *settings = kvs_value_json(info->raw), *line = NULL;
-    bool is_written = false;
+    char *settings = kvs_value_json(info->raw);
+    bool is_made = false;
 
+    free(exporting->header);
     if (getrandom(id, sizeof(id), 0) != sizeof(id))
         id[0] = (uint64_t)clock_epoch_us();
     if (settings != NULL &&
-        asprintf(&line,
+        asprintf(&exporting->header,
                  "{\"format\":\"" EXPORT_FORMAT "\",\"version\":%d,\"bucket\":\"%s\",\"id\":\"%016" PRIx64 "%016" PRIx64
                  "\",\"time\":%" PRId64 ",\"kvctl\":\"%s\",\"history\":%s,\"info\":%s}",
                  EXPORT_VERSION, exporting->bucket, id[0], id[1], clock_epoch_us(), kvs_version(),
                  exporting->options->with_history ? "true" : "false", settings) >= 0)
-        is_written = export_writer_add(&exporting->writer, line);
+        is_made = true;
     else
         report("out of memory");
-    exporting->header_bytes = exporting->writer.bytes;
-    free(line);
+    if (!is_made)
+        exporting->header = NULL;
     kvs_free(settings);
+    return is_made;
+}
+
+/* Write the header if that was not done yet. False after a message. */
+static bool export_write_header(struct exporting *exporting)
+{
+    if (exporting->header == NULL)
+        return true;
+    bool is_written = export_writer_add(&exporting->writer, exporting->header);
+    free(exporting->header);
+    exporting->header = NULL;
     return is_written;
 }
 
@@ -70,6 +82,8 @@ static bool export_write_end(struct exporting *exporting, int64_t time_us)
 {
     char digest[DIGEST_TEXT_BYTES], line[256];
 
+    if (!export_write_header(exporting))
+        return false;
     transfer_digest(&exporting->writer.digest, digest);
     snprintf(line, sizeof(line),
              "{\"end\":true,\"revision\":%" PRIu64 ",\"time\":%" PRId64 ",\"entries\":%" PRIu64 ",\"deletes\":%" PRIu64
@@ -111,7 +125,7 @@ static void export_on_entry(struct exporting *exporting, const struct kvs_entry 
     char *line = kvs_entry_json(entry);
     if (line == NULL)
         export_fail(exporting, report("out of memory"));
-    else if (!export_writer_add(&exporting->writer, line))
+    else if (!export_write_header(exporting) || !export_writer_add(&exporting->writer, line))
         export_fail(exporting, STATUS_FAILED);
     kvs_free(line);
     if (entry->operation == KVS_OPERATION_PUT) {
@@ -254,7 +268,7 @@ static bool export_attempt(struct exporting *exporting)
     exporting->old_markers = info->replicas <= 1 && !exporting->options->with_history ? info->last_revision : 0;
     exporting->last_known = info->last_revision;
     exporting->late_ms = 0;
-    bool is_begun = export_write_header(exporting, info);
+    bool is_begun = export_make_header(exporting, info);
     kvs_free(info);
     if (!is_begun)
         export_fail(exporting, STATUS_FAILED);
@@ -263,15 +277,12 @@ static bool export_attempt(struct exporting *exporting)
 
 static bool export_restart(struct exporting *exporting)
 {
-    if (exporting->writer.bytes > exporting->header_bytes || exporting->writer.partial != NULL) {
-        if (!export_writer_restart(&exporting->writer)) {
-            export_fail(exporting, report("bucket %s has changed in a way that makes the export begin again, which a "
-                                          "pipe does not allow: run it again, or name a file",
-                                          exporting->bucket));
-            return false;
-        }
-    }
-    return true;
+    if (exporting->writer.bytes == 0 || export_writer_restart(&exporting->writer))
+        return true;
+    export_fail(exporting, report("bucket %s has changed in a way that makes the export begin again, which a pipe does "
+                                  "not allow: run it again, or name a file",
+                                  exporting->bucket));
+    return false;
 }
 
 static bool export_all(struct exporting *exporting)
@@ -321,6 +332,7 @@ enum status export_bucket(struct invocation *invocation, const char *bucket, con
     }
     progress_end(&exporting.progress);
     export_writer_drop(&exporting.writer);
+    free(exporting.header);
     return exporting.status;
 }
 
