@@ -203,8 +203,13 @@ enum status report_absent(const char *format, ...) __attribute__((format(printf,
 /* Print an error of a call, with advice that names kvctl's verbs. Returns its status. */
 enum status report_error(const struct kvs_error *error);
 
-/* Print that a lock was lost, for this reason, while a command ran, which ended by itself or was ended. */
-enum status report_lost(const struct kvs_error *reason, bool was_ended);
+/* Print that a lock was lost, for this reason, and what that meant for a command. Returns STATUS_LOST. */
+enum lost_when {
+    LOST_BEFORE_COMMAND, /* it was not started */
+    LOST_DURING_COMMAND, /* it was ended */
+    LOST_UNNOTICED       /* it has ended by itself */
+};
+enum status report_lost(const struct kvs_error *reason, enum lost_when when);
 
 /* The same as report_error of one key among several. */
 enum status report_key_error(const char *key, const struct kvs_error *error);

@@ -237,6 +237,11 @@ static enum status lock_run_command(struct invocation *invocation, struct kvs_lo
     struct kvs_error error;
 
     int status = lock_command_run(&command);
+    if (status == LOCK_COMMAND_NOT_STARTED) {
+        error = *kvs_lock_error(lock);
+        kvs_lock_release(lock);
+        return report_lost(&error, LOST_BEFORE_COMMAND);
+    }
     if (status < 0) {
         kvs_lock_release(lock);
         return STATUS_FAILED;
@@ -244,7 +249,7 @@ static enum status lock_run_command(struct invocation *invocation, struct kvs_lo
     bool was_held = lock_release_now(invocation->kvs, lock, invocation->timeout_s, &error);
     if (command.was_ended || seen->is_over || !was_held) {
         const struct kvs_error *reason = seen->is_over ? &seen->error : &error;
-        return report_lost(reason, command.was_ended);
+        return report_lost(reason, command.was_ended ? LOST_DURING_COMMAND : LOST_UNNOTICED);
     }
     return (enum status)status;
 }

@@ -94,6 +94,7 @@ static bool lock_command_start(struct lock_command *command, const sigset_t *mas
     if (command->pid == 0)
         lock_command_execute(command, parent, mask);
     setpgid(command->pid, command->pid); /* whoever is first */
+    command->state = LOCK_COMMAND_RUNS;
     return true;
 }
 
@@ -110,7 +111,8 @@ static void lock_command_end(struct lock_command *command, int64_t kill_ms)
     kill(-command->pid, SIGCONT); /* a stopped process does not end */
 }
 
-/* End the command if the lock is lost, or if nobody will know in time whether it is. */
+/* Note for how long the lock is held. End the command, if it runs and the lock is lost, or if nobody will know in time
+ * whether it is. */
 static void lock_command_check_lock(struct lock_command *command)
 {
     double valid_s = kvs_lock_valid_for(command->lock);
@@ -214,7 +216,9 @@ int lock_command_run(struct lock_command *command)
         return -1;
     lock_command_find_terminal(command);
     lock_command_check_lock(command);
-    if (lock_command_start(command, &before)) {
+    if (command->vouched_until_ms == 0) {
+        status = LOCK_COMMAND_NOT_STARTED;
+    } else if (lock_command_start(command, &before)) {
         while (command->state != LOCK_COMMAND_ENDED)
             lock_command_turn(command);
         status =

@@ -15,6 +15,7 @@
 #include <sys/types.h>
 
 enum lock_command_state {
+    LOCK_COMMAND_WAITS, /* it was not started */
     LOCK_COMMAND_RUNS,
     LOCK_COMMAND_ENDING, /* it was sent SIGTERM, and is sent SIGKILL at kill_ms */
     LOCK_COMMAND_KILLED,
@@ -42,8 +43,9 @@ struct lock_command {
 
 /*
  * Run it to its end. Return its exit status, or 128 and the number of the signal that ended it. -1 after a message if
- * it could not be started at all.
+ * it could not be started at all. LOCK_COMMAND_NOT_STARTED without one if the lock is lost already.
  */
+#define LOCK_COMMAND_NOT_STARTED (-2)
 int lock_command_run(struct lock_command *command);
 
 #endif

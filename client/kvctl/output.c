@@ -279,8 +279,13 @@ enum status report_key_error(const char *key, const struct kvs_error *error)
     return status_of_error(error);
 }
 
-enum status report_lost(const struct kvs_error *reason, bool was_ended)
+enum status report_lost(const struct kvs_error *reason, enum lost_when when)
 {
+    static const char *const sentences[] = {
+        [LOST_BEFORE_COMMAND] = "the lock was lost before the command was started",
+        [LOST_DURING_COMMAND] = "the lock was lost, and the command was ended",
+        [LOST_UNNOTICED] = "the lock was lost before the command has ended",
+    };
     char advice[KVS_MESSAGE_BYTES];
 
     if (reason->code == KVS_OK) {
@@ -289,10 +294,7 @@ enum status report_lost(const struct kvs_error *reason, bool was_ended)
         return STATUS_LOST;
     }
     advice_translate(reason->message, reason->bucket, advice, sizeof(advice));
-    output_report_as("lock_lost", "%s: %s",
-                     was_ended ? "the lock was lost, and the command was ended"
-                               : "the lock was lost before the command has ended",
-                     advice);
+    output_report_as("lock_lost", "%s: %s", sentences[when], advice);
     return STATUS_LOST;
 }
 
