@@ -33,7 +33,7 @@ static bool lock_command_block_signals(struct lock_command *command, sigset_t *b
 
     sigemptyset(&blocked);
     for (size_t i = 0; i < sizeof(passed_signals) / sizeof(*passed_signals); i++) {
-        if (!signal_is_ignored(passed_signals[i])) /* blocked, it would arrive all the same */
+        if (!signal_is_ignored(passed_signals[i])) /* blocked, it would still arrive */
             sigaddset(&blocked, passed_signals[i]);
     }
     sigaddset(&blocked, SIGCHLD);
