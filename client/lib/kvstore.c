@@ -85,6 +85,17 @@ static enum kvs_code kvs_lose_for_envelope(struct kvs *kvs, const char *wrong)
     return connection_lose(&kvs->connection, &error);
 }
 
+/*
+ * Return whether the daemon says that it has begun none of the calls without an answer. It dismisses the session, or it
+ * refuses a new one. A message that it could not read ends the session, too, but earlier calls have begun.
+ */
+static bool kvs_is_dismissal(const struct kvs *kvs, const struct kvs_error *error)
+{
+    bool is_refusal = error->code == KVS_RESOURCE_EXHAUSTED && !kvs->connection.has_answered;
+
+    return error->outcome == KVS_OUTCOME_NONE && (error->code == KVS_UNAVAILABLE || is_refusal);
+}
+
 /* A response without a msgid: the daemon ends this session and says why. */
 static enum kvs_code kvs_lose_for_response(struct kvs *kvs, const struct rpc_message *message)
 {
@@ -96,7 +107,7 @@ static enum kvs_code kvs_lose_for_response(struct kvs *kvs, const struct rpc_mes
     client_error_set(&reason, error.code == KVS_UNAVAILABLE ? KVS_IO : KVS_PROTOCOL,
                      "the daemon ended the session: %.200s", error.message);
     reason.retryable = error.retryable; /* there were too many sessions: watches reconnect */
-    reason.outcome = error.outcome;     /* NONE: the daemon has read nothing of what was sent */
+    reason.outcome = kvs_is_dismissal(kvs, &error) ? KVS_OUTCOME_NONE : KVS_OUTCOME_UNKNOWN;
     return connection_lose(&kvs->connection, &reason);
 }
 

@@ -30,6 +30,7 @@ Suite *idle_suite(void);
 Suite *increment_suite(void);
 Suite *keys_suite(void);
 Suite *kv_suite(void);
+Suite *library_fault_suite(void);
 Suite *library_suite(void);
 Suite *libuv_suite(void);
 Suite *life_suite(void);

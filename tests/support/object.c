@@ -60,22 +60,27 @@ void pack_call_head(msgpack_packer *packer, uint32_t msgid, const char *method)
     msgpack_pack_str_with_body(packer, method, strlen(method));
 }
 
-void pack_call(msgpack_packer *packer, uint32_t msgid, const char *method, const char *params, va_list args)
+void pack_text(msgpack_packer *packer, const char *format, va_list args)
 {
     json_error_t where;
     char *text = NULL;
 
-    ck_assert_int_ge(vasprintf(&text, params, args), 0);
+    ck_assert_int_ge(vasprintf(&text, format, args), 0);
     for (char *c = text; *c != '\0'; c++) {
         if (*c == '\'')
             *c = '"';
     }
     json_t *json = json_loads(text, JSON_ALLOW_NUL | JSON_DECODE_ANY, &where);
     ck_assert_msg(json != NULL, "the test's own parameters are no JSON: %s: %s", where.text, text);
-    pack_call_head(packer, msgid, method);
     pack_json(packer, json);
     json_decref(json);
     free(text);
+}
+
+void pack_call(msgpack_packer *packer, uint32_t msgid, const char *method, const char *params, va_list args)
+{
+    pack_call_head(packer, msgid, method);
+    pack_text(packer, params, args);
 }
 
 /* --- Looking --------------------------------------------------------------------------------------- */

@@ -13,6 +13,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Pack a text that is JSON with ' for ". */
+void pack_text(msgpack_packer *packer, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
+
 /* Pack [0, msgid, method. An array of parameters must follow. */
 void pack_call_head(msgpack_packer *packer, uint32_t msgid, const char *method);
 

@@ -1,0 +1,107 @@
+/* libkvstore with a daemon that the test plays: ends of sessions and moments that a real daemon seldom has. */
+#include "tests/integration/suites.h"
+#include "tests/support/fake_daemon.h"
+#include "tests/support/library.h"
+
+#include <string.h>
+
+static const struct kvs_options reconnecting = KVS_OPTIONS(.reconnect = true);
+
+struct outcome {
+    unsigned ok, failed;
+    struct kvs_error error; /* the last */
+};
+
+static void count_answer(struct outcome *outcome, const struct kvs_error *error)
+{
+    if (error == NULL) {
+        outcome->ok++;
+    } else {
+        outcome->failed++;
+        outcome->error = *error;
+    }
+}
+
+static void on_revision(struct kvs *kvs, const struct kvs_error *error, uint64_t revision, void *context)
+{
+    (void)kvs;
+    (void)revision;
+    count_answer(context, error);
+}
+
+static void on_increment(struct kvs *kvs, const struct kvs_error *error, int64_t value, uint64_t revision,
+                         void *context)
+{
+    (void)value;
+    on_revision(kvs, error, revision, context);
+}
+
+/* --- The end of a session -------------------------------------------------------------------------- */
+
+static bool is_marked_as_repeated(struct fake_request request)
+{
+    ck_assert_ptr_nonnull(strstr(request.params, "\"first_sent\"=>"));
+    return strstr(request.params, "\"first_sent\"=>0") == NULL;
+}
+
+/* A daemon that ends a session for another reason than its own end may have begun the calls. */
+START_TEST(only_a_dismissed_call_is_sent_again_as_if_it_were_new)
+{
+    static const struct {
+        const char *code;
+        bool has_answered, is_dismissal;
+    } ends[] = {{"unavailable", true, true},
+                {"resource_exhausted", false, true}, /* a session too many */
+                {"resource_exhausted", true, false}, /* memory of incomplete messages */
+                {"deadline_exceeded", true, false},
+                {"deadline_exceeded", false, false}};
+    struct fake_daemon *fake = fake_daemon_start();
+    struct kvs *kvs = fake_daemon_connect(fake, &reconnecting);
+    struct outcome outcome = {0};
+
+    assert_done(kvs_async_increment(kvs, "b", "n", 1, NULL, on_increment, &outcome));
+    if (ends[_i].has_answered) {
+        assert_done(kvs_async_delete(kvs, "b", "k", NULL, on_revision, &outcome));
+        fake_daemon_expect(fake, kvs, "kv.increment");
+        fake_daemon_send(fake, "[1, %u, null, 7]", fake_daemon_expect(fake, kvs, "kv.delete").msgid);
+        library_run_until(kvs, &outcome.ok, 1);
+    } else {
+        ck_assert(!is_marked_as_repeated(fake_daemon_expect(fake, kvs, "kv.increment")));
+    }
+    fake_daemon_send(fake, "[1, null, {'code': '%s', 'retryable': true, 'outcome': 'none', 'message': 'over'}, null]",
+                     ends[_i].code);
+    fake_daemon_hang_up(fake);
+    struct fake_request again = fake_daemon_expect(fake, kvs, "kv.increment");
+    ck_assert_int_eq(is_marked_as_repeated(again), !ends[_i].is_dismissal);
+    fake_daemon_send(fake, "[1, %u, null, [1, 8]]", again.msgid);
+    library_run_until(kvs, &outcome.ok, ends[_i].has_answered ? 2 : 1);
+    kvs_close(kvs);
+}
+END_TEST
+
+START_TEST(a_session_that_ends_for_a_wrong_message_leaves_unknown_outcomes)
+{
+    struct fake_daemon *fake = fake_daemon_start();
+    struct kvs *kvs = fake_daemon_connect(fake, NULL);
+    struct outcome outcome = {0};
+
+    assert_done(kvs_async_increment(kvs, "b", "n", 1, NULL, on_increment, &outcome));
+    fake_daemon_expect(fake, kvs, "kv.increment");
+    fake_daemon_send(fake, "[1, null, {'code': 'invalid_argument', 'outcome': 'none', 'message': 'wrong'}, null]");
+    library_run_until(kvs, &outcome.failed, 1);
+    ck_assert_int_eq(outcome.error.outcome, KVS_OUTCOME_UNKNOWN);
+    kvs_close(kvs);
+}
+END_TEST
+
+Suite *library_fault_suite(void)
+{
+    Suite *suite = suite_create("library fault");
+    TCase *ends = tcase_create("ends");
+
+    tcase_set_timeout(ends, TEST_TIMEOUT_S);
+    tcase_add_loop_test(ends, only_a_dismissed_call_is_sent_again_as_if_it_were_new, 0, 5);
+    tcase_add_test(ends, a_session_that_ends_for_a_wrong_message_leaves_unknown_outcomes);
+    suite_add_tcase(suite, ends);
+    return suite;
+}
