@@ -71,8 +71,10 @@ static inline void kvs_libuv_on_poll(uv_poll_t *poll, int status, int events)
 {
     struct kvs_libuv *adapter = (struct kvs_libuv *)poll->data;
 
-    (void)status; /* kvs_process finds out what is wrong with the socket */
     (void)events;
+    /* libuv has stopped to poll a socket with an error. The library finds out what is wrong, maybe not at once. */
+    if (status < 0)
+        adapter->polled_events = 0;
     kvs_process(adapter->kvs);
 }
 

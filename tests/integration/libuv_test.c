@@ -3,6 +3,7 @@
 #include "client/lib/kvstore_admin.h"
 #include "tests/integration/suites.h"
 #include "tests/support/daemon.h"
+#include "tests/support/fake_daemon.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -23,22 +24,28 @@ static void on_patience(uv_timer_t *timer)
     ck_abort_msg("the loop still runs");
 }
 
-static void client_open(struct client *client, const struct daemon *daemon, bool reconnect)
+static void client_attach(struct client *client, struct kvs *kvs)
 {
-    struct kvs_options options = KVS_OPTIONS(.connect_timeout_s = DAEMON_CALL_TIMEOUT_S,
-                                             .timeout_s = DAEMON_CALL_TIMEOUT_S, .reconnect = reconnect);
-    struct kvs_error error;
-
     memset(client, 0, sizeof(*client));
-    test_run_check_leaks();
-    client->kvs = kvs_connect(daemon->socket_path, &options, &error);
-    ck_assert_msg(client->kvs != NULL, "%s", error.message);
+    client->kvs = kvs;
     ck_assert_int_eq(uv_loop_init(&client->loop), 0);
     uv_timer_init(&client->loop, &client->patience);
     uv_timer_start(&client->patience, on_patience, PATIENCE_MS, 0);
     uv_unref((uv_handle_t *)&client->patience);
     client->adapter = kvs_libuv_attach(&client->loop, client->kvs);
     ck_assert_ptr_nonnull(client->adapter);
+}
+
+static void client_open(struct client *client, const struct daemon *daemon, bool reconnect)
+{
+    struct kvs_options options = KVS_OPTIONS(.connect_timeout_s = DAEMON_CALL_TIMEOUT_S,
+                                             .timeout_s = DAEMON_CALL_TIMEOUT_S, .reconnect = reconnect);
+    struct kvs_error error;
+
+    test_run_check_leaks();
+    struct kvs *kvs = kvs_connect(daemon->socket_path, &options, &error);
+    ck_assert_msg(kvs != NULL, "%s", error.message);
+    client_attach(client, kvs);
 }
 
 /* Run the loop until the adapter is detached, and close everything. */
@@ -209,6 +216,22 @@ START_TEST(a_lost_connection_ends_the_calls_on_a_libuv_loop)
 }
 END_TEST
 
+/* libuv stops to poll a socket with an error, which the library sees only after it has read what came before. */
+START_TEST(a_reset_connection_is_noticed_on_a_libuv_loop)
+{
+    struct fake_daemon *fake = fake_daemon_start();
+    struct client client;
+
+    client_attach(&client, fake_daemon_connect(fake, NULL));
+    ck_assert_int_eq(kvs_async_put(client.kvs, "b", "k", "v", 1, NULL, on_lost, &client), KVS_OK);
+    uv_run(&client.loop, UV_RUN_NOWAIT);
+    fake_daemon_send(fake, "[2, 'news', [1]]");
+    fake_daemon_hang_up(fake); /* it has not read the request */
+    client_run(&client);
+    ck_assert_uint_eq(client.refused, 1);
+}
+END_TEST
+
 Suite *libuv_suite(void)
 {
     Suite *suite = suite_create("libuv");
@@ -220,6 +243,7 @@ Suite *libuv_suite(void)
     tcase_add_test(loss, a_call_on_a_libuv_loop_times_out_without_an_answer);
     tcase_add_test(loss, a_watch_on_a_libuv_loop_resumes_after_the_daemon_restarts);
     tcase_add_test(loss, a_lost_connection_ends_the_calls_on_a_libuv_loop);
+    tcase_add_test(loss, a_reset_connection_is_noticed_on_a_libuv_loop);
     suite_add_tcase(suite, loss);
     return suite;
 }
