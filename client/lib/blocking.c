@@ -4,8 +4,6 @@
 #include "client/lib/error.h"
 #include "client/lib/loop.h"
 
-#include <poll.h>
-
 /* A blocking function that waits. It lives on the stack: the call ends before the function returns. */
 struct waiter {
     bool finished;
@@ -54,7 +52,7 @@ enum kvs_code blocking_connect(struct kvs *kvs, int64_t give_up_ms)
         if (now_ms >= give_up_ms)
             break;
         int64_t until_ms = connection->next_attempt_ms < give_up_ms ? connection->next_attempt_ms : give_up_ms;
-        poll(NULL, 0, until_ms > now_ms ? (int)(until_ms - now_ms) : 1);
+        loop_wait_and_turn(kvs, until_ms > now_ms ? until_ms : now_ms + 1);
     }
     if (code != KVS_OK)
         kvs->error = connection->error;

@@ -20,7 +20,10 @@ enum kvs_code blocking_run(struct kvs *kvs, reply_reader *reader, void *out);
 enum kvs_code blocking_run_request(struct kvs *kvs, const struct kvs_request *request, double timeout_s,
                                    reply_reader *reader, void *out);
 
-/* Open a lost connection, with pauses between attempts, until give_up_ms. As connection_ensure. */
+/*
+ * Open a lost connection, with pauses between attempts, until give_up_ms. The handle makes progress meanwhile: calls
+ * and locks end in time. As connection_ensure.
+ */
 enum kvs_code blocking_connect(struct kvs *kvs, int64_t give_up_ms);
 
 /* Wait for pause_ms, while the handle makes progress. */

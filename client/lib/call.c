@@ -127,15 +127,22 @@ static int call_compare_numbers(const void *a, const void *b)
     return one->number < other->number ? -1 : one->number > other->number;
 }
 
+/* A call that is held is not sent after its timeout: there would be no time for its answer. */
+static int64_t call_due_ms(const struct call *call)
+{
+    return call->deadline_ms - (call->state == CALL_HELD ? CALL_GRACE_MS : 0);
+}
+
 void call_send_held(struct kvs *kvs)
 {
     struct call_table *table = &kvs->calls;
+    int64_t now_ms = table->held > 0 ? clock_now_ms() : 0;
 
     /* They are in the first slots, in their order: see call_hold_all. */
     for (uint32_t msgid = 0; table->held > 0 && msgid < table->slot_count; msgid++) {
         struct call *call = &table->calls[msgid];
-        if (call->state != CALL_HELD)
-            continue;
+        if (call->state != CALL_HELD || call_due_ms(call) <= now_ms)
+            continue; /* call_expire ends a call that is overdue */
         if (!call_queue_request(&kvs->connection, msgid, call->copy->method, call->copy->params,
                                 call->copy->params_size))
             return; /* out of memory: the next turn tries again */
@@ -270,12 +277,6 @@ const char *call_answer(struct kvs *kvs, const struct rpc_message *message)
 static bool call_is_unanswered(const struct call *call)
 {
     return call->state == CALL_IN_FLIGHT || call->state == CALL_HELD;
-}
-
-/* A call that is held is not sent after its timeout: there would be no time for its answer. */
-static int64_t call_due_ms(const struct call *call)
-{
-    return call->deadline_ms - (call->state == CALL_HELD ? CALL_GRACE_MS : 0);
 }
 
 static enum kvs_outcome call_unanswered_outcome(const struct call *call)

@@ -27,7 +27,7 @@ struct kvs_request *call_scratch(struct kvs *kvs);
 /* Add an id to a request that can be repeated with it, if the handle reconnects. Before request_end. */
 void call_add_id(struct kvs *kvs, struct kvs_request *request);
 
-/* Send the calls that were held when the connection was lost. The connection is open. */
+/* Send the calls that were held when the connection was lost, unless they are overdue. The connection is open. */
 void call_send_held(struct kvs *kvs);
 
 /* Submit what call_begin began. As the functions kvs_async_; a refused call leaves receiver's extra to the caller. */

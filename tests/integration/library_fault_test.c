@@ -94,14 +94,68 @@ START_TEST(a_session_that_ends_for_a_wrong_message_leaves_unknown_outcomes)
 }
 END_TEST
 
+/* --- No connection --------------------------------------------------------------------------------- */
+
+static void await_loss(struct kvs *kvs)
+{
+    for (uint64_t end_ms = now_ms() + PATIENCE_MS; kvs_process(kvs) == KVS_OK;)
+        ck_assert_uint_lt(now_ms(), end_ms);
+}
+
+START_TEST(calls_end_in_time_while_a_blocking_one_waits_for_a_connection)
+{
+    struct fake_daemon *fake = fake_daemon_start();
+    struct kvs *kvs = fake_daemon_connect(fake, &reconnecting);
+    struct kvs_put_options brief = KVS_PUT_OPTIONS(.timeout_s = 0.2), longer = KVS_PUT_OPTIONS(.timeout_s = 1);
+    struct outcome outcome = {0};
+
+    assert_done(kvs_async_put(kvs, "b", "k", "v", 1, &brief, on_revision, &outcome));
+    fake_daemon_end(fake);
+    await_loss(kvs);
+    ck_assert_int_eq(kvs_put(kvs, "b", "k", "v", 1, &longer, NULL), KVS_IO);
+    ck_assert_uint_eq(outcome.failed, 1);
+    ck_assert_int_eq(outcome.error.outcome, KVS_OUTCOME_NONE);
+    kvs_close(kvs);
+}
+END_TEST
+
+START_TEST(a_call_is_not_sent_after_its_timeout)
+{
+    struct fake_daemon *fake = fake_daemon_start();
+    struct kvs *kvs = fake_daemon_connect(fake, &reconnecting);
+    struct kvs_put_options brief = KVS_PUT_OPTIONS(.timeout_s = 0.05);
+    struct outcome outcome = {0};
+
+    assert_done(kvs_async_put(kvs, "b", "k", "v", 1, &brief, on_revision, &outcome));
+    fake_daemon_end(fake);
+    await_loss(kvs);
+    fake_daemon_listen(fake);
+    for (uint64_t over_ms = now_ms() + 60; now_ms() < over_ms;)
+        pause_shortly(); /* the program does something else */
+    /* The call's own turn, and one that a further call begins: neither sends the first one. */
+    if (_i == 0)
+        library_run_until(kvs, &outcome.failed, 1);
+    while (kvs_async_delete(kvs, "b", "k", NULL, NULL, NULL) != KVS_OK)
+        kvs_process(kvs);
+    fake_daemon_expect(fake, kvs, "kv.delete");
+    ck_assert_uint_eq(outcome.failed, 1);
+    ck_assert_int_eq(outcome.error.outcome, KVS_OUTCOME_NONE);
+    kvs_close(kvs);
+}
+END_TEST
+
 Suite *library_fault_suite(void)
 {
     Suite *suite = suite_create("library fault");
-    TCase *ends = tcase_create("ends");
+    TCase *ends = tcase_create("ends"), *away = tcase_create("away");
 
     tcase_set_timeout(ends, TEST_TIMEOUT_S);
     tcase_add_loop_test(ends, only_a_dismissed_call_is_sent_again_as_if_it_were_new, 0, 5);
     tcase_add_test(ends, a_session_that_ends_for_a_wrong_message_leaves_unknown_outcomes);
     suite_add_tcase(suite, ends);
+    tcase_set_timeout(away, TEST_TIMEOUT_S);
+    tcase_add_test(away, calls_end_in_time_while_a_blocking_one_waits_for_a_connection);
+    tcase_add_loop_test(away, a_call_is_not_sent_after_its_timeout, 0, 2);
+    suite_add_tcase(suite, away);
     return suite;
 }
