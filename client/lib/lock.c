@@ -543,8 +543,11 @@ static void lock_lose(struct kvs_lock *lock, const struct kvs_error *reason)
 
 void lock_lose_all(struct kvs *kvs, const struct kvs_error *reason)
 {
-    for (struct kvs_lock *lock = kvs->locks; lock != NULL; lock = lock->next)
+    kvs->lock_due_ms = kvs->lock_ends_ms = INT64_MAX;
+    for (struct kvs_lock *lock = kvs->locks; lock != NULL; lock = lock->next) {
         lock_lose(lock, reason);
+        lock_note_times(lock);
+    }
 }
 
 static bool lock_is_text(const struct kvs_value *value, const char *text)

@@ -408,6 +408,23 @@ START_TEST(without_an_owner_the_end_of_the_session_is_the_end_of_the_lock)
 }
 END_TEST
 
+START_TEST(a_handle_without_a_connection_and_its_lock_waits_for_nothing)
+{
+    struct kvs *kvs = library_connect(&shared_daemon, NULL), *other = library_connect(&shared_daemon, NULL);
+    const char *bucket = library_new_bucket(other, 1);
+    struct owned owned;
+
+    begin_acquire(kvs, bucket, "leader", NULL, &owned);
+    library_run_until(kvs, &owned.acquired, 1);
+    ck_assert_int_ge(kvs_timeout_ms(kvs), 0);
+    end_session(other, kvs);
+    library_run_until(kvs, &owned.ended, 1);
+    ck_assert_int_eq(kvs_timeout_ms(kvs), -1);
+    kvs_close(kvs);
+    kvs_close(other);
+}
+END_TEST
+
 /* --- Keeping --------------------------------------------------------------------------------------- */
 
 START_TEST(a_kept_lock_survives_a_lost_connection_with_its_token)
@@ -565,6 +582,7 @@ Suite *lock_library_suite(void)
     tcase_add_test(shared, a_handle_with_a_loop_is_vouched_for_as_long_as_it_turns);
     tcase_add_test(shared, a_lock_whose_key_is_deleted_is_lost);
     tcase_add_test(shared, without_an_owner_the_end_of_the_session_is_the_end_of_the_lock);
+    tcase_add_test(shared, a_handle_without_a_connection_and_its_lock_waits_for_nothing);
     tcase_add_test(shared, a_kept_lock_survives_a_lost_connection_with_its_token);
     tcase_add_test(shared, a_kept_lock_that_somebody_took_is_lost);
     tcase_add_test(shared, a_callback_may_release_its_lock);
