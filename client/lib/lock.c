@@ -531,6 +531,7 @@ static void lock_lose(struct kvs_lock *lock, const struct kvs_error *reason)
         }
         break;
     case LOCK_IDLE:
+    case LOCK_CONFIRMING:
         if (!can_heal) {
             lock->state = LOCK_GONE;
             lock_set_over(lock, reason);

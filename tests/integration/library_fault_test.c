@@ -1,4 +1,5 @@
 /* libkvstore with a daemon that the test plays: ends of sessions and moments that a real daemon seldom has. */
+#include "client/lib/kvstore_lock.h"
 #include "tests/integration/suites.h"
 #include "tests/support/fake_daemon.h"
 #include "tests/support/library.h"
@@ -94,6 +95,43 @@ START_TEST(a_session_that_ends_for_a_wrong_message_leaves_unknown_outcomes)
 }
 END_TEST
 
+struct owned {
+    unsigned acquired, ended;
+};
+
+static void on_lock(struct kvs *kvs, struct kvs_lock *lock, const struct kvs_error *error, void *context)
+{
+    struct owned *owned = context;
+
+    (void)kvs;
+    (void)lock;
+    if (error == NULL)
+        owned->acquired++;
+    else
+        owned->ended++;
+}
+
+/* The daemon has vouched for the lock too long ago, and the session ends before it vouches again. */
+START_TEST(a_lock_that_is_confirmed_when_the_session_ends_is_not_acquired)
+{
+    struct fake_daemon *fake = fake_daemon_start();
+    struct kvs *kvs = fake_daemon_connect(fake, NULL);
+    struct owned owned = {0};
+
+    assert_done(kvs_async_lock_acquire(kvs, "b", "leader", NULL, on_lock, &owned, NULL));
+    struct fake_request acquire = fake_daemon_expect(fake, kvs, "lock.acquire");
+    for (uint64_t start_ms = now_ms(); now_ms() < start_ms + 2;)
+        pause_shortly();
+    fake_daemon_send(fake, "[1, %u, null, {'token': 1, 'valid_for': 0.001}]", acquire.msgid);
+    fake_daemon_expect(fake, kvs, "lock.check");
+    fake_daemon_hang_up(fake);
+    library_run_until(kvs, &owned.ended, 1);
+    ck_assert_uint_eq(owned.acquired, 0);
+    ck_assert_int_eq(kvs_timeout_ms(kvs), -1);
+    kvs_close(kvs);
+}
+END_TEST
+
 /* --- No connection --------------------------------------------------------------------------------- */
 
 static void await_loss(struct kvs *kvs)
@@ -152,6 +190,7 @@ Suite *library_fault_suite(void)
     tcase_set_timeout(ends, TEST_TIMEOUT_S);
     tcase_add_loop_test(ends, only_a_dismissed_call_is_sent_again_as_if_it_were_new, 0, 5);
     tcase_add_test(ends, a_session_that_ends_for_a_wrong_message_leaves_unknown_outcomes);
+    tcase_add_test(ends, a_lock_that_is_confirmed_when_the_session_ends_is_not_acquired);
     suite_add_tcase(suite, ends);
     tcase_set_timeout(away, TEST_TIMEOUT_S);
     tcase_add_test(away, calls_end_in_time_while_a_blocking_one_waits_for_a_connection);
