@@ -44,7 +44,8 @@ struct kvs {
     struct ephemeral *ephemerals;           /* that are written */
     struct ephemeral *ephemerals_away;      /* that are to be written again, in this order */
     struct ephemeral **ephemerals_away_end; /* the end of that list */
-    void *ephemeral_tree;                   /* all of them, see tsearch(3) */
+    void *ephemeral_tree;                   /* their keys, see tsearch(3) */
+    uint64_t ephemeral_count;               /* calls that have written or ended them */
     unsigned ephemerals_writing;            /* in flight */
     size_t ephemeral_bytes;
     int64_t ephemeral_due_ms; /* when the first is to be written; INT64_MAX: none */

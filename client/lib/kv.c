@@ -3,8 +3,10 @@
 #include "client/lib/clock.h"
 #include "client/lib/deliver.h"
 #include "client/lib/ephemeral.h"
+#include "client/lib/error.h"
 #include "client/lib/options.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* --- Reading ------------------------------------------------------------------------------- */
@@ -103,6 +105,64 @@ enum kvs_code kvs_async_keys(struct kvs *kvs, const char *bucket, const struct k
     return call_submit(kvs, deliver_names(done, context));
 }
 
+/* --- Ending an ephemeral key ----------------------------------------------------------------- */
+
+/* Run a request whose success ends an ephemeral key, if it is at this revision (0: at any), and returns a revision. */
+static enum kvs_code kv_run_end(struct kvs *kvs, const char *bucket, const char *key, uint64_t at, uint64_t *revision)
+{
+    struct ephemeral_end end = ephemeral_end_begin(kvs, bucket, key, at);
+    enum kvs_code code = blocking_run(kvs, reply_read_revision, revision);
+    struct kvs_error error;
+
+    if (end.key == NULL)
+        return code;
+    if (code != KVS_OK)
+        error = kvs->error;
+    ephemeral_end_finish(&end, code != KVS_OK ? &error : NULL);
+    if (code != KVS_OK)
+        kvs->error = error; /* a callback may have set another one */
+    return code;
+}
+
+static void kv_deliver_end(struct kvs *kvs, const struct call_receiver *receiver, const struct kvs_error *error,
+                           const struct kvs_value *result)
+{
+    struct call_receiver program = deliver_revision((kvs_revision_fn *)receiver->function, receiver->context);
+    struct ephemeral_end end = *(struct ephemeral_end *)receiver->extra;
+
+    free(receiver->extra);
+    ephemeral_end_finish(&end, error);
+    if (program.deliver != NULL)
+        program.deliver(kvs, &program, error, result);
+}
+
+/* The asynchronous form of kv_run_end. */
+static enum kvs_code kv_submit_end(struct kvs *kvs, const char *bucket, const char *key, uint64_t at,
+                                   kvs_revision_fn *done, void *context)
+{
+    struct ephemeral_end end = ephemeral_end_begin(kvs, bucket, key, at);
+    struct call_receiver receiver = {.deliver = kv_deliver_end, .function = (void (*)(void))done, .context = context};
+    enum kvs_code code;
+
+    if (end.key == NULL)
+        return call_submit(kvs, deliver_revision(done, context));
+    struct ephemeral_end *copy = malloc(sizeof(*copy));
+    receiver.extra = copy;
+    if (copy == NULL) {
+        code = client_error_set(&kvs->error, KVS_NO_MEMORY, "out of memory for the request");
+    } else {
+        *copy = end;
+        code = call_submit(kvs, receiver);
+    }
+    if (code == KVS_OK)
+        return KVS_OK;
+    struct kvs_error error = kvs->error;
+    free(copy);
+    ephemeral_end_finish(&end, &error);
+    kvs->error = error;
+    return code;
+}
+
 /* --- Writing ------------------------------------------------------------------------------- */
 
 static void kv_build_put(struct kvs *kvs, const char *method, const char *bucket, const char *key, const void *value,
@@ -126,30 +186,29 @@ struct kv_write {
     struct kvs_put_options options; /* copied by kv_build_write */
 };
 
-/* Build the request. *remembered: the record of an ephemeral key on a handle that reconnects; NULL: of no other. */
-static enum kvs_code kv_build_write(struct kvs *kvs, struct kv_write *write, const struct kvs_put_options *options,
-                                    struct ephemeral **remembered)
+static void kv_build_write(struct kvs *kvs, struct kv_write *write, const struct kvs_put_options *options)
 {
     const char *wrong = options_copy(&write->options, sizeof(write->options), options);
-    bool is_put = strcmp(write->method, "kv.put") == 0;
 
-    *remembered = NULL;
     kv_build_put(kvs, write->method, write->bucket, write->key, write->value, write->value_size, &write->options);
-    struct kvs_request *request = call_scratch(kvs);
     if (wrong != NULL)
-        request->wrong = wrong;
-    if (!write->options.ephemeral || !kvs->options.reconnect) {
-        if (is_put)
-            ephemeral_forget(kvs, write->bucket, write->key, 0);
-        call_add_id(kvs, request);
-        request_end(request, kvs->options.timeout_s);
-        return KVS_OK;
-    }
+        call_scratch(kvs)->wrong = wrong;
+}
+
+static bool kv_is_put(const struct kv_write *write)
+{
+    return strcmp(write->method, "kv.put") == 0;
+}
+
+/* Complete the request of an ephemeral key that the handle remembers. NULL, with the reason in kvs->error. */
+static struct ephemeral *kv_remember(struct kvs *kvs, const struct kv_write *write)
+{
+    struct kvs_request *request = call_scratch(kvs);
+
     /* The end of its session deletes what the first put has written. */
-    request->may_repeat = is_put;
+    request->may_repeat = kv_is_put(write);
     request_end(request, kvs->options.timeout_s);
-    *remembered = ephemeral_make(kvs, write->bucket, write->key, request);
-    return *remembered != NULL ? KVS_OK : kvs->error.code;
+    return ephemeral_make(kvs, write->bucket, write->key, request);
 }
 
 /* Where kv_read_written leaves the revision. */
@@ -181,10 +240,18 @@ static enum kvs_code kv_run_write(struct kvs *kvs, struct kv_write write, const 
     struct kv_written written = {.revision = revision};
     enum kvs_code code = blocking_check(kvs);
 
-    if (code == KVS_OK)
-        code = kv_build_write(kvs, &write, options, &written.remembered);
-    if (code == KVS_OK)
-        code = blocking_run_request(kvs, call_scratch(kvs), call_scratch(kvs)->timeout_s, kv_read_written, &written);
+    if (code != KVS_OK)
+        return code;
+    kv_build_write(kvs, &write, options);
+    if (!write.options.ephemeral && kv_is_put(&write))
+        return kv_run_end(kvs, write.bucket, write.key, 0, revision);
+    if (!write.options.ephemeral || !ephemeral_is_remembered(kvs))
+        return blocking_run(kvs, reply_read_revision, revision);
+
+    written.remembered = kv_remember(kvs, &write);
+    if (written.remembered == NULL)
+        return kvs->error.code;
+    code = blocking_run_request(kvs, call_scratch(kvs), call_scratch(kvs)->timeout_s, kv_read_written, &written);
     if (written.remembered != NULL)
         ephemeral_drop(written.remembered);
     return code;
@@ -208,18 +275,23 @@ static void kv_deliver_written(struct kvs *kvs, const struct call_receiver *rece
 static enum kvs_code kv_submit_write(struct kvs *kvs, struct kv_write write, const struct kvs_put_options *options,
                                      kvs_revision_fn *done, void *context)
 {
-    struct ephemeral *remembered;
-    enum kvs_code code = kv_build_write(kvs, &write, options, &remembered);
-    struct call_receiver receiver = deliver_revision(done, context);
+    struct call_receiver receiver = {
+        .deliver = kv_deliver_written, .function = (void (*)(void))done, .context = context};
 
-    if (code != KVS_OK)
-        return code;
-    if (remembered != NULL)
-        receiver = (struct call_receiver){
-            .deliver = kv_deliver_written, .function = (void (*)(void))done, .context = context, .extra = remembered};
+    kv_build_write(kvs, &write, options);
+    if (!write.options.ephemeral && kv_is_put(&write))
+        return kv_submit_end(kvs, write.bucket, write.key, 0, done, context);
+    if (!write.options.ephemeral || !ephemeral_is_remembered(kvs))
+        return call_submit(kvs, deliver_revision(done, context));
+
+    struct ephemeral *remembered = kv_remember(kvs, &write);
+    if (remembered == NULL)
+        return kvs->error.code;
+    receiver.extra = remembered;
     struct kvs_request *request = call_scratch(kvs);
-    code = call_submit_request(kvs, request, clock_now_ms() + call_wait_ms(request->timeout_s), &receiver);
-    if (code != KVS_OK && remembered != NULL)
+    enum kvs_code code =
+        call_submit_request(kvs, request, clock_now_ms() + call_wait_ms(request->timeout_s), &receiver);
+    if (code != KVS_OK)
         ephemeral_drop(remembered);
     return code;
 }
@@ -239,8 +311,6 @@ static void kv_build_update(struct kvs *kvs, const char *bucket, const char *key
     request->timeout_s = own.timeout_s;
     if (own.ephemeral)
         request->wrong = "kvs_update cannot write ephemeral keys: use kvs_put or kvs_create";
-    else if (expected > 0)
-        ephemeral_forget(kvs, bucket, key, expected);
 }
 
 enum kvs_code kvs_put(struct kvs *kvs, const char *bucket, const char *key, const void *value, size_t value_size,
@@ -274,6 +344,8 @@ enum kvs_code kvs_update(struct kvs *kvs, const char *bucket, const char *key, c
                          uint64_t expected, const struct kvs_put_options *options, uint64_t *revision)
 {
     kv_build_update(kvs, bucket, key, value, value_size, expected, options);
+    if (expected > 0)
+        return kv_run_end(kvs, bucket, key, expected, revision);
     return blocking_run(kvs, reply_read_revision, revision);
 }
 
@@ -282,12 +354,14 @@ enum kvs_code kvs_async_update(struct kvs *kvs, const char *bucket, const char *
                                kvs_revision_fn *done, void *context)
 {
     kv_build_update(kvs, bucket, key, value, value_size, expected, options);
+    if (expected > 0)
+        return kv_submit_end(kvs, bucket, key, expected, done, context);
     return call_submit(kvs, deliver_revision(done, context));
 }
 
-/* kv.delete has no option ttl, and kv.purge no if_exists: the daemon refuses them as unknown. */
-static void kv_build_delete(struct kvs *kvs, const char *method, const char *bucket, const char *key,
-                            const struct kvs_delete_options *options)
+/* kv.delete has no option ttl, and kv.purge no if_exists: the daemon refuses them as unknown. Returns the revision. */
+static uint64_t kv_build_delete(struct kvs *kvs, const char *method, const char *bucket, const char *key,
+                                const struct kvs_delete_options *options)
 {
     struct kvs_request *request = call_begin_of_key(kvs, method, 2, bucket, key);
     struct kvs_delete_options own;
@@ -298,33 +372,37 @@ static void kv_build_delete(struct kvs *kvs, const char *method, const char *buc
     if (own.if_exists)
         request_option_boolean(request, "if_exists", true);
     request->timeout_s = own.timeout_s;
-    ephemeral_forget(kvs, bucket, key, own.revision);
+    return own.revision;
 }
 
 enum kvs_code kvs_delete(struct kvs *kvs, const char *bucket, const char *key, const struct kvs_delete_options *options,
                          uint64_t *revision)
 {
-    kv_build_delete(kvs, "kv.delete", bucket, key, options);
-    return blocking_run(kvs, reply_read_revision, revision);
+    uint64_t at = kv_build_delete(kvs, "kv.delete", bucket, key, options);
+
+    return kv_run_end(kvs, bucket, key, at, revision);
 }
 
 enum kvs_code kvs_async_delete(struct kvs *kvs, const char *bucket, const char *key,
                                const struct kvs_delete_options *options, kvs_revision_fn *done, void *context)
 {
-    kv_build_delete(kvs, "kv.delete", bucket, key, options);
-    return call_submit(kvs, deliver_revision(done, context));
+    uint64_t at = kv_build_delete(kvs, "kv.delete", bucket, key, options);
+
+    return kv_submit_end(kvs, bucket, key, at, done, context);
 }
 
 enum kvs_code kvs_purge(struct kvs *kvs, const char *bucket, const char *key, const struct kvs_delete_options *options,
                         uint64_t *revision)
 {
-    kv_build_delete(kvs, "kv.purge", bucket, key, options);
-    return blocking_run(kvs, reply_read_revision, revision);
+    uint64_t at = kv_build_delete(kvs, "kv.purge", bucket, key, options);
+
+    return kv_run_end(kvs, bucket, key, at, revision);
 }
 
 enum kvs_code kvs_async_purge(struct kvs *kvs, const char *bucket, const char *key,
                               const struct kvs_delete_options *options, kvs_revision_fn *done, void *context)
 {
-    kv_build_delete(kvs, "kv.purge", bucket, key, options);
-    return call_submit(kvs, deliver_revision(done, context));
+    uint64_t at = kv_build_delete(kvs, "kv.purge", bucket, key, options);
+
+    return kv_submit_end(kvs, bucket, key, at, done, context);
 }

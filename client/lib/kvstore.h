@@ -168,7 +168,8 @@ struct kvs_options {
      * max_ephemeral_bytes (default 16 MiB; one more is KVS_RESOURCE_EXHAUSTED), and writes them again.
      * on_ephemeral_lost is called if that is not possible, such as KVS_ALREADY_EXISTS if somebody else has written the
      * key meanwhile. It is also called without reconnect, when the daemon has lost its lease while the connection
-     * lasts: write the key again.
+     * lasts, or somebody has deleted the key: write the key again. A key that this handle deletes as
+     * kvs_put_options.ephemeral says is not lost.
      */
     size_t max_ephemeral_bytes;
     kvs_ephemeral_lost_fn *on_ephemeral_lost;
@@ -276,7 +277,8 @@ struct kvs_put_options {
      * kvs_put and kvs_create: the key lives as long as the connection of this handle, then the daemon deletes it. With
      * reconnect it lives as long as the handle: after a reconnect the library writes it again, unless somebody else has
      * written it meanwhile. To end it before, use kvs_delete, kvs_purge, or a kvs_put or kvs_update without this option
-     * (not a transaction or a bulk call, after which it would be written again). Not with ttl_s.
+     * (not a transaction or a bulk call, after which it would be written again). If that call fails and its outcome is
+     * not KVS_OUTCOME_UNKNOWN, the key lives on. Not with ttl_s.
      */
     bool ephemeral;
 };

@@ -182,10 +182,157 @@ START_TEST(a_call_is_not_sent_after_its_timeout)
 }
 END_TEST
 
+/* --- Ephemeral keys -------------------------------------------------------------------------------- */
+
+static const struct kvs_put_options ephemeral = KVS_PUT_OPTIONS(.ephemeral = true);
+
+static void on_key_lost(struct kvs *kvs, const struct kvs_error *error, void *context)
+{
+    (void)kvs;
+    count_answer(context, error);
+}
+
+/* Connect, and write the ephemeral key k, whose revision is 1. */
+static struct kvs *connect_with_key(struct fake_daemon *fake, bool reconnect, struct outcome *losses)
+{
+    struct kvs_options options = KVS_OPTIONS(.reconnect = reconnect, .max_in_flight = 3,
+                                             .on_ephemeral_lost = on_key_lost, .ephemeral_context = losses);
+    struct kvs *kvs = fake_daemon_connect(fake, &options);
+    struct outcome outcome = {0};
+
+    assert_done(kvs_async_put(kvs, "b", "k", "v", 1, &ephemeral, on_revision, &outcome));
+    fake_daemon_send(fake, "[1, %u, null, 1]", fake_daemon_expect(fake, kvs, "kv.put").msgid);
+    library_run_until(kvs, &outcome.ok, 1);
+    return kvs;
+}
+
+static void send_loss(struct fake_daemon *fake, unsigned revision, const char *code)
+{
+    fake_daemon_send(fake, "[2, 'lock.lost', ['b', 'k', %u, {'code': '%s', 'message': 'gone'}]]", revision, code);
+}
+
+/* The next request must be this one, which the program makes now. */
+static void expect_no_other_request(struct fake_daemon *fake, struct kvs *kvs)
+{
+    struct outcome outcome = {0};
+
+    /* One turn for what has arrived, and one for what follows from it. */
+    for (unsigned i = 0; i < 2; i++)
+        kvs_process(kvs);
+    assert_done(kvs_async_get(kvs, "b", "k", NULL, NULL, NULL));
+    assert_done(kvs_async_delete(kvs, "b", "other", NULL, on_revision, &outcome));
+    fake_daemon_send(fake, "[1, %u, null, null]", fake_daemon_expect(fake, kvs, "kv.get").msgid);
+    fake_daemon_send(fake, "[1, %u, null, 9]", fake_daemon_expect(fake, kvs, "kv.delete").msgid);
+    library_run_until(kvs, &outcome.ok, 1);
+}
+
+/* _i: with and without reconnect; the notification comes before and after the answer. */
+START_TEST(an_ephemeral_key_that_the_program_deletes_is_not_lost)
+{
+    struct fake_daemon *fake = fake_daemon_start();
+    struct outcome losses = {0}, outcome = {0};
+    struct kvs *kvs = connect_with_key(fake, (_i & 1) != 0, &losses);
+
+    assert_done(kvs_async_delete(kvs, "b", "k", NULL, on_revision, &outcome));
+    uint32_t msgid = fake_daemon_expect(fake, kvs, "kv.delete").msgid;
+    if ((_i & 2) != 0) {
+        fake_daemon_send(fake, "[1, %u, null, 2]", msgid);
+        library_run_until(kvs, &outcome.ok, 1);
+    }
+    send_loss(fake, 1, "conflict");
+    expect_no_other_request(fake, kvs);
+    if ((_i & 2) == 0) {
+        fake_daemon_send(fake, "[1, %u, null, 2]", msgid);
+        library_run_until(kvs, &outcome.ok, 1);
+    }
+    expect_no_other_request(fake, kvs);
+    ck_assert_uint_eq(losses.failed, 0);
+    kvs_close(kvs);
+}
+END_TEST
+
+/* _i: with and without reconnect; the answer to the put comes before and after that to the delete. */
+START_TEST(an_ephemeral_key_that_is_deleted_after_a_refresh_stays_deleted)
+{
+    struct fake_daemon *fake = fake_daemon_start();
+    struct outcome losses = {0}, outcome = {0};
+    struct kvs *kvs = connect_with_key(fake, (_i & 1) != 0, &losses);
+
+    assert_done(kvs_async_put(kvs, "b", "k", "w", 1, &ephemeral, on_revision, &outcome));
+    assert_done(kvs_async_delete(kvs, "b", "k", NULL, on_revision, &outcome));
+    uint32_t put = fake_daemon_expect(fake, kvs, "kv.put").msgid;
+    uint32_t delete = fake_daemon_expect(fake, kvs, "kv.delete").msgid;
+    if ((_i & 2) != 0)
+        fake_daemon_send(fake, "[1, %u, null, 3]", delete);
+    fake_daemon_send(fake, "[1, %u, null, 2]", put);
+    send_loss(fake, 2, "conflict");
+    if ((_i & 2) == 0)
+        fake_daemon_send(fake, "[1, %u, null, 3]", delete);
+    library_run_until(kvs, &outcome.ok, 2);
+    expect_no_other_request(fake, kvs);
+    ck_assert_uint_eq(losses.failed, 0);
+    kvs_close(kvs);
+}
+END_TEST
+
+/* _i: a delete and a put that the daemon refuses, and a delete that the handle refuses. */
+START_TEST(an_ephemeral_key_that_could_not_be_deleted_is_written_again)
+{
+    struct fake_daemon *fake = fake_daemon_start();
+    struct outcome losses = {0}, outcome = {0};
+    struct kvs *kvs = connect_with_key(fake, true, &losses);
+
+    if (_i < 2) {
+        assert_done(_i == 0 ? kvs_async_delete(kvs, "b", "k", NULL, on_revision, &outcome)
+                            : kvs_async_put(kvs, "b", "k", "w", 1, NULL, on_revision, &outcome));
+        struct fake_request request = fake_daemon_receive(fake, kvs);
+        fake_daemon_send(fake, "[1, %u, {'code': 'permission_denied', 'outcome': 'none', 'message': 'no'}, null]",
+                         request.msgid);
+        library_run_until(kvs, &outcome.failed, 1);
+    } else {
+        for (unsigned i = 0; i < 3; i++)
+            assert_done(kvs_async_get(kvs, "b", "k", NULL, NULL, NULL));
+        ck_assert_int_eq(kvs_async_delete(kvs, "b", "k", NULL, on_revision, &outcome), KVS_RESOURCE_EXHAUSTED);
+        for (unsigned i = 0; i < 3; i++)
+            fake_daemon_send(fake, "[1, %u, null, null]", fake_daemon_expect(fake, kvs, "kv.get").msgid);
+        expect_no_other_request(fake, kvs);
+    }
+    fake_daemon_hang_up(fake);
+    fake_daemon_expect(fake, kvs, "kv.create");
+    ck_assert_uint_eq(losses.failed, 0);
+    kvs_close(kvs);
+}
+END_TEST
+
+/* _i: without and with reconnect. */
+START_TEST(an_ephemeral_key_that_is_lost_during_a_delete_that_fails_is_lost)
+{
+    struct fake_daemon *fake = fake_daemon_start();
+    struct outcome losses = {0}, outcome = {0};
+    struct kvs *kvs = connect_with_key(fake, _i == 1, &losses);
+
+    assert_done(kvs_async_delete(kvs, "b", "k", NULL, on_revision, &outcome));
+    uint32_t msgid = fake_daemon_expect(fake, kvs, "kv.delete").msgid;
+    send_loss(fake, 1, "conflict");
+    expect_no_other_request(fake, kvs);
+    ck_assert_uint_eq(losses.failed, 0);
+    fake_daemon_send(fake, "[1, %u, {'code': 'unavailable', 'outcome': 'none', 'message': 'no'}, null]", msgid);
+    library_run_until(kvs, &outcome.failed, 1);
+    if (_i == 1) {
+        fake_daemon_expect(fake, kvs, "kv.create");
+        ck_assert_uint_eq(losses.failed, 0);
+    } else {
+        ck_assert_uint_eq(losses.failed, 1);
+        ck_assert_str_eq(losses.error.key, "k");
+    }
+    kvs_close(kvs);
+}
+END_TEST
+
 Suite *library_fault_suite(void)
 {
     Suite *suite = suite_create("library fault");
-    TCase *ends = tcase_create("ends"), *away = tcase_create("away");
+    TCase *ends = tcase_create("ends"), *away = tcase_create("away"), *keys = tcase_create("keys");
 
     tcase_set_timeout(ends, TEST_TIMEOUT_S);
     tcase_add_loop_test(ends, only_a_dismissed_call_is_sent_again_as_if_it_were_new, 0, 5);
@@ -196,5 +343,11 @@ Suite *library_fault_suite(void)
     tcase_add_test(away, calls_end_in_time_while_a_blocking_one_waits_for_a_connection);
     tcase_add_loop_test(away, a_call_is_not_sent_after_its_timeout, 0, 2);
     suite_add_tcase(suite, away);
+    tcase_set_timeout(keys, TEST_TIMEOUT_S);
+    tcase_add_loop_test(keys, an_ephemeral_key_that_the_program_deletes_is_not_lost, 0, 4);
+    tcase_add_loop_test(keys, an_ephemeral_key_that_is_deleted_after_a_refresh_stays_deleted, 0, 4);
+    tcase_add_loop_test(keys, an_ephemeral_key_that_could_not_be_deleted_is_written_again, 0, 3);
+    tcase_add_loop_test(keys, an_ephemeral_key_that_is_lost_during_a_delete_that_fails_is_lost, 0, 2);
+    suite_add_tcase(suite, keys);
     return suite;
 }
