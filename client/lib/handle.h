@@ -33,7 +33,7 @@ struct kvs {
 
     struct kvs_watch *watches; /* watch.c; the newest first */
     int64_t watch_due_ms;      /* when the first watch that waits is to be started or stopped; INT64_MAX: none */
-    struct kvs_watch *awaited; /* the watch that kvs_watch_next waits for, or NULL */
+    struct kvs_watch *awaited; /* the watch that kvs_watch or kvs_watch_next waits for, or NULL */
 
     struct kvs_lock *locks;  /* lock.c; the newest first */
     unsigned locks_released; /* of them, by the program */

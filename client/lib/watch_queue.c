@@ -113,9 +113,11 @@ enum kvs_code kvs_watch(struct kvs *kvs, const char *bucket, const struct kvs_wa
     struct kvs_watch *begun = watch_begin(kvs, bucket, options, NULL, NULL);
     if (begun == NULL)
         return kvs->error.code;
+    kvs->awaited = begun; /* what comes with the answer waits as it does in kvs_watch_next */
     loop_turn(kvs);
     while (!begun->was_started && begun->state != WATCH_ENDED && clock_now_ms() < until_ms)
         loop_wait_and_turn(kvs, until_ms);
+    kvs->awaited = NULL;
     if (begun->was_started) {
         *watch = begun;
         return KVS_OK;

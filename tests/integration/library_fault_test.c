@@ -4,6 +4,7 @@
 #include "tests/support/fake_daemon.h"
 #include "tests/support/library.h"
 
+#include <pthread.h>
 #include <string.h>
 
 static const struct kvs_options reconnecting = KVS_OPTIONS(.reconnect = true);
@@ -329,10 +330,56 @@ START_TEST(an_ephemeral_key_that_is_lost_during_a_delete_that_fails_is_lost)
 }
 END_TEST
 
+/* --- Watches --------------------------------------------------------------------------------------- */
+
+static void accept_watch(struct fake_daemon *fake, struct kvs *kvs)
+{
+    fake_daemon_send(fake, "[1, %u, null, {'last_revision': 7}]", fake_daemon_expect(fake, kvs, "bucket.info").msgid);
+    fake_daemon_pack(fake, "[1, %u, null, 1]", fake_daemon_expect(fake, kvs, "watch.start").msgid);
+}
+
+struct watch_start {
+    struct kvs *kvs;
+    struct kvs_watch *watch;
+    enum kvs_code code;
+};
+
+static void *start_watch(void *arg)
+{
+    struct watch_start *start = arg;
+    struct kvs_watch_options options = KVS_WATCH_OPTIONS(.max_queued_bytes = 1);
+
+    start->code = kvs_watch(start->kvs, "b", &options, &start->watch);
+    return NULL;
+}
+
+START_TEST(a_watch_does_not_overflow_before_the_program_has_it)
+{
+    struct fake_daemon *fake = fake_daemon_start();
+    struct kvs *kvs = fake_daemon_connect(fake, NULL);
+    struct watch_start start = {.kvs = kvs};
+    pthread_t thread;
+
+    ck_assert_int_eq(pthread_create(&thread, NULL, start_watch, &start), 0);
+    accept_watch(fake, NULL);
+    for (unsigned i = 1; i <= 3; i++)
+        fake_daemon_pack(fake,
+                         "[2, 'watch.entries', [1, [{'key': 'k', 'value': 'v', 'revision': %u, 'created': 1, "
+                         "'operation': 'put'}]]]",
+                         i);
+    fake_daemon_send(fake, "[2, 'watch.ready', [1]]");
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    assert_done(start.code);
+    library_watch_expect(start.watch, "k=v@1 k=v@2 k=v@3 ready");
+    kvs_close(kvs);
+}
+END_TEST
+
 Suite *library_fault_suite(void)
 {
     Suite *suite = suite_create("library fault");
-    TCase *ends = tcase_create("ends"), *away = tcase_create("away"), *keys = tcase_create("keys");
+    TCase *ends = tcase_create("ends"), *away = tcase_create("away"), *keys = tcase_create("keys"),
+          *watches = tcase_create("watches");
 
     tcase_set_timeout(ends, TEST_TIMEOUT_S);
     tcase_add_loop_test(ends, only_a_dismissed_call_is_sent_again_as_if_it_were_new, 0, 5);
@@ -349,5 +396,8 @@ Suite *library_fault_suite(void)
     tcase_add_loop_test(keys, an_ephemeral_key_that_could_not_be_deleted_is_written_again, 0, 3);
     tcase_add_loop_test(keys, an_ephemeral_key_that_is_lost_during_a_delete_that_fails_is_lost, 0, 2);
     suite_add_tcase(suite, keys);
+    tcase_set_timeout(watches, TEST_TIMEOUT_S);
+    tcase_add_test(watches, a_watch_does_not_overflow_before_the_program_has_it);
+    suite_add_tcase(suite, watches);
     return suite;
 }

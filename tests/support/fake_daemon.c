@@ -21,6 +21,7 @@ struct fake_daemon {
     struct sockaddr_un address;
     int listener, connection; /* -1: none */
     msgpack_unpacker unpacker;
+    msgpack_sbuffer packed; /* to be sent with the next message */
 };
 
 /* --- Connections ----------------------------------------------------------------------------------- */
@@ -146,18 +147,33 @@ struct fake_request fake_daemon_expect(struct fake_daemon *fake, struct kvs *kvs
     return request;
 }
 
-void fake_daemon_send(struct fake_daemon *fake, const char *message, ...)
+static void fake_daemon_add(struct fake_daemon *fake, const char *message, va_list args)
 {
-    msgpack_sbuffer buffer;
     msgpack_packer packer;
+
+    msgpack_packer_init(&packer, &fake->packed, msgpack_sbuffer_write);
+    pack_text(&packer, message, args);
+}
+
+void fake_daemon_pack(struct fake_daemon *fake, const char *message, ...)
+{
     va_list args;
 
-    ck_assert_msg(fake_daemon_accept(fake, (int)PATIENCE_MS), "the program has not connected");
-    msgpack_sbuffer_init(&buffer);
-    msgpack_packer_init(&packer, &buffer, msgpack_sbuffer_write);
     va_start(args, message);
-    pack_text(&packer, message, args);
+    fake_daemon_add(fake, message, args);
     va_end(args);
-    ck_assert_int_eq(send(fake->connection, buffer.data, buffer.size, MSG_NOSIGNAL), (ssize_t)buffer.size);
-    msgpack_sbuffer_destroy(&buffer);
+}
+
+void fake_daemon_send(struct fake_daemon *fake, const char *message, ...)
+{
+    msgpack_sbuffer *packed = &fake->packed;
+    va_list args;
+
+    va_start(args, message);
+    fake_daemon_add(fake, message, args);
+    va_end(args);
+    ck_assert_msg(fake_daemon_accept(fake, (int)PATIENCE_MS), "the program has not connected");
+    ck_assert_int_eq(send(fake->connection, packed->data, packed->size, MSG_NOSIGNAL), (ssize_t)packed->size);
+    msgpack_sbuffer_destroy(packed);
+    msgpack_sbuffer_init(packed);
 }

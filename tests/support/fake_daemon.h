@@ -42,4 +42,7 @@ struct fake_request fake_daemon_expect(struct fake_daemon *fake, struct kvs *kvs
 /* Send a message, as in "[2, 'watch.ready', [1, %u]]". */
 void fake_daemon_send(struct fake_daemon *fake, const char *message, ...) __attribute__((format(printf, 2, 3)));
 
+/* Add a message that is sent with the next one, so that they arrive together. */
+void fake_daemon_pack(struct fake_daemon *fake, const char *message, ...) __attribute__((format(printf, 2, 3)));
+
 #endif
