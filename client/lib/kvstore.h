@@ -106,7 +106,8 @@ struct kvs_error {
     enum kvs_outcome outcome;
     bool has_revision;
     uint64_t revision; /* if has_revision: on KVS_CONFLICT the key's current revision; of a watch that has ended, the
-                        * from_revision with which a new watch misses nothing */
+                        * from_revision with which a new watch misses nothing (not on KVS_REVISION_GONE and
+                        * KVS_BUCKET_NOT_FOUND) */
     char bucket[KVS_BUCKET_MAX + 1]; /* never cut, like key: longer names are invalid */
     char key[KVS_KEY_MAX + 1];
     char message[KVS_MESSAGE_BYTES]; /* a sentence that says what to do about it */

@@ -134,10 +134,16 @@ static uint64_t watch_resume_revision(const struct kvs_watch *watch)
 
 static void watch_set_ended(struct kvs_watch *watch, const struct kvs_error *reason)
 {
+    /* No later watch continues this one. */
+    bool is_final = reason->code == KVS_REVISION_GONE || reason->code == KVS_BUCKET_NOT_FOUND;
+
     watch->state = WATCH_ENDED;
     watch->error = *reason;
     watch->must_deliver_end = watch->on_event != NULL;
-    if (!watch->error.has_revision && watch_can_resume(watch)) {
+    if (is_final) {
+        watch->error.has_revision = false;
+        watch->error.revision = 0;
+    } else if (!watch->error.has_revision && watch_can_resume(watch)) {
         watch->error.has_revision = true;
         watch->error.revision = watch_resume_revision(watch);
     }

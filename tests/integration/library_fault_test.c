@@ -338,6 +338,37 @@ static void accept_watch(struct fake_daemon *fake, struct kvs *kvs)
     fake_daemon_pack(fake, "[1, %u, null, 1]", fake_daemon_expect(fake, kvs, "watch.start").msgid);
 }
 
+static void on_event(struct kvs *kvs, struct kvs_watch *watch, const struct kvs_event *event, void *context)
+{
+    (void)kvs;
+    (void)watch;
+    if (event->type == KVS_EVENT_ENDED)
+        count_answer(context, event->error);
+}
+
+/* _i: whether there is one. */
+START_TEST(a_watch_ends_with_a_revision_only_if_a_new_one_can_begin_there)
+{
+    static const struct {
+        const char *code;
+        bool has_revision;
+    } ends[] = {{"unavailable", true}, {"revision_gone", false}, {"bucket_not_found", false}};
+    struct fake_daemon *fake = fake_daemon_start();
+    struct kvs *kvs = fake_daemon_connect(fake, NULL);
+    struct outcome outcome = {0};
+
+    assert_done(kvs_async_watch(kvs, "b", NULL, on_event, &outcome, NULL));
+    accept_watch(fake, kvs);
+    fake_daemon_pack(fake, "[2, 'watch.ready', [1]]");
+    fake_daemon_send(fake, "[2, 'watch.ended', [1, {'code': '%s', 'message': 'over'%s}]]", ends[_i].code,
+                     _i == 2 ? ", 'revision': 8" : "");
+    library_run_until(kvs, &outcome.failed, 1);
+    ck_assert_int_eq(outcome.error.has_revision, ends[_i].has_revision);
+    ck_assert_uint_eq(outcome.error.revision, ends[_i].has_revision ? 8 : 0);
+    kvs_close(kvs);
+}
+END_TEST
+
 struct watch_start {
     struct kvs *kvs;
     struct kvs_watch *watch;
@@ -397,6 +428,7 @@ Suite *library_fault_suite(void)
     tcase_add_loop_test(keys, an_ephemeral_key_that_is_lost_during_a_delete_that_fails_is_lost, 0, 2);
     suite_add_tcase(suite, keys);
     tcase_set_timeout(watches, TEST_TIMEOUT_S);
+    tcase_add_loop_test(watches, a_watch_ends_with_a_revision_only_if_a_new_one_can_begin_there, 0, 3);
     tcase_add_test(watches, a_watch_does_not_overflow_before_the_program_has_it);
     suite_add_tcase(suite, watches);
     return suite;
