@@ -150,10 +150,12 @@ struct kvs_options {
      * until their timeout, and watches resume by themselves. If systemd listens for the daemon, a restart is a pause
      * and no error. The library sends calls again, in their order, if that is safe. It is safe for calls that only
      * read, calls that the daemon has not begun, and writes of values, which are done at most once (protocol.md,
-     * "Repeating calls"). Functions of kvstore_admin.h that change something fail as without the option if the daemon
-     * may have begun them. So do writes of kvstore_raw.h, unless the program adds the option id. A blocking call that
-     * is made while there is no connection keeps trying until its timeout. An asynchronous one is refused, with the
-     * reason, until there is a connection. The handle keeps a copy of each request in flight.
+     * "Repeating calls"). A kvs_put of an ephemeral key may be done twice: the end of its session deletes what the
+     * first one has written. Other calls fail as without the option if the daemon may have begun them: a kvs_create of
+     * an ephemeral key, kvs_delete_matching, functions of kvstore_admin.h that change something, and writes of
+     * kvstore_raw.h, also with an id. A blocking call that is made while there is no connection keeps trying until its
+     * timeout. An asynchronous one is refused, with the reason, until there is a connection. The handle keeps a copy of
+     * each request in flight.
      */
     bool reconnect;
 
