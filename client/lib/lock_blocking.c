@@ -162,7 +162,7 @@ enum kvs_code kvs_lock_check(struct kvs_lock *lock)
                 return kvs->error.code;
             loop_turn(kvs);
         } else {
-            loop_wait_and_turn(kvs, until_ms);
+            loop_wait_and_turn(kvs, waiter.is_sent ? INT64_MAX : until_ms);
         }
         if (waiter.is_finished && waiter.code == KVS_OK)
             return KVS_OK;
