@@ -4,6 +4,7 @@ import os
 import threading
 import time
 import unittest
+import unittest.mock
 
 import kvstored
 import kvstored.aio
@@ -565,6 +566,44 @@ class FakeAnswers(unittest.IsolatedAsyncioTestCase):
         may_answer.set()
         await self.wait_until(lambda: len(releases()) == 3)
         self.assertEqual(lock.token, 0)
+
+    async def test_a_lock_that_is_not_confirmed_in_time_is_released(self):
+        """The daemon renews the lock for the session, which lives: otherwise nobody could get it again."""
+        may_answer = threading.Event()
+        may_answer.set()
+        self.addCleanup(may_answer.set)
+
+        def answer(method, _):
+            if method == "lock.check":
+                may_answer.wait(PATIENCE_S)
+            return None, {"token": 7, "valid_for": 0.5}
+
+        daemon, client = self.start(answer)
+        with self.assertRaises(kvstored.LockLost):
+            async with client.lock("b", "l"):
+                may_answer.clear()
+                await asyncio.sleep(PATIENCE_S)
+        may_answer.set()
+        await self.wait_until(lambda: "lock.release" in daemon.methods())
+        self.assertEqual(daemon.calls[daemon.methods().index("lock.release")][1][:3], ["b", "l", 7])
+
+    async def test_a_lock_is_kept_if_the_daemon_confirms_it_after_the_loop_was_blocked(self):
+        was_blocked = threading.Event()
+
+        def answer(method, _):
+            if method == "lock.check":
+                time.sleep(0.02)  # longer than a turn of the loop
+            return None, {"token": 7, "valid_for": PATIENCE_S if was_blocked.is_set() else 0.2}
+
+        _, client = self.start(answer)
+        asyncio.get_running_loop().slow_callback_duration = PATIENCE_S
+        with unittest.mock.patch("kvstored._aio_lock.LATE_CHECK_S", PATIENCE_S):
+            async with client.lock("b", "l") as lock:
+                await asyncio.sleep(0)  # the lock is being kept
+                while lock.valid_for():
+                    time.sleep(0.001)
+                was_blocked.set()
+                await self.wait_until(lock.valid_for)
 
     async def test_calls_wait_for_a_daemon_that_reads_nothing_until_their_timeout(self):
         """They are not packed meanwhile: one value of 1 MB is in memory few times, however many calls write it."""

@@ -7,6 +7,9 @@ from typing import Any, Optional, Type
 from ._aio_held import HeldLock
 from .errors import KvstoredError, Unavailable
 
+#: The loop was blocked until the lock was no longer vouched for: the daemon gets this long to vouch for it again.
+LATE_CHECK_S = 1.0
+
 
 class Lock(HeldLock):
     """A lock. `async with` acquires it, and releases it at the end.
@@ -66,11 +69,13 @@ class Lock(HeldLock):
         while self._loss is None:
             await asyncio.sleep(self.valid_for() / 3)
             try:
-                await asyncio.wait_for(self.check(), max(self.valid_for(), 0.001))
+                await asyncio.wait_for(self.check(), self.valid_for() or LATE_CHECK_S)
             except (KvstoredError, asyncio.TimeoutError):
                 pass
             if self.valid_for() == 0 and self._loss is None:
                 self._on_lost(Unavailable("the daemon did not confirm the lock in time", retryable=True))
+                # The daemon renews it as long as the session lives, and nobody else would get it.
+                self._channel.use(lambda core: core.release_lock(self.bucket, self.name, self.token))
 
     def _stop_keeping(self) -> None:
         if self._keeping is not None and self._keeping is not asyncio.current_task():
