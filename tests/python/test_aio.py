@@ -276,6 +276,30 @@ class Watches(AioTest):
                 other.put(bucket, "k", value, timeout=PATIENCE_S)
             self.assertEqual([(await watch.__anext__()).text for _ in range(2)], ["1", "2"])
 
+    async def test_it_continues_in_a_bucket_that_was_recreated_meanwhile(self):
+        """Although the new bucket has not reached the revision that was delivered last."""
+        client, bucket = self.client, self.bucket
+        for i in range(10):
+            await client.put(bucket, "k", str(i))
+        async with client.watch(bucket) as watch, client.watch(bucket, from_revision=100) as later:
+            self.assertEqual([entry.text async for entry in watch.initial()], ["9"])
+            self.assertEqual([entry async for entry in later.initial()], [])
+            other = DaemonTest.new_client(self)
+            self.addCleanup(other.close)
+            other.connect()
+            # The loop does not run meanwhile, and so does not see the changes before it has lost the connection.
+            self.end_daemon(kill=False)
+            self.start_daemon()
+            other.bucket_delete(bucket)
+            other.bucket_create(bucket)
+            other.put(bucket, "k", "new", timeout=PATIENCE_S)
+            self.assertEqual((await asyncio.wait_for(watch.__anext__(), PATIENCE_S)).text, "new")
+            revision = await client.put(bucket, "k", "newer")
+            self.assertEqual((await asyncio.wait_for(watch.__anext__(), PATIENCE_S)).revision, revision)
+            while revision < 100:  # the program has asked for this one
+                revision = await client.put(bucket, "k", str(revision))
+            self.assertEqual((await asyncio.wait_for(later.__anext__(), PATIENCE_S)).revision, 100)
+
     async def test_closing_a_watch_ends_iteration_in_another_task(self):
         watch = self.client.watch(self.bucket)
         self.assertEqual([entry async for entry in watch.initial()], [])

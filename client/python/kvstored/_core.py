@@ -519,26 +519,33 @@ class Core:
         self.submit(self.new_call(request, wake, None))
 
     def _start_watch(self, watch: Watch) -> None:
-        """Send watch.start, or first ask for the last revision: from there the watch continues after a lost connection
-        if it has delivered nothing, and a watch of updates only begins there."""
-        options = dict(watch.options)
-        try:
-            if watch.floor is None and "from_revision" not in options:
-                self._submit_internal(Request("bucket.info", [watch.bucket], {},
+        """First ask for the last revision: from there the watch continues after a lost connection if it has delivered
+        nothing, and a watch of updates only begins there. A bucket that is older than what was delivered was recreated
+        or restored."""
+        if watch.resume_from is None and "from_revision" in watch.options:
+            self._send_watch_start(watch)
+            return
+        self._submit_for_watch(watch, Request("bucket.info", [watch.bucket], {},
                                               lambda result: integer_of(result["last_revision"]) + 1),
-                                      lambda call: self._on_watch_info(watch, call))
-                return
-            is_exclusive = "include_history" not in options and "from_revision" not in options
-            if watch.resume_from is None and options.get("updates_only") and is_exclusive:
-                watch.resume_from = watch.floor
-            if watch.resume_from is not None:
-                options.pop("include_history", None)
-                options.pop("updates_only", None)
-                options["from_revision"] = watch.resume_from
-            if watch.is_ready:
-                options.pop("snapshot", None)
-            self._submit_internal(Request("watch.start", [watch.bucket], options, integer_of),
-                                  lambda call: self._on_watch_started(watch, call))
+                               self._on_watch_info)
+
+    def _send_watch_start(self, watch: Watch) -> None:
+        options = dict(watch.options)
+        is_exclusive = "include_history" not in options and "from_revision" not in options
+        if watch.resume_from is None and options.get("updates_only") and is_exclusive:
+            watch.resume_from = watch.floor
+        if watch.resume_from is not None:
+            options.pop("include_history", None)
+            options.pop("updates_only", None)
+            options["from_revision"] = watch.resume_from
+        if watch.is_ready:
+            options.pop("snapshot", None)
+        self._submit_for_watch(watch, Request("watch.start", [watch.bucket], options, integer_of),
+                               self._on_watch_started)
+
+    def _submit_for_watch(self, watch: Watch, request: Request[Any], done: Callable[[Watch, Call], None]) -> None:
+        try:
+            self._submit_internal(request, lambda call: done(watch, call))
         except (TypeError, ValueError, OverflowError) as error:
             self._end_watch(watch, InvalidArgument(f"the watch cannot be started: {error}", outcome="none"))
 
@@ -567,11 +574,14 @@ class Core:
         if watch.is_stopped:
             return
         try:
-            watch.floor = call.value()
+            watch.floor = floor = call.value()
         except KvstoredError as error:
             self._on_start_failed(watch, error)
             return
-        self._restart_watch(watch)
+        # The program itself may wait for a revision that does not exist yet.
+        if watch.resume_from is not None and watch.resume_from > max(floor, watch.options.get("from_revision", 0)):
+            watch.resume_from = 1  # all entries of the bucket are new
+        self._send_watch_start(watch)
 
     def _on_watch_started(self, watch: Watch, call: Call) -> None:
         try:

@@ -513,7 +513,9 @@ class Watch:
     """The entries of a bucket and their changes, in the order of their revisions.
 
     It continues after a lost connection, without a gap. If that is impossible, iteration raises RevisionGone: begin a
-    new watch. Close it when it is no longer needed, or use it with `with`.
+    new watch. If the bucket was recreated meanwhile, or restored from a backup, and has fewer revisions than before,
+    all its entries follow. Keys that it no longer has are not reported. Close a watch when it is no longer needed, or
+    use it with `with`.
     """
 
     def __init__(self, channel: Channel, bucket: str, options: Dict[str, Any]) -> None:
