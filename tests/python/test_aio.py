@@ -317,6 +317,22 @@ class Watches(AioTest):
                 await client.put(bucket, f"k{i}", bytes(100_000))
             self.assertEqual([(await watch.__anext__()).key for _ in range(150)], [f"k{i}" for i in range(150)])
 
+    async def test_a_slow_consumer_gets_the_contents_of_a_bucket_whose_markers_are_removed_meanwhile(self):
+        """If the watch were stopped before it is ready, it could not be resumed after that."""
+        client, bucket = self.client, "memory"  # the markers of one on disk may stay
+        await client.bucket_create(bucket, storage="memory")
+        for i in range(150):
+            await client.put(bucket, f"k{i}", bytes(100_000))
+        async with client.watch(bucket) as watch:
+            received = watch._watch  # pylint: disable=protected-access
+            await client._channel.start_watch(received)  # pylint: disable=protected-access
+            while not received.is_ready and not received.is_paused:
+                await asyncio.sleep(0)
+            await client.delete(bucket, "k149")
+            self.assertEqual(await client.bucket_compact(bucket, older_than=0), 1)
+            self.assertEqual([entry.key async for entry in watch.initial()], [f"k{i}" for i in range(150)])
+            self.assertTrue((await asyncio.wait_for(watch.__anext__(), PATIENCE_S)).is_deleted)
+
     async def test_a_key_that_is_overwritten_is_seen_in_its_last_state(self):
         client, bucket = self.client, self.bucket
         await client.bucket_update(bucket, history=1)

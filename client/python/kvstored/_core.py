@@ -32,7 +32,8 @@ EXPIRY_S = 0.25
 #: The pauses between attempts to connect again, and to start a watch again.
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.05, 2.0
 
-#: A watch whose consumer is behind by more bytes is stopped, and resumed when the consumer has caught up.
+#: A watch whose consumer is behind by more bytes is stopped, and resumed when the consumer has caught up. Not before it
+#: is ready: the daemon may be unable to continue within the contents of a bucket (revision_gone).
 WATCH_QUEUE_BYTES = 8 * 1024 * 1024
 
 #: When messages of this size wait for the socket, further calls are held until it takes some.
@@ -631,7 +632,7 @@ class Core:
             watch.queued_bytes += size
         if maps:
             watch.resume_from = maps[-1]["revision"] + 1
-        if watch.queued_bytes > WATCH_QUEUE_BYTES and not watch.is_paused:
+        if watch.queued_bytes > WATCH_QUEUE_BYTES and watch.is_ready and not watch.is_paused:
             watch.is_paused = True
             self._send_stop(watch)
         watch.wake()

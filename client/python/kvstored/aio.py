@@ -511,8 +511,10 @@ class Watch:
 
     It continues after a lost connection, without a gap. If that is impossible, iteration raises RevisionGone: begin a
     new watch. If the bucket was recreated meanwhile, or restored from a backup, and has fewer revisions than before,
-    all its entries follow. Keys that it no longer has are not reported. Close a watch when it is no longer needed, or
-    use it with `async with`.
+    all its entries follow. Keys that it no longer has are not reported.
+
+    The client keeps the entries that existed at the start until the program takes them. Of later changes it keeps 8 MB,
+    and fetches further ones when it needs them. Close a watch when it is no longer needed, or use it with `async with`.
     """
 
     def __init__(self, channel: Channel, bucket: str, options: Dict[str, Any]) -> None:
