@@ -1,4 +1,5 @@
 """The blocking client."""
+import asyncio
 import concurrent.futures
 import dataclasses
 import datetime
@@ -10,6 +11,7 @@ import time
 import unittest
 
 import kvstored
+import kvstored.aio
 from daemon_process import PATIENCE_S
 from fake_daemon import FakeDaemon, measured_memory
 from kvstored import daemon
@@ -545,6 +547,47 @@ class Threads(DaemonTest):
                 client.put("p", "k", "1")
                 self.assertEqual(next(watch).text, "1")
                 self.assertGreater(lock.check(), 0)
+
+    def check_lock_ends_with_process(self, hold):
+        """A process that holds a lock forks a child that never uses the client. The lock is free when it has ended."""
+        bucket = self.id().rpartition(".")[2]
+        with self.new_client() as client:
+            client.bucket_create(bucket)
+            may_end, parent_has_ended = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    os.close(parent_has_ended)
+                    self.kept = hold(bucket)
+                    if os.fork() == 0:
+                        os.read(may_end, 1)
+                finally:
+                    os._exit(0)
+            os.close(may_end)
+            self.addCleanup(os.close, parent_has_ended)
+            os.waitpid(pid, 0)
+            with client.lock(bucket, "l", wait=PATIENCE_S / 2):
+                pass
+
+    def test_a_session_ends_with_its_process_although_a_forked_one_lives(self):
+        def hold(bucket):
+            client = self.new_client(reconnect=False)
+            client.lock(bucket, "l").acquire()
+            return client
+
+        self.check_lock_ends_with_process(hold)
+
+    def test_a_session_of_asyncio_ends_with_its_process_although_a_forked_one_lives(self):
+        async def acquire(client, bucket):
+            await client.lock(bucket, "l").acquire()
+
+        def hold(bucket):
+            client = kvstored.aio.Client(self.path, timeout=PATIENCE_S, reconnect=False)
+            loop = asyncio.new_event_loop()
+            loop.run_until_complete(acquire(client, bucket))
+            return client, loop
+
+        self.check_lock_ends_with_process(hold)
 
     def test_a_call_times_out_while_another_thread_waits_for_a_watch(self):
         with self.new_client() as client, self.new_client() as other:

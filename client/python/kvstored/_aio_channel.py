@@ -5,9 +5,11 @@ import asyncio
 import inspect
 import os
 import random
+import socket
 import time
 from typing import Any, Awaitable, Callable, Coroutine, List, Optional, TypeVar
 
+from ._connections import end_connection, new_socket
 from ._core import FIRST_PAUSE_S, LAST_PAUSE_S, BrokenProtocol, Call, Core, Request, Watch
 from ._paths import AnyPath, socket_path
 from .errors import KvstoredError, Unavailable, fresh
@@ -31,6 +33,7 @@ class Channel(asyncio.Protocol):
         self.core.on_ephemeral_lost = self._on_ephemeral_lost
         self.loop: Optional[asyncio.AbstractEventLoop] = None
         self._pid = 0  # of the process that the loop runs in
+        self._socket: Optional[socket.socket] = None  # of the transport, which closes it
         self._transport: Optional[asyncio.Transport] = None
         self._connecting: Optional[asyncio.Task[None]] = None
         self._was_connected = False
@@ -199,8 +202,16 @@ class Channel(asyncio.Protocol):
 
     async def _connect(self) -> None:
         assert self.loop is not None
-        if self._transport is None:
-            await self.loop.create_unix_connection(lambda: self, self.path)
+        if self._transport is not None:
+            return
+        self._socket = new_socket()
+        try:
+            self._socket.setblocking(False)
+            await self.loop.sock_connect(self._socket, self.path)
+            await self.loop.create_unix_connection(lambda: self, sock=self._socket)
+        except BaseException:
+            self._socket.close()
+            raise
 
     async def _connect_again(self) -> None:
         """Connect again: at once, but after a pause if the daemon has answered nothing on the last connection."""
@@ -250,6 +261,8 @@ class Channel(asyncio.Protocol):
         self._is_full = False
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
+        assert self._socket is not None
+        end_connection(self._socket)
         if self.core.closed_because is not None:
             return
         why = f"the connection was lost: {exception}" if exception else "the daemon has ended the session"

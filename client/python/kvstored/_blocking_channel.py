@@ -15,6 +15,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, Optional, TypeVar
 
+from ._connections import end_connection, new_socket
 from ._core import FIRST_PAUSE_S, LAST_PAUSE_S, BrokenProtocol, Call, Core, Request, Watch, is_of_program
 from ._paths import AnyPath, socket_path
 from .errors import KvstoredError, Unavailable, fresh
@@ -126,7 +127,7 @@ class Channel:
         with self._lock:
             self.core.close(Unavailable("the client is closed"))
             if self._socket is not None:
-                self._socket.close()
+                end_connection(self._socket)
                 self._socket = None
             for waiter in self._sleeping:
                 waiter.wake()
@@ -365,7 +366,7 @@ class Channel:
     def _lose(self, why: str) -> None:
         if self._socket is None:
             return
-        self._socket.close()
+        end_connection(self._socket)
         self._socket = None
         self._unsent.clear()
         if self.core.has_answered:
@@ -377,7 +378,7 @@ class Channel:
             self.core.lost(why)
 
     def _open(self) -> None:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        connection = new_socket()
         try:
             connection.settimeout(CONNECT_S)
             connection.connect(self.path)
@@ -432,7 +433,7 @@ class Channel:
         with _fork_lock:
             if self._pid == os.getpid():
                 return  # another thread was faster
-            if self._socket is not None:
+            if self._socket is not None:  # not forked by Python: see _connections.py
                 self._socket.close()
             os.close(self._alarm_in)
             os.close(self._alarm_out)
