@@ -11,6 +11,7 @@ import msgpack
 
 #: As the daemon describes an error.
 NOT_HELD = {"code": "not_held", "message": "this session does not hold the lock", "retryable": False}
+DISMISSAL = {"code": "unavailable", "message": "the daemon shuts down", "retryable": True, "outcome": "none"}
 
 
 @contextlib.contextmanager

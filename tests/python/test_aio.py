@@ -1,6 +1,7 @@
 """The asyncio client."""
 import asyncio
 import os
+import socket
 import threading
 import time
 import unittest
@@ -10,7 +11,7 @@ import kvstored
 import kvstored.aio
 import msgpack
 from daemon_process import PATIENCE_S
-from fake_daemon import NOT_HELD, FakeDaemon, measured_memory
+from fake_daemon import DISMISSAL, NOT_HELD, FakeDaemon, measured_memory
 from own_daemon import DaemonTest
 
 
@@ -693,6 +694,30 @@ class FakeAnswers(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(await asyncio.gather(*tasks), [1] * 99)
         keys = [arguments[1] for _, arguments in daemon.calls]
         self.assertEqual(keys, [f"k{i:03}" for i in range(99)])
+
+    async def test_a_failed_write_does_not_lose_the_last_answers(self):
+        """Those of a daemon that shuts down: an answer, and the dismissal, after which every call can be repeated."""
+        has_ended = threading.Event()
+
+        def answer(_method, _arguments):
+            if has_ended.is_set():
+                return None, 2
+            connection = daemon.connections[0]
+            connection.sendall(msgpack.packb([1, 1, None, 1]) + msgpack.packb([1, None, DISMISSAL, None]))
+            connection.shutdown(socket.SHUT_RDWR)
+            has_ended.set()
+            return b""
+
+        daemon, client = self.start(answer)
+        loop = asyncio.get_running_loop()
+        loop.slow_callback_duration = PATIENCE_S
+        await client.connect()
+        first = asyncio.ensure_future(client.call("bucket.purge", "a"))
+        await asyncio.sleep(0)  # the call is made
+        loop.call_soon(has_ended.wait, PATIENCE_S)  # and sent. Then the loop is blocked
+        second = asyncio.ensure_future(client.call("bucket.purge", "b"))
+        self.assertEqual([await first, await second], [1, 2])
+        self.assertEqual([arguments[0] for _, arguments in daemon.calls], ["a", "b"])
 
     async def test_names_that_are_not_utf8_are_texts_with_surrogate_escapes(self):
         """Other NATS clients can store them. The daemon sends them as bin."""

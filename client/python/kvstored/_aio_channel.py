@@ -21,6 +21,8 @@ A = TypeVar("A")
 #: Messages of one turn of the loop are joined and sent at once, up to this size. Larger ones are not copied again.
 JOINED_BYTES = 65536
 
+RECEIVE_BYTES = 262144
+
 
 class Channel(asyncio.Protocol):
     """Moves the core's bytes over a socket, and waits for the ends of its calls."""
@@ -262,6 +264,8 @@ class Channel(asyncio.Protocol):
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
         assert self._socket is not None
+        if exception is not None and self.core.closed_because is None and not self._broken_because:
+            self._receive_rest(self._socket)
         end_connection(self._socket)
         if self.core.closed_because is not None:
             return
@@ -272,6 +276,20 @@ class Channel(asyncio.Protocol):
             assert self.loop is not None
             self._connecting = self.loop.create_task(self._connect_again())
         self._after_core()
+
+    def _receive_rest(self, connection: socket.socket) -> None:
+        """The daemon has closed the connection, and a write has failed before all was read. Its last messages say what
+        became of the calls."""
+        try:
+            while True:
+                data = connection.recv(RECEIVE_BYTES)
+                if not data:
+                    return
+                self.core.receive(data)
+        except BrokenProtocol as error:
+            self._broken_because = str(error)
+        except OSError:
+            pass  # there is no more
 
     def pause_writing(self) -> None:
         """The socket takes no more: the core keeps its output, and holds further calls."""
@@ -301,7 +319,7 @@ class Channel(asyncio.Protocol):
     def _flush(self) -> None:
         self._flush_is_planned = False
         transport = self._transport
-        while transport is not None and not self._is_full:  # a write can call pause_writing
+        while transport is not None and not self._is_full and not transport.is_closing():  # a write can change both
             output = self.core.take_output()
             if not output:
                 return
