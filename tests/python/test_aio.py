@@ -582,6 +582,31 @@ class FakeAnswers(unittest.IsolatedAsyncioTestCase):
         with self.assertRaises(asyncio.CancelledError):
             await task
 
+    async def test_a_lock_is_waited_for_in_one_call(self):
+        """A second call would be the last in line."""
+        daemon, client = self.start(lambda method, _: (None, {"token": 7, "valid_for": PATIENCE_S}))
+        for name, wait in (("days", 86400 * 7), ("endless", None)):
+            async with client.lock("b", name, wait=wait):
+                pass
+        waits = [arguments[2]["wait"] for method, arguments in daemon.calls if method == "lock.acquire"]
+        self.assertAlmostEqual(waits[0], 86400 * 7, delta=PATIENCE_S)
+        self.assertEqual(waits[1:], [1e9])
+
+    async def test_a_wait_for_a_lock_does_not_begin_again_with_a_new_connection(self):
+        """Here the daemon has dismissed the call."""
+        def answer(method, _):
+            if method == "lock.acquire" and len(daemon.calls) == 1:
+                daemon.connections[0].sendall(msgpack.packb([1, None, DISMISSAL, None]))
+                daemon.drop()
+                return b""
+            return None, {"token": 7, "valid_for": PATIENCE_S}
+
+        daemon, client = self.start(answer)
+        async with client.lock("b", "l", wait=1000):
+            pass
+        first, second = [arguments[2]["wait"] for method, arguments in daemon.calls if method == "lock.acquire"]
+        self.assertLess(second, first)
+
     async def test_a_cancelled_check_does_not_release_the_lock(self):
         daemon, client, lock, may_answer = await self.lose_lock_session()
         await self.cancel_when_called(lock.check(), daemon, "lock.acquire", 2)

@@ -9,11 +9,10 @@ from typing import Any, Optional
 from ._aio_channel import Channel
 from ._core import Request
 from .entries import Value, grant_of
-from .errors import Conflict, KvstoredError, Locked, LockLost, NotHeld, Unavailable, fresh
+from .errors import Conflict, KvstoredError, LockLost, NotHeld, Unavailable, fresh
 
-#: A call waits this long for the lock, and is made again until the wait is over: so the daemon forgets a wait that was
-#: given up.
-WAIT_STEP_S = 60.0
+#: A wait without an end: the longest one that the daemon takes, 31 years.
+LONGEST_WAIT_S = 1e9
 
 #: The pause before a lock is asked for again after a failure that heals.
 RETRY_S = 0.05
@@ -70,15 +69,13 @@ class HeldLock:
         return self.token
 
     async def _acquire(self) -> None:
+        """Wait in one call: a second one would begin at the end of the line."""
         end = None if self._wait_s is None else now_s() + self._wait_s
         while True:
-            left_s = WAIT_STEP_S if end is None else max(end - now_s(), 0.0)
+            left_s = LONGEST_WAIT_S if end is None else max(end - now_s(), 0.0)
             try:
-                await self._ask(min(left_s, WAIT_STEP_S))
+                await self._ask(min(left_s, LONGEST_WAIT_S))
                 return
-            except Locked:
-                if end is not None and left_s <= WAIT_STEP_S:
-                    raise
             except (Conflict, Unavailable) as error:
                 heals = self._lets_go() if isinstance(error, Conflict) else self._channel.core.reconnects
                 if not heals or (end is not None and now_s() >= end):

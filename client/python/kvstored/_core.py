@@ -98,12 +98,14 @@ class Request(Generic[T]):
 class Call:
     """A call between submit and its end. `wake` is called once, when `result` or `error` is set."""
 
-    __slots__ = ("request", "deadline", "wake", "result", "error", "is_done", "first_sent_us", "is_sent",
+    __slots__ = ("request", "deadline", "wait_until", "wake", "result", "error", "is_done", "first_sent_us", "is_sent",
                  "is_given_up")
 
-    def __init__(self, request: Request[Any], deadline: float, wake: Callable[[Call], None]) -> None:
+    def __init__(self, request: Request[Any], deadline: float, wait_until: Optional[float],
+                 wake: Callable[[Call], None]) -> None:
         self.request = request
         self.deadline = deadline
+        self.wait_until = wait_until  # when the option `wait` is over
         self.wake = wake
         self.result: Any = None
         self.error: Optional[KvstoredError] = None
@@ -207,10 +209,11 @@ class Core:
 
     def new_call(self, request: Request[Any], wake: Callable[[Call], None], timeout_s: Optional[float],
                  wait_s: float = 0.0) -> Call:
-        """Return a call that can be submitted. wait_s: it may take this much longer than its timeout."""
+        """Return a call that can be submitted. wait_s: its option `wait`. It may take this much longer than its timeout."""
         timeout_s = timeout_s if timeout_s is not None else self.timeout_s
         request.options["timeout"] = timeout_s
-        return Call(request, time.monotonic() + timeout_s + GRACE_S + wait_s, wake)
+        wait_until = time.monotonic() + wait_s
+        return Call(request, wait_until + timeout_s + GRACE_S, wait_until if wait_s > 0 else None, wake)
 
     def submit(self, call: Call) -> None:
         """Send a call, or hold it until it can be sent. Raises why the client is closed."""
@@ -286,6 +289,8 @@ class Core:
                 call.request.options["first_sent"] = call.first_sent_us
             elif call.request.method in READS:
                 call.request.options["timeout"] = max(call.deadline - GRACE_S - time.monotonic(), 0.001)
+            elif call.wait_until is not None:
+                call.request.options["wait"] = max(call.wait_until - time.monotonic(), 0.0)
             try:
                 self._send(call)
             except (TypeError, ValueError, OverflowError) as error:
