@@ -744,6 +744,35 @@ class FakeAnswers(unittest.IsolatedAsyncioTestCase):
         self.assertEqual([await first, await second], [1, 2])
         self.assertEqual([arguments[0] for _, arguments in daemon.calls], ["a", "b"])
 
+    async def end_session(self, reason, *, has_answered):
+        """Let the daemon end a session while a write with an id and one without are in flight. Return what the other
+        one has returned or raised, and whether the one with an id was repeated as one that may have been executed."""
+        def answer(method, _):
+            if len(daemon.connections) > 1 or method == "daemon.info":
+                return None, 1
+            if method == "bucket.purge":
+                daemon.connections[0].sendall(msgpack.packb([1, None, reason, None]))
+                daemon.drop()
+            return b""
+
+        daemon, client = self.start(answer)
+        if has_answered:
+            await client.call("daemon.info")
+        written, purged = await asyncio.gather(client.put("b", "k", "v"), client.call("bucket.purge", "b"),
+                                               return_exceptions=True)
+        self.assertEqual(written, 1)
+        first, second = [arguments[-1] for method, arguments in daemon.calls if method == "kv.put"]
+        self.assertEqual(first["id"], second["id"])
+        return purged, "first_sent" in second
+
+    async def test_only_a_dismissal_says_that_nothing_was_executed(self):
+        exhausted = {**DISMISSAL, "code": "resource_exhausted"}
+        self.assertEqual(await self.end_session(DISMISSAL, has_answered=True), (1, False))
+        # A session that is refused has executed nothing. One that is ended for its memory may have.
+        self.assertEqual(await self.end_session(exhausted, has_answered=False), (1, True))
+        purged, is_repeated = await self.end_session(exhausted, has_answered=True)
+        self.assertEqual((type(purged), purged.outcome, is_repeated), (kvstored.ResourceExhausted, "unknown", True))
+
     async def test_names_that_are_not_utf8_are_texts_with_surrogate_escapes(self):
         """Other NATS clients can store them. The daemon sends them as bin."""
         entry = {"key": b"k\xff", "value": b"v", "revision": 7, "created": 0, "operation": "put",

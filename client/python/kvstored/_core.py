@@ -209,7 +209,7 @@ class Core:
 
     def new_call(self, request: Request[Any], wake: Callable[[Call], None], timeout_s: Optional[float],
                  wait_s: float = 0.0) -> Call:
-        """Return a call that can be submitted. wait_s: its option `wait`. It may take this much longer than its timeout."""
+        """Return a call that can be submitted. wait_s: its option `wait`, by which it may exceed its timeout."""
         timeout_s = timeout_s if timeout_s is not None else self.timeout_s
         request.options["timeout"] = timeout_s
         wait_until = time.monotonic() + wait_s
@@ -373,15 +373,17 @@ class Core:
         self._output_bytes = 0
         if not self.reconnects:
             self.closed_because = reason
-        is_dismissed = dismissal is not None and dismissal.outcome == "none" and \
-            dismissal.code in ("unavailable", "resource_exhausted")
+        nothing_done = dismissal is not None and dismissal.outcome == "none"
+        is_dismissed = nothing_done and reason.code == "unavailable"
+        # A further session was refused. Or this one was ended because of its memory: it may have begun calls.
+        is_refused = nothing_done and reason.code == "resource_exhausted" and not self.has_answered
         pending, self._pending = self._pending, {}
         ended: List[Call] = []
         held: List[Call] = []
         for call in pending.values():
             if call.is_done or call.is_given_up:
                 continue
-            is_begun = call.is_sent and not is_dismissed
+            is_begun = call.is_sent and not is_dismissed and not (is_refused and "id" not in call.request.options)
             if not is_begun and "first_sent" not in call.request.options:
                 call.first_sent_us = 0
             method = call.request.method
