@@ -12,6 +12,7 @@ import kvstored.aio
 import msgpack
 from daemon_process import PATIENCE_S
 from fake_daemon import DISMISSAL, NOT_HELD, FakeDaemon, measured_memory
+from kvstored._core import Call, Core, Request
 from own_daemon import DaemonTest
 
 
@@ -531,6 +532,32 @@ class Locks(AioTest):
                 await other.lock(self.bucket, "l", wait=0).acquire()
             self.assertEqual(raised.exception.value, b"me")
         await other.close()
+
+
+class HeldCalls(unittest.TestCase):
+    """Calls that wait for a connection."""
+
+    def test_the_effort_to_give_one_up_does_not_grow_with_their_number(self):
+        core = Core(reconnect=True, timeout_s=PATIENCE_S)
+        comparisons = []
+
+        def is_same(call, other):
+            comparisons.append(1)
+            return call is other
+
+        def ends_of(end, timeout_s):
+            calls = [core.new_call(Request("kv.get", ["b", "k"], {}, lambda result: result), lambda call: None, timeout_s)
+                     for _ in range(1000)]
+            for call in calls:
+                core.submit(call)
+            comparisons.clear()
+            with unittest.mock.patch.object(Call, "__eq__", is_same):
+                end(calls)
+            self.assertFalse(core.has_calls())
+            return len(comparisons)
+
+        self.assertLess(ends_of(lambda calls: [core.give_up(call) for call in reversed(calls)], None), 5000)
+        self.assertLess(ends_of(lambda calls: core._end_expired(time.monotonic()), 0), 5000)
 
 
 class FakeAnswers(unittest.IsolatedAsyncioTestCase):

@@ -11,7 +11,7 @@ import itertools
 import os
 import random
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from typing import Any, Callable, Deque, Dict, Generic, List, Optional, Tuple, TypeVar
 
 import msgpack  # type: ignore[import]
@@ -187,10 +187,12 @@ class Core:
         self._output_bytes = 0
         self._msgid = 0
         self._pending: Dict[int, Call] = {}  # in flight, the oldest first
-        self._held: Deque[Call] = deque()  # until there is a connection, and room in the output
+        # Until there is a connection, and room in the output. Ordered: many calls may be given up, and the first is found
+        # at once.
+        self._held: OrderedDict[Call, None] = OrderedDict()
         self._watches: Dict[int, Watch] = {}  # by the id of this connection
-        self._waiting_watches: List[Watch] = []  # for the next connection
-        self._resting_watches: List[Watch] = []  # in the pause before the next attempt to start
+        self._waiting_watches: Dict[Watch, None] = {}  # for the next connection
+        self._resting_watches: Dict[Watch, None] = {}  # in the pause before the next attempt to start
         self._locks: Dict[_LockKey, Optional[Callable[[KvstoredError], None]]] = {}  # held by this session
         self._losses: Dict[_LockKey, KvstoredError] = {}  # of locks whose function is not known yet
         self._dismissal: Optional[KvstoredError] = None
@@ -226,7 +228,7 @@ class Core:
         if self._has_room() and not self._held:
             self._send(call)
         else:
-            self._held.append(call)
+            self._held[call] = None
         if not self._expiry_is_set:
             self._expiry_is_set = True
             self.at(time.monotonic() + EXPIRY_S, self._expire)
@@ -239,8 +241,7 @@ class Core:
     def give_up(self, call: Call) -> None:
         """Forget a call for which nobody waits. If it was sent, its answer is dropped, and its lock or watch ends."""
         call.is_given_up = True
-        if call in self._held:
-            self._held.remove(call)
+        self._held.pop(call, None)
         request = call.request
         if call.is_done and call.error is None and request.method == "lock.acquire":
             key = (request.arguments[0], request.arguments[1], grant_of(call.result)[0])
@@ -284,7 +285,7 @@ class Core:
     def _send_held(self) -> None:
         """Send the calls that were held, in their order, as far as there is room."""
         while self._held and self._has_room():
-            call = self._held[0]
+            call = next(iter(self._held))
             if call.first_sent_us != 0 and call.request.method in WRITES_WITH_ID:
                 call.request.options["first_sent"] = call.first_sent_us
             elif call.request.method in READS:
@@ -295,7 +296,7 @@ class Core:
                 self._send(call)
             except (TypeError, ValueError, OverflowError) as error:
                 call.end(None, InvalidArgument(f"the call cannot be sent: {error}", outcome="none"))
-            self._held.popleft()
+            self._held.pop(call, None)
 
     def _unsendable(self, request: Request[Any]) -> str:
         """Return the name of the argument that MessagePack cannot express."""
@@ -328,7 +329,7 @@ class Core:
                 call.request.arguments = []  # free the value
         # A call that is held is not sent after its timeout: there would be no time for its answer.
         for call in [call for call in self._held if call.deadline - GRACE_S <= now]:
-            self._held.remove(call)
+            del self._held[call]
             self._fail_unanswered(call, self._why_held(now))
 
     def _why_held(self, now: float) -> KvstoredError:
@@ -355,7 +356,7 @@ class Core:
         self._dismissal = None
         self._unpacker = self._new_unpacker()
         self._send_held()
-        watches, self._waiting_watches = self._waiting_watches, []
+        watches, self._waiting_watches = self._waiting_watches, {}
         for watch in watches:
             self._start_watch(watch)
 
@@ -392,12 +393,12 @@ class Core:
             can_repeat = not is_begun or method in READS or "id" in call.request.options
             (held if self.reconnects and can_repeat else ended).append(call)
         held += [call for call in self._held if call.request.method != "watch.stop"]
-        self._held = deque(dict.fromkeys(held))  # one may have been in both if `_send_held` was interrupted
+        self._held = OrderedDict.fromkeys(held)  # one may have been in both if `_send_held` was interrupted
         watches, self._watches = list(self._watches.values()), {}
         for watch in watches:
             watch.id = None
             if self.reconnects:
-                self._waiting_watches.append(watch)
+                self._waiting_watches[watch] = None
             else:
                 self._end_watch(watch, reason)
         if not self.reconnects:  # they have no owner: others can have them now
@@ -411,9 +412,9 @@ class Core:
         """The client is closed: end all calls and watches."""
         self.reconnects = False
         self.closed_because = reason
-        waiting = self._waiting_watches + self._resting_watches
-        self._waiting_watches, self._resting_watches = [], []
-        held, self._held = self._held, deque()
+        waiting = [*self._waiting_watches, *self._resting_watches]
+        self._waiting_watches, self._resting_watches = {}, {}
+        held, self._held = self._held, OrderedDict()
         self.lost(reason.message)
         self.closed_because = reason
         for call in held:
@@ -499,15 +500,14 @@ class Core:
         if self.is_connected:
             self._start_watch(watch)
         else:
-            self._waiting_watches.append(watch)
+            self._waiting_watches[watch] = None
 
     def stop_watch(self, watch: Watch) -> None:
         """The program is no longer interested."""
         watch.is_stopped = True
         watch.events.clear()
-        for waiting in (self._waiting_watches, self._resting_watches):
-            if watch in waiting:
-                waiting.remove(watch)
+        self._waiting_watches.pop(watch, None)
+        self._resting_watches.pop(watch, None)
         if self.closed_because is None:
             self._send_stop(watch)
         watch.wake()
@@ -563,19 +563,19 @@ class Core:
         if self.is_connected:
             self._start_watch(watch)
         elif self.closed_because is None:
-            self._waiting_watches.append(watch)
+            self._waiting_watches[watch] = None
         else:
             self._end_watch(watch, self.closed_because)
 
     def _restart_watch_later(self, watch: Watch) -> None:
         pause_s = watch.pause_s * random.uniform(0.75, 1.0)
         watch.pause_s = min(watch.pause_s * 2, LAST_PAUSE_S)
-        self._resting_watches.append(watch)
+        self._resting_watches[watch] = None
         self.at(time.monotonic() + pause_s, lambda: self._on_rested(watch))
 
     def _on_rested(self, watch: Watch) -> None:
         if watch in self._resting_watches:
-            self._resting_watches.remove(watch)
+            del self._resting_watches[watch]
             self._restart_watch(watch)
 
     def _on_watch_info(self, watch: Watch, call: Call) -> None:
