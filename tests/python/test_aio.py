@@ -800,6 +800,25 @@ class FakeAnswers(unittest.IsolatedAsyncioTestCase):
         purged, is_repeated = await self.end_session(exhausted, has_answered=True)
         self.assertEqual((type(purged), purged.outcome, is_repeated), (kvstored.ResourceExhausted, "unknown", True))
 
+    async def test_a_call_writes_what_its_arguments_were_when_it_was_made(self):
+        """Also when it is sent again: with its id, other arguments are an error although it was executed."""
+        daemon, client = self.start(lambda method, _: (None, 1) if len(daemon.connections) > 1 else b"")
+        value, tree, headers = bytearray(b"value"), {"a": [{"b": 1}]}, {"By": "me"}
+        calls = [asyncio.ensure_future(call) for call in (
+            client.put("b", "k", value, headers=headers), client.put("b", "l", memoryview(value)),
+            client.put("b", "m", tree), client.bulk_put("b", {"n": tree}))]
+        calls[3].add_done_callback(lambda call: call.exception())  # its answer is not a map
+        await self.wait_until(lambda: len(daemon.calls) == 4)
+        value[:] = b"other"
+        tree["a"][0]["b"] = 2
+        headers["By"] = "you"
+        daemon.drop()
+        self.assertEqual(await asyncio.gather(*calls[:3]), [1, 1, 1])
+        await self.wait_until(lambda: len(daemon.calls) == 8)
+        for (_, first), (_, second) in zip(daemon.calls[:4], daemon.calls[4:]):
+            del second[-1]["first_sent"]
+            self.assertEqual(first, second)
+
     async def test_names_that_are_not_utf8_are_texts_with_surrogate_escapes(self):
         """Other NATS clients can store them. The daemon sends them as bin."""
         entry = {"key": b"k\xff", "value": b"v", "revision": 7, "created": 0, "operation": "put",

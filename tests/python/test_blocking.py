@@ -136,6 +136,10 @@ class Calls(DaemonTest):
                     use(value)
         with self.assertRaisesRegex(TypeError, "^value: "):
             client.lock(bucket, "l", value=object())
+        endless = []
+        endless.append(endless)
+        with self.assertRaisesRegex(ValueError, "nested too deeply"):
+            client.put(bucket, "k", endless)
         self.assertIsNone(client.get(bucket, "k"))
 
     def test_a_value_that_is_not_json_is_named(self):

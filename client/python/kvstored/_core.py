@@ -69,6 +69,18 @@ def is_of_program(error: BaseException) -> bool:
     return module.partition(".")[0] not in (__name__.partition(".")[0], "msgpack", "socket")
 
 
+def frozen(value: Any) -> Any:
+    """Return a copy of what the program can change later: a call may be packed later, or again, and must not differ."""
+    kind = value.__class__
+    if kind is str or kind is bytes or kind is int or value is None:
+        return value
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    if isinstance(value, dict):
+        return dict(zip(map(frozen, value), map(frozen, value.values())))
+    return list(map(frozen, value)) if isinstance(value, (list, tuple)) else value
+
+
 class Request(Generic[T]):
     """One call to make: a method, its arguments, its options, and the function that turns the result into T."""
 
@@ -221,6 +233,10 @@ class Core:
         """Send a call, or hold it until it can be sent. Raises why the client is closed."""
         self.check_open()
         request = call.request
+        try:
+            request.arguments, request.options = frozen(request.arguments), frozen(request.options)
+        except RecursionError as error:
+            raise ValueError(f"an argument of {request.method} is nested too deeply") from error
         if self.reconnects and request.method in WRITES_WITH_ID and "id" not in request.options and \
                 not request.options.get("ephemeral") and "filter" not in request.options:
             self._id_count += 1
