@@ -214,7 +214,7 @@ static bool parse_bytes(const char *text, uint64_t *number)
 
     if (!setting_read_digits(&text, 10, number))
         return false;
-    const char *letter = *text != '\0' ? strchr(units, *text & ~0x20) : NULL;
+    const char *letter = isalpha((unsigned char)*text) ? strchr(units, toupper((unsigned char)*text)) : NULL;
     if (letter != NULL) {
         unit <<= 10 * (letter - units + 1);
         text++;

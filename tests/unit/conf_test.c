@@ -374,6 +374,8 @@ START_TEST(numbers_are_read_exactly_or_not_at_all)
         {"limits.call_bytes", "16MiB", true, (uint64_t)16 << 20},
         {"limits.call_bytes", "16Mi", false, 0},
         {"nats.max_store", "2T", true, (uint64_t)2 << 40},
+        {"nats.max_store", "1 ", false, 0},
+        {"nats.max_store", "1 iB", false, 0},
         {"limits.call_bytes", "G", false, 0},
         {"limits.call_bytes", "18014398509481985M", false, 0}, /* 2^64 + 1M */
         {"nats.sync_interval", "always", true, 0},
