@@ -318,11 +318,13 @@ INSTALLED_DIRS = $(SYSCONFDIR)/kvstored $(DOCDIR) $(if $(SYSTEM),,$(SYSCONFDIR) 
     $(dir $(PYTHONDIR)) $(LIBDIR) $(INCLUDEDIR) $(BINDIR) $(SBINDIR) $(PREFIX)/var)
 PYTHON_FILES = $(patsubst client/python/%,%,$(wildcard client/python/kvstored/*.py) client/python/kvstored/py.typed)
 
+# Make directories with this mode. `install -d` alone would also change the mode of those that exist.
+install_dirs = for directory in $(2); do [ -d "$$directory" ] || install -d -m $(1) "$$directory" || exit 1; done
+
 .PHONY: install install-units
 install: all $(if $(SYSTEM),install-units)
-	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) \
-	    $(DESTDIR)$(SYSCONFDIR)/kvstored
-	$(if $(SYSTEM),,install -d -m 700 $(DESTDIR)$(PREFIX)/var)
+	$(call install_dirs,755,$(addprefix $(DESTDIR),$(SBINDIR) $(BINDIR) $(LIBDIR)/pkgconfig $(INCLUDEDIR) $(SYSCONFDIR)/kvstored))
+	$(if $(SYSTEM),,$(call install_dirs,700,$(DESTDIR)$(PREFIX)/var))
 	install -m 755 $(B)/kvstored $(DESTDIR)$(SBINDIR)/kvstored
 	install -m 755 $(B)/kvctl $(DESTDIR)$(BINDIR)/kvctl
 	install -m 644 $(B)/libkvstore.a $(DESTDIR)$(LIBDIR)/libkvstore.a
@@ -343,7 +345,7 @@ install: all $(if $(SYSTEM),install-units)
 	    install -D -m 644 $$page $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/} || exit 1; done
 
 install-units:
-	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(TMPFILESDIR)
+	$(call install_dirs,755,$(addprefix $(DESTDIR),$(UNITDIR) $(SYSUSERSDIR) $(TMPFILESDIR)))
 	$(FILL) systemd/kvstored.service.in | install -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/kvstored.service
 	install -m 644 systemd/kvstored.socket $(DESTDIR)$(UNITDIR)/kvstored.socket
 	install -D -m 644 systemd/private-network.conf $(DESTDIR)$(DOCDIR)/private-network.conf
