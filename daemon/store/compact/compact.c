@@ -21,7 +21,6 @@
 
 static void compact_continue(struct compact *compact);
 static void compact_look_at_files(struct compact *compact);
-static void compact_leave_turn(struct compact *compact);
 
 /* --- Life ------------------------------------------------------------------------------------------- */
 
@@ -36,7 +35,8 @@ static void compact_release(struct compact *compact)
 {
     bool has_removed = compact->purges.has_removed;
 
-    compact_leave_turn(compact);
+    DL_DELETE2(compact->store->compact->compactions, compact, previous, next);
+    compact_turns_leave(&compact->store->compact->turns, &compact->turn);
     jobs_remove(compact->store->jobs, &compact->going_on);
     timer_stop(compact->store->timers, &compact->deadline);
     local_copy_wait_cancel(&compact->feed_wait);
@@ -449,42 +449,13 @@ static void on_compact_deadline(struct timer *timer)
         compact_finish(compact);
 }
 
-/* --- Turns --- */
-
-static struct compact *compact_find_waiting(const struct store *store)
+static void on_compact_turn(struct compact_turn *turn)
 {
-    struct compact *compact;
+    struct compact *compact = (struct compact *)((char *)turn - offsetof(struct compact, turn));
 
-    DL_FOREACH2(store->compact->compactions, compact, next)
-    {
-        if (compact->step == COMPACT_WAITING)
-            return compact;
-    }
-    return NULL;
-}
-
-static bool run_compact_starting(struct job *job)
-{
-    struct store *store = ((struct compact_state *)((char *)job - offsetof(struct compact_state, starting)))->store;
-    struct compact *compact;
-
-    while (store->compact->under_way < COMPACTIONS_MAX && (compact = compact_find_waiting(store)) != NULL) {
-        compact->step = COMPACT_OPENING;
-        store->compact->under_way++;
-        bucket_open(store, &compact->wait, compact->bucket_name, compact->arena->owner, compact->deadline_ms,
-                    on_compact_bucket, compact);
-    }
-    return false;
-}
-
-static void compact_leave_turn(struct compact *compact)
-{
-    struct store *store = compact->store;
-
-    DL_DELETE2(store->compact->compactions, compact, previous, next);
-    if (compact->step != COMPACT_WAITING)
-        store->compact->under_way--;
-    jobs_add(store->jobs, &store->compact->starting, run_compact_starting); /* not from within the end of this one */
+    compact->step = COMPACT_OPENING;
+    bucket_open(compact->store, &compact->wait, compact->bucket_name, compact->arena->owner, compact->deadline_ms,
+                on_compact_bucket, compact);
 }
 
 /* Return the number of a session's compactions. The daemon itself has at most one of each bucket. */
@@ -519,7 +490,7 @@ void compact_start(struct store *store, struct arena *arena, struct compact *com
     DL_APPEND2(store->compact->compactions, compact, previous, next);
     arena_begin_task(arena, &compact->task, cancel_compact);
     compact->task.is_unsent = compact_is_unsent;
-    jobs_add(store->jobs, &store->compact->starting, run_compact_starting);
+    compact_turns_wait(&store->compact->turns, &compact->turn, compact->user, on_compact_turn);
 }
 
 /* Send nothing more to the bucket. The call ends from the loop. */
@@ -559,7 +530,8 @@ int compact_init_all(struct store *store)
     store->compact = state;
     if (state == NULL)
         return -1;
-    state->store = store;
+    state->turns.jobs = store->jobs;
+    state->turns.max = COMPACTIONS_MAX;
     state->purges.max = PURGES_MAX;
     state->observer.ops = &compact_observer_ops;
     observe_add(store, &state->observer);
@@ -568,7 +540,7 @@ int compact_init_all(struct store *store)
 
 void compact_free_all(struct store *store)
 {
-    jobs_remove(store->jobs, &store->compact->starting);
+    compact_turns_end(&store->compact->turns);
     free(store->compact);
     store->compact = NULL;
 }

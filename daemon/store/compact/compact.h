@@ -30,6 +30,7 @@
 #include "daemon/store/compact/files.h"
 #include "daemon/store/compact/purges.h"
 #include "daemon/store/compact/raise_horizon.h"
+#include "daemon/store/compact/turns.h"
 #include "daemon/store/follow/local_copy.h"
 
 /* removed is the number of markers that were removed, also if there is an error. */
@@ -53,6 +54,7 @@ struct compact {
     const char *bucket_name;
     int64_t older_than_s;  /* 0: of any age; -1: the bucket's marker_ttl, or COMPACT_DEFAULT_AGE_S if it has none */
     bool needs_marker_ttl; /* does nothing if the bucket has none */
+    uint64_t user;         /* that takes turns with others: uid + 1; 0: the daemon itself */
     uint64_t deadline_ms;
     bool (*is_wanted)(void *arg); /* false: nobody waits for the answer; NULL: always true */
     compact_done_fn *done;
@@ -63,6 +65,7 @@ struct compact {
     struct store *store;
     struct arena *arena;
     struct arena_task task;
+    struct compact_turn turn;
     enum compact_step step;
     struct timer deadline; /* for the look at the files, which has none of its own */
     struct bucket *opened; /* NULL: not yet */
@@ -89,7 +92,7 @@ struct compact {
 
 /*
  * The number of compactions in progress at a time: each has up to 20 MB of markers, and may keep a worker thread busy.
- * The others wait for their turn. A session may have as many, so that one session does not keep the others waiting.
+ * The others wait for their turn: see turns. A session may have as many.
  */
 #define COMPACTIONS_MAX 2u
 
