@@ -4,6 +4,7 @@
  */
 #include "tests/fault/deployment.h"
 #include "tests/fault/suites.h"
+#include "tests/support/nats.h"
 #include "tests/support/watch_recorder.h"
 
 #include <string.h>
@@ -132,6 +133,73 @@ START_TEST(a_purge_is_not_sent_again_on_another_connection)
 }
 END_TEST
 
+/* Wait until the server has sent the stream's messages, up to this sequence, to the only consumer. */
+static void wait_until_delivered(uint64_t sequence)
+{
+    uint64_t end_ms = now_ms() + PATIENCE_MS, delivered = 0;
+
+    while (delivered < sequence) {
+        ck_assert_msg(now_ms() < end_ms, "the server delivers nothing");
+        json_t *names = nats_api(deployment.nats, "CONSUMER.NAMES", "KV_b", "{}");
+        const char *name = json_string_value(json_array_get(json_object_get(names, "consumers"), 0));
+        json_t *info =
+            name != NULL ? nats_api(deployment.nats, "CONSUMER.INFO", format_text("KV_b.%s", name), "{}") : NULL;
+        json_t *position = json_object_get(json_object_get(info, "delivered"), "stream_seq");
+        delivered = (uint64_t)json_integer_value(position);
+        json_decref(info);
+        json_decref(names);
+    }
+}
+
+/* The purge of a marker would remove what has its sequence, or a lower one, in the new stream. */
+START_TEST(a_bucket_that_another_host_recreates_is_not_affected_by_the_compaction)
+{
+    put(deployment.client, "stays", "1");
+    put(deployment.client, "a", "1");
+    assert_ok(client_call(deployment.client, "kv.delete", "['b', 'a']"));
+    proxy_arm(deployment.proxy,
+              (struct proxy_fault){.kind = PROXY_HOLD_AFTER_PUBLISH, .subject = "$JS.API.CONSUMER.MSG.NEXT.KV_b.>"});
+    uint32_t compacting = client_send(deployment.client, "bucket.compact", "['b', {'older_than': 0}]");
+    uint64_t end_ms = now_ms() + PATIENCE_MS;
+    while (proxy_strikes(deployment.proxy) == 0)
+        ck_assert_msg(now_ms() < end_ms, "the compaction reads nothing");
+    wait_until_delivered(3);
+    assert_ok(client_call(other.client, "bucket.delete", "['b']"));
+    deployment_make_short_bucket(&other, "b");
+    put(other.client, "a", "new");
+    proxy_release(deployment.proxy);
+    ck_assert_str_eq(answer_code(client_wait(deployment.client, compacting)), "unavailable");
+    const struct answer *answer = client_call(other.client, "kv.get", "['b', 'a', {'consistency': 'leader'}]");
+    assert_ok(answer);
+    ck_assert_msg(answer->result.type != MSGPACK_OBJECT_NIL, "the new value was removed");
+    answer = client_call(deployment.client, "bucket.compact", "['b', {'older_than': 0}]");
+    assert_ok(answer);
+    ck_assert_uint_eq(answer->result.via.u64, 0);
+}
+END_TEST
+
+/* The markers may have been read before the change, and be removed after it. */
+START_TEST(a_compaction_that_begins_during_a_change_fails_when_the_change_ends)
+{
+    put(deployment.client, "stays", "1");
+    put(deployment.client, "a", "1");
+    assert_ok(client_call(deployment.client, "kv.delete", "['b', 'a']"));
+    proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_DELAY_ACK, .subject = "$JS.API.STREAM.UPDATE.KV_b"});
+    uint32_t updating = client_send(deployment.client, "bucket.update", "['b', {'metadata': {'a': 'b'}}]");
+    uint64_t end_ms = now_ms() + PATIENCE_MS;
+    while (proxy_strikes(deployment.proxy) == 0)
+        ck_assert_msg(now_ms() < end_ms, "the bucket is not updated");
+    proxy_arm(deployment.proxy,
+              (struct proxy_fault){.kind = PROXY_DELAY_ACK, .subject = "$JS.API.STREAM.MSG.GET.KV_b"});
+    uint32_t compacting = client_send(deployment.client, "bucket.compact", "['b', {'older_than': 0}]");
+    while (proxy_strikes(deployment.proxy) == 0)
+        ck_assert_msg(now_ms() < end_ms, "the compaction does not ask for the horizon");
+    proxy_deliver(deployment.proxy);
+    assert_ok(client_wait(deployment.client, updating));
+    assert_code_says(client_wait(deployment.client, compacting), "unavailable", "changed during the compaction");
+}
+END_TEST
+
 Suite *compact_fault_suite(void)
 {
     Suite *suite = suite_create("compact faults");
@@ -141,6 +209,8 @@ Suite *compact_fault_suite(void)
     tcase_add_test(tests, a_host_that_was_disconnected_delivers_the_deletion_to_its_watches);
     tcase_add_test(tests, a_watch_that_is_resumed_on_another_host_must_start_over);
     tcase_add_test(tests, a_purge_is_not_sent_again_on_another_connection);
+    tcase_add_test(tests, a_bucket_that_another_host_recreates_is_not_affected_by_the_compaction);
+    tcase_add_test(tests, a_compaction_that_begins_during_a_change_fails_when_the_change_ends);
     suite_add_tcase(suite, tests);
     return suite;
 }

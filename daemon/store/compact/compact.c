@@ -2,6 +2,7 @@
 
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
+#include "daemon/nats/stream_info.h"
 #include "daemon/store/bucket/settings.h"
 #include "daemon/store/compact/schedule.h"
 #include "daemon/store/compact/state.h"
@@ -21,6 +22,7 @@
 
 static void compact_continue(struct compact *compact);
 static void compact_look_at_files(struct compact *compact);
+static void compact_check_stream(struct compact *compact);
 
 /* --- Life ------------------------------------------------------------------------------------------- */
 
@@ -128,7 +130,9 @@ static void on_chunk_purged(void *arg, const struct error *error)
 {
     struct compact *compact = arg;
 
-    if (compact->step == COMPACT_CLEARING && error == NULL)
+    if (error == NULL && compact_purges_have_more(&compact->purges))
+        compact_check_stream(compact);
+    else if (compact->step == COMPACT_CLEARING && error == NULL)
         compact_look_at_files(compact);
     else
         compact_end_work(compact, error);
@@ -210,14 +214,8 @@ static void compact_set_up_work(struct compact *compact)
     compact->purges.arg = compact;
 }
 
-/* Work on the markers that were read: a full chunk, or the last one. */
-static void compact_work_on_chunk(struct compact *compact)
+static void compact_begin_work(struct compact *compact)
 {
-    struct compact_chunk worked_on = compact->chunk;
-
-    compact->chunk = compact->filling;
-    compact->filling = worked_on;
-    compact_chunk_clear(&compact->filling);
     if (compact->is_in_files && compact->opened->history > 1) {
         compact->step = COMPACT_CLEARING;
         compact->has_changed = true;
@@ -227,6 +225,49 @@ static void compact_work_on_chunk(struct compact *compact)
     } else {
         compact_raise_horizon(compact);
     }
+}
+
+static void on_stream_checked(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+{
+    struct compact *compact = arg;
+    struct stream_info info;
+    struct error other;
+
+    (void)err_code;
+    if (answer != NULL) {
+        stream_info_read(&compact->store->jetstream, answer, &info);
+        error_set(&other, ERROR_UNAVAILABLE, "the bucket's stream is another one now; call again to continue");
+        error = info.incarnation != compact->incarnation ? &other : NULL;
+    }
+    if (error != NULL || compact_has_failed(compact))
+        compact_end_work(compact, error);
+    else if (compact->step == COMPACT_CHECKING)
+        compact_begin_work(compact);
+    else
+        compact_purges_continue(&compact->purges);
+}
+
+/*
+ * Check that the stream is the one whose markers were read: another client may have deleted and recreated it. In the
+ * new one the markers' sequences are those of other messages.
+ */
+static void compact_check_stream(struct compact *compact)
+{
+    memset(&compact->info, 0, sizeof(compact->info));
+    jetstream_call(&compact->store->jetstream, &compact->info, "STREAM.INFO", compact->opened->stream, NULL,
+                   compact->deadline_ms, on_stream_checked, compact);
+}
+
+/* Work on the markers that were read: a full chunk, or the last one. */
+static void compact_work_on_chunk(struct compact *compact)
+{
+    struct compact_chunk worked_on = compact->chunk;
+
+    compact->chunk = compact->filling;
+    compact->filling = worked_on;
+    compact_chunk_clear(&compact->filling);
+    compact->step = COMPACT_CHECKING;
+    compact_check_stream(compact);
 }
 
 /* Begin the next step while no chunk is being worked on. May end the call. */
@@ -384,6 +425,7 @@ static void on_compact_info(void *arg, json_t *answer, unsigned err_code, const 
     struct compact *compact = arg;
     json_t *config = json_object_get(answer, "config");
     const char *storage = json_string_value(json_object_get(config, "storage"));
+    struct stream_info info;
 
     (void)err_code;
     if (answer == NULL) {
@@ -404,7 +446,9 @@ static void on_compact_info(void *arg, json_t *answer, unsigned err_code, const 
     if (age_s < 0)
         age_s = marker_ttl_s > 0 ? marker_ttl_s : COMPACT_DEFAULT_AGE_S;
     compact->cutoff_us = clock_epoch_us() - age_s * 1000000;
-    compact->last = (uint64_t)json_integer_value(json_object_get(json_object_get(answer, "state"), "last_seq"));
+    stream_info_read(&compact->store->jetstream, answer, &info);
+    compact->incarnation = info.incarnation;
+    compact->last = info.last_sequence;
     compact->is_in_files =
         compact->store->conf->nats.mode == CONF_NATS_EMBEDDED && !(storage != NULL && strcmp(storage, "memory") == 0);
     /* A stream with other subjects has messages that are not read: one purge of all subjects would remove them. */
@@ -496,6 +540,7 @@ void compact_start(struct store *store, struct arena *arena, struct compact *com
 /* Send nothing more to the bucket. The call ends from the loop. */
 static void compact_give_up(struct compact *compact)
 {
+    jetstream_cancel(&compact->info);
     compact_purges_cancel(&compact->purges);
     raise_horizon_stop(&compact->raise);
     compact_forget_files(compact);
@@ -519,9 +564,17 @@ void compact_note_change(struct store *store, const char *bucket)
     }
 }
 
+/* A compaction that began during the change may have read either stream. */
+static void compact_note_changed(struct store *store, const char *bucket, bool is_known)
+{
+    (void)is_known;
+    compact_note_change(store, bucket);
+}
+
 static const struct observer_ops compact_observer_ops = {.marker = compact_schedule_note_delete,
                                                          .opened = compact_schedule_note_opened,
-                                                         .begin_change = compact_note_change};
+                                                         .begin_change = compact_note_change,
+                                                         .end_change = compact_note_changed};
 
 int compact_init_all(struct store *store)
 {

@@ -5,7 +5,8 @@
  * message like any other: those of a million deleted keys take space, and a reading of the whole bucket delivers them.
  * A compaction makes three promises, so it does more than purge each marker:
  *
- * - A key that is written again keeps its value. A purge removes messages only up to the marker that was read.
+ * - A key that is written again keeps its value. A purge removes messages only up to the marker that was read. Before
+ *   each chunk, and between purges, the stream is compared with the one that was read: it may have been recreated.
  *
  * - A deletion is never lost silently. Before markers are removed, the horizon is written to the bucket, as a message
  *   of KV_COMPACTED_KEY: the highest revision of a marker that may have been removed. A watch that is resumed at the
@@ -40,6 +41,7 @@ enum compact_step {
     COMPACT_WAITING,  /* for its turn: nothing was begun */
     COMPACT_OPENING,  /* looks up the bucket, and waits for the local copy to have the markers */
     COMPACT_READING,  /* no chunk is being worked on */
+    COMPACT_CHECKING, /* that the stream is still the one that was read */
     COMPACT_CLEARING, /* purges the messages before the chunk's markers; the markers come later */
     COMPACT_LOOKING,  /* for old values in the server's files */
     COMPACT_RAISING,  /* the horizon */
@@ -70,7 +72,7 @@ struct compact {
     struct timer deadline; /* for the look at the files, which has none of its own */
     struct bucket *opened; /* NULL: not yet */
     struct bucket_wait wait;
-    struct jetstream_call info;
+    struct jetstream_call info; /* asks for the stream before it is read, and before it is changed */
     struct local_copy_wait feed_wait;
     struct job going_on;
     struct consumer_reading reading;
@@ -78,6 +80,7 @@ struct compact {
     bool has_changed; /* something was requested that may change the bucket */
     const char *subject;
     uint64_t connection;                 /* number of the connection that the stream is read on */
+    uint64_t incarnation;                /* of the stream: see stream_info */
     int64_t cutoff_us;                   /* markers that were stored later stay */
     uint64_t last;                       /* markers with a higher sequence stay */
     bool is_in_files;                    /* of the embedded server */
@@ -100,8 +103,8 @@ struct compact {
 void compact_start(struct store *store, struct arena *arena, struct compact *compact);
 
 /*
- * Fail the bucket's compactions: this daemon is about to create, change, purge or delete it. Afterwards it may be
- * another stream, in which the sequences that were read are other messages.
+ * Fail the bucket's compactions: this daemon is about to create, change, purge or delete it, or has done so. Afterwards
+ * it may be another stream, in which the sequences that were read are other messages.
  */
 void compact_note_change(struct store *store, const char *bucket);
 

@@ -6,6 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Purges that are sent after a check of the stream. */
+#define PURGES_PER_CHECK 256u
+
 static void compact_purges_send(struct compact_purges *purges);
 
 /* Count the begin or the end of purges, which remove messages without a trace: see outcome. */
@@ -97,6 +100,7 @@ static void compact_purges_send_one(struct compact_purges *purges, struct compac
     purge->markers = purges->keeps_markers ? 0 : count;
     purge->is_in_flight = true;
     purges->in_flight++;
+    purges->allowed--;
     purge->call.request.limit = &purges->store->compact->purges;
     purge->call.request.owner = purges->owner;
     /* Another connection may be to a server that has other messages at these sequences. */
@@ -135,7 +139,7 @@ static void compact_purges_check_client(struct compact_purges *purges)
     compact_purges_fail(purges, &error);
 }
 
-/* Send as many purges as may be in flight. The chunk is done when none is. */
+/* Send as many purges as may be in flight. Call done when none is. */
 static void compact_purges_send(struct compact_purges *purges)
 {
     const struct compact_chunk *chunk = purges->chunk;
@@ -143,7 +147,7 @@ static void compact_purges_send(struct compact_purges *purges)
 
     compact_purges_check_connection(purges);
     compact_purges_check_client(purges);
-    while (!compact_purges_have_failed(purges) && purges->next_marker < chunk->count &&
+    while (!compact_purges_have_failed(purges) && purges->next_marker < chunk->count && purges->allowed > 0 &&
            (purge = compact_purges_find_free(purges)) != NULL) {
         size_t run = compact_purges_count_run(purges);
         if (run > 0)
@@ -164,6 +168,17 @@ void compact_purges_start(struct compact_purges *purges, const struct compact_ch
     purges->keeps_markers = keeps_markers;
     purges->barrier = barrier;
     purges->next_marker = 0;
+    compact_purges_continue(purges);
+}
+
+bool compact_purges_have_more(const struct compact_purges *purges)
+{
+    return !compact_purges_have_failed(purges) && purges->next_marker < purges->chunk->count;
+}
+
+void compact_purges_continue(struct compact_purges *purges)
+{
+    purges->allowed = PURGES_PER_CHECK;
     compact_purges_send(purges);
 }
 

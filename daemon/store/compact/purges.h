@@ -31,7 +31,10 @@ struct compact_purges {
     uint64_t connection; /* number of the connection that the stream was read on */
     uint64_t deadline_ms;
     bool is_past_barrier; /* markers are removed one by one */
-    /* All markers of the chunk were removed, or there was an error. Called once for each start. */
+    /*
+     * All markers of the chunk were removed, or there was an error, or compact_purges_have_more: the owner continues
+     * after it has checked the stream. Called once for each start, and for each continuation.
+     */
     void (*done)(void *arg, const struct error *error);
     bool (*is_wanted)(void *arg); /* false: no more purges are sent */
     void *arg;
@@ -47,6 +50,7 @@ struct compact_purges {
     size_t next_marker;
     struct compact_purge slots[COMPACT_PURGES_MAX];
     unsigned in_flight;
+    unsigned allowed;   /* purges that may be sent until the owner checks the stream */
     struct error error; /* code ERROR_NONE: none */
 };
 
@@ -56,6 +60,12 @@ struct compact_purges {
  */
 void compact_purges_start(struct compact_purges *purges, const struct compact_chunk *chunk, bool keeps_markers,
                           uint64_t barrier);
+
+/* Return whether purges are left to send. While done is called: the owner must check the stream, and continue. */
+bool compact_purges_have_more(const struct compact_purges *purges);
+
+/* Send more. done may be called from within. */
+void compact_purges_continue(struct compact_purges *purges);
 
 /* Send no more: done is called when what is in flight has ended, and not from within. */
 void compact_purges_fail(struct compact_purges *purges, const struct error *error);
