@@ -9,7 +9,7 @@
 
 static Suite *(*const suites[])(void) = {
     access_suite,       backlog_suite,     busy_poll_suite,
-    cache_model_suite,  cache_suite,       compact_turns_suite,
+    cache_model_suite,  cache_suite,       turns_suite,
     conf_suite,         credentials_suite, decode_suite,
     error_suite,        fair_queue_suite,  filter_suite,
     frame_suite,        growth_suite,      hash_suite,

@@ -14,7 +14,7 @@ Suite *backlog_suite(void);
 Suite *busy_poll_suite(void);
 Suite *cache_suite(void);
 Suite *cache_model_suite(void);
-Suite *compact_turns_suite(void);
+Suite *turns_suite(void);
 Suite *conf_suite(void);
 Suite *credentials_suite(void);
 Suite *decode_suite(void);

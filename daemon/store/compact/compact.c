@@ -38,7 +38,7 @@ static void compact_release(struct compact *compact)
     bool has_removed = compact->purges.has_removed;
 
     DL_DELETE2(compact->store->compact->compactions, compact, previous, next);
-    compact_turns_leave(&compact->store->compact->turns, &compact->turn);
+    turns_leave(&compact->store->compact->turns, &compact->turn);
     jobs_remove(compact->store->jobs, &compact->going_on);
     timer_stop(compact->store->timers, &compact->deadline);
     local_copy_wait_cancel(&compact->feed_wait);
@@ -493,7 +493,7 @@ static void on_compact_deadline(struct timer *timer)
         compact_finish(compact);
 }
 
-static void on_compact_turn(struct compact_turn *turn)
+static void on_compact_turn(struct turn *turn)
 {
     struct compact *compact = (struct compact *)((char *)turn - offsetof(struct compact, turn));
 
@@ -534,7 +534,7 @@ void compact_start(struct store *store, struct arena *arena, struct compact *com
     DL_APPEND2(store->compact->compactions, compact, previous, next);
     arena_begin_task(arena, &compact->task, cancel_compact);
     compact->task.is_unsent = compact_is_unsent;
-    compact_turns_wait(&store->compact->turns, &compact->turn, compact->user, on_compact_turn);
+    turns_wait(&store->compact->turns, &compact->turn, compact->user, on_compact_turn);
 }
 
 /* Send nothing more to the bucket. The call ends from the loop. */
@@ -593,7 +593,7 @@ int compact_init_all(struct store *store)
 
 void compact_free_all(struct store *store)
 {
-    compact_turns_end(&store->compact->turns);
+    turns_end(&store->compact->turns);
     free(store->compact);
     store->compact = NULL;
 }

@@ -25,13 +25,13 @@
 #define DAEMON_STORE_COMPACT_H
 
 #include "daemon/base/arena.h"
+#include "daemon/base/turns.h"
 #include "daemon/nats/consumer.h"
 #include "daemon/store/bucket/bucket.h"
 #include "daemon/store/compact/chunk.h"
 #include "daemon/store/compact/files.h"
 #include "daemon/store/compact/purges.h"
 #include "daemon/store/compact/raise_horizon.h"
-#include "daemon/store/compact/turns.h"
 #include "daemon/store/follow/local_copy.h"
 
 /* removed is the number of markers that were removed, also if there is an error. */
@@ -67,7 +67,7 @@ struct compact {
     struct store *store;
     struct arena *arena;
     struct arena_task task;
-    struct compact_turn turn;
+    struct turn turn;
     enum compact_step step;
     struct timer deadline; /* for the look at the files, which has none of its own */
     struct bucket *opened; /* NULL: not yet */

@@ -6,8 +6,8 @@
 #ifndef DAEMON_STORE_COMPACT_STATE_H
 #define DAEMON_STORE_COMPACT_STATE_H
 
+#include "daemon/base/turns.h"
 #include "daemon/nats/request.h"
-#include "daemon/store/compact/turns.h"
 #include "daemon/store/context.h"
 #include "daemon/store/observe.h"
 
@@ -15,7 +15,7 @@ struct compact_state {
     struct observer observer;
     struct request_limit purges; /* of delete markers */
     struct compact *compactions; /* a list: in progress or waiting */
-    struct compact_turns turns;
+    struct turns turns;
     struct compact_schedule *schedules; /* of buckets with a marker_ttl, by name: uthash */
     struct compact_opened *opened;      /* buckets with a marker_ttl that were used since the start: uthash */
     bool is_ending;

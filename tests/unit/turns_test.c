@@ -1,5 +1,5 @@
-/* Compactions: users take turns, however many sessions each has. */
-#include "daemon/store/compact/turns.h"
+/* Users take turns, however many sessions each has. */
+#include "daemon/base/turns.h"
 #include "tests/unit/suites.h"
 
 #include <stddef.h>
@@ -7,38 +7,38 @@
 enum { DAEMON, MANY, ONE };
 
 struct compaction {
-    struct compact_turn turn;
+    struct turn turn;
     unsigned position; /* in which it began, from 1; 0: it did not */
 };
 
 static struct jobs jobs;
-static struct compact_turns turns;
+static struct turns turns;
 static struct compaction compactions[8];
 static unsigned begun;
 
 static void begin_test(void)
 {
     jobs_init(&jobs);
-    turns = (struct compact_turns){.jobs = &jobs, .max = 2};
+    turns = (struct turns){.jobs = &jobs, .max = 2};
     begun = 0;
     for (size_t i = 0; i < 8; i++)
         compactions[i] = (struct compaction){.position = 0};
 }
 
-static void begin(struct compact_turn *turn)
+static void begin(struct turn *turn)
 {
     ((struct compaction *)((char *)turn - offsetof(struct compaction, turn)))->position = ++begun;
 }
 
 static void wait_for_turn(size_t number, uint64_t user)
 {
-    compact_turns_wait(&turns, &compactions[number].turn, user, begin);
+    turns_wait(&turns, &compactions[number].turn, user, begin);
     jobs_run(&jobs);
 }
 
 static void leave(size_t number)
 {
-    compact_turns_leave(&turns, &compactions[number].turn);
+    turns_leave(&turns, &compactions[number].turn);
     jobs_run(&jobs);
 }
 
@@ -76,9 +76,9 @@ START_TEST(a_user_with_many_compactions_does_not_keep_others_waiting)
 }
 END_TEST
 
-Suite *compact_turns_suite(void)
+Suite *turns_suite(void)
 {
-    Suite *suite = suite_create("compact_turns");
+    Suite *suite = suite_create("turns");
     TCase *tests = tcase_create("turns");
 
     tcase_add_checked_fixture(tests, begin_test, NULL);
