@@ -8,6 +8,7 @@
 #include "daemon/rpc/options.h"
 #include "daemon/rpc/pack.h"
 #include "daemon/store/bucket/admin.h"
+#include "daemon/store/bucket/bucket_names.h"
 #include "daemon/store/read/get.h"
 
 #include <string.h>
@@ -21,13 +22,13 @@
 
 struct bucket_list_call {
     struct call *call;
-    struct admin admin; /* of the names */
+    struct bucket_names listing;
+    const char *filter; /* a shell pattern; NULL: all */
     const char *after;
-    size_t limit; /* 0: none */
     bool has_infos;
 
     /* Of the infos. */
-    const char **names;
+    const char *const *names;
     size_t count, next, in_flight;
     bool is_filling;
     bool has_failed;
@@ -44,10 +45,14 @@ struct bucket_list_info {
     size_t offset, bytes; /* in packed; bytes 0: the bucket is gone */
 };
 
-/* Return whether the bucket belongs to the page. */
-static bool bucket_list_shows(const struct bucket_list_call *list, const char *name)
+/* Return whether the bucket may belong to the page. */
+static bool bucket_list_wants(void *arg, const char *name)
 {
-    return (list->after == NULL || strcmp(name, list->after) > 0) && call_access(list->call, name) >= CONF_ACCESS_READ;
+    const struct bucket_list_call *list = arg;
+
+    return (list->after == NULL || strcmp(name, list->after) > 0) &&
+           (list->filter == NULL || glob_matches(list->filter, name)) &&
+           call_access(list->call, name) >= CONF_ACCESS_READ;
 }
 
 /* --- Infos ----------------------------------------------------------------------------------------- */
@@ -137,30 +142,15 @@ static void bucket_list_fill(struct bucket_list_call *list)
     }
 }
 
-/* Copy the names of the page: they are lent. False: out of memory, and the call is answered. */
-static bool bucket_list_copy_names(struct bucket_list_call *list, const char *const *names, size_t count)
-{
-    struct arena *arena = &list->call->arena;
-    size_t room = list->limit < count ? list->limit : count;
-
-    list->names = arena_alloc(arena, (room + 1) * sizeof(*list->names));
-    list->infos = arena_zalloc(arena, (room + 1) * sizeof(*list->infos));
-    bool has_memory = list->names != NULL && list->infos != NULL;
-    for (size_t i = 0; has_memory && i < count && list->count < list->limit; i++) {
-        if (!bucket_list_shows(list, names[i]))
-            continue;
-        list->names[list->count] = arena_strndup(arena, names[i], strlen(names[i]));
-        has_memory = list->names[list->count++] != NULL;
-    }
-    if (!has_memory)
-        call_fail_out_of_memory(list->call);
-    return has_memory;
-}
-
 static void bucket_list_start_infos(struct bucket_list_call *list, const char *const *names, size_t count)
 {
-    if (!bucket_list_copy_names(list, names, count))
+    list->names = names;
+    list->count = count;
+    list->infos = arena_zalloc(&list->call->arena, (count + 1) * sizeof(*list->infos));
+    if (list->infos == NULL) {
+        call_fail_out_of_memory(list->call);
         return;
+    }
     msgpack_sbuffer_init(&list->packed);
     arena_begin_reading_task(&list->call->arena, &list->packed_task, bucket_list_free);
     bucket_list_fill(list);
@@ -170,18 +160,11 @@ static void bucket_list_start_infos(struct bucket_list_call *list, const char *c
 
 static void bucket_list_answer_names(const struct bucket_list_call *list, const char *const *names, size_t count)
 {
-    size_t visible = 0, max = list->limit > 0 ? list->limit : SIZE_MAX;
-
-    for (size_t i = 0; i < count && visible < max; i++)
-        visible += bucket_list_shows(list, names[i]);
     msgpack_packer *packer = call_begin_result(list->call);
-    msgpack_pack_array(packer, visible);
-    for (size_t i = 0; i < count && visible > 0; i++) {
-        if (bucket_list_shows(list, names[i])) {
-            pack_str(packer, names[i]);
-            visible--;
-        }
-    }
+
+    msgpack_pack_array(packer, count);
+    for (size_t i = 0; i < count; i++)
+        pack_str(packer, names[i]);
     call_end_result(list->call);
 }
 
@@ -202,16 +185,16 @@ static bool bucket_list_read_options(struct call *call, struct bucket_list_call 
 {
     int64_t limit;
 
-    if (!option_string(call, "filter", &list->admin.filter) || !option_string(call, "after", &list->after) ||
+    if (!option_string(call, "filter", &list->filter) || !option_string(call, "after", &list->after) ||
         !option_bool(call, "infos", &list->has_infos) ||
         !option_integer(call, "limit", 1, list->has_infos ? INFOS_LIMIT_MAX : NAMES_LIMIT_MAX,
                         list->has_infos ? INFOS_LIMIT_MAX : 0, &limit))
         return false;
-    list->limit = (size_t)limit;
-    if (list->admin.filter == NULL || strlen(list->admin.filter) <= GLOB_LENGTH_MAX)
+    list->listing.limit = (size_t)limit;
+    if (list->filter == NULL || strlen(list->filter) <= GLOB_LENGTH_MAX)
         return true;
     call_fail_with(call, ERROR_INVALID_ARGUMENT, "filter has %zu characters; a pattern has at most %u",
-                   strlen(list->admin.filter), GLOB_LENGTH_MAX);
+                   strlen(list->filter), GLOB_LENGTH_MAX);
     return false;
 }
 
@@ -226,8 +209,11 @@ void handle_bucket_list(struct call *call)
     list->call = call;
     if (!bucket_list_read_options(call, list))
         return;
-    list->admin.deadline_ms = call->deadline_ms;
-    list->admin.listed = bucket_list_on_names;
-    list->admin.arg = list;
-    admin_list(call_store(call), &call->arena, &list->admin);
+    list->listing.is_wanted = bucket_list_wants;
+    list->listing.deadline_ms = call->deadline_ms;
+    list->listing.take_memory = call_charge_memory;
+    list->listing.memory_arg = call;
+    list->listing.done = bucket_list_on_names;
+    list->listing.arg = list;
+    bucket_names_list(call_store(call), &call->arena, &list->listing);
 }

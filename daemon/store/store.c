@@ -188,9 +188,9 @@ void store_free(struct store *store)
     store_fail_everything(store);
     leases_free(store);
     bucket_free_table(store);
-    admin_free_all(store);
     compact_free_all(store);
     follow_free(store);
+    admin_free_all(store); /* after follow, which lists buckets */
     scan_free_all(store);
     counter_free_all(store);
     delete_matching_free_all(store);

@@ -3,6 +3,7 @@
 #include "tests/support/calls.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static void make_buckets(struct client *client, const char *prefix, unsigned count)
@@ -144,6 +145,62 @@ START_TEST(creates_with_update_at_once_all_succeed)
 }
 END_TEST
 
+/* --- Many long names -------------------------------------------------------------------------------- */
+
+enum { LONG_NAMES = 1000, LONG_NAME_LENGTH = 240 };
+
+static struct daemon daemon_of_test;
+
+static const char *start_with_long_names(struct client **client, const char *section)
+{
+    char *letters = keep(calloc(1, LONG_NAME_LENGTH + 1));
+    uint32_t calls[LONG_NAMES];
+
+    memset(letters, 'a', LONG_NAME_LENGTH);
+    daemon_start(&daemon_of_test, NULL, section);
+    *client = client_open(&daemon_of_test);
+    for (unsigned i = 0; i < LONG_NAMES; i += 4) {
+        for (unsigned j = i; j < i + 4; j++)
+            calls[j] = client_send(*client, "bucket.create", "['%s%u', {'storage': 'memory', 'timeout': 60}]", letters,
+                                   100 + j);
+        for (unsigned j = i; j < i + 4; j++)
+            assert_ok(client_wait(*client, calls[j]));
+    }
+    return letters;
+}
+
+/* The pattern is tried at each letter of each name. The log must have no slow turn, as daemon_stop checks. */
+START_TEST(a_filter_that_takes_long_makes_no_slow_turn)
+{
+    struct client *client;
+    const char *letters = start_with_long_names(&client, NULL);
+    const struct answer *answer;
+
+    for (unsigned i = 0; i < 3; i++) {
+        answer = client_call(client, "bucket.list", "[{'filter': '*%.*sb'}]", LONG_NAME_LENGTH / 2, letters);
+        assert_ok(answer);
+        ck_assert_uint_eq(count_at(&answer->result, ""), 0);
+    }
+    answer = client_call(client, "bucket.list", "[{'filter': '*%.*s10?5'}]", LONG_NAME_LENGTH / 2, letters);
+    assert_ok(answer);
+    ck_assert_uint_eq(count_at(&answer->result, ""), 10);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(the_names_count_for_the_memory_of_calls)
+{
+    struct client *client;
+
+    start_with_long_names(&client, "limits:\n  frame_bytes: 32K\n  call_bytes_per_session: 64K\n  call_bytes: 64K\n");
+    assert_code_says(client_call(client, "bucket.list", "[]"), "resource_exhausted", "limits.call_bytes");
+    const struct answer *answer = client_call(client, "bucket.list", "[{'limit': 50}]");
+    assert_ok(answer);
+    ck_assert_uint_eq(count_at(&answer->result, ""), 50);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 Suite *bucket_list_suite(void)
 {
     Suite *suite = suite_create("bucket_list");
@@ -155,6 +212,10 @@ Suite *bucket_list_suite(void)
     tcase_add_test(tests, create_with_update_makes_or_changes_a_bucket);
     tcase_add_test(tests, create_with_update_refuses_what_an_update_refuses);
     tcase_add_test(tests, creates_with_update_at_once_all_succeed);
+    suite_add_tcase(suite, tests);
+    tests = tcase_create("a daemon of its own");
+    tcase_add_test(tests, a_filter_that_takes_long_makes_no_slow_turn);
+    tcase_add_test(tests, the_names_count_for_the_memory_of_calls);
     suite_add_tcase(suite, tests);
     return suite;
 }

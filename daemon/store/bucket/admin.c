@@ -1,9 +1,9 @@
 #include "daemon/store/bucket/admin.h"
 
-#include "daemon/base/glob.h"
 #include "daemon/base/log.h"
 #include "daemon/nats/kv.h"
 #include "daemon/store/bucket/bucket.h"
+#include "daemon/store/bucket/bucket_names.h"
 #include "daemon/store/bucket/removed.h"
 #include "daemon/store/bucket/shrink.h"
 #include "daemon/store/observe.h"
@@ -17,6 +17,7 @@
 
 struct admin_state {
     struct request_limit calls;
+    struct turns lists;
     struct removed_bucket *removed; /* uthash */
 };
 
@@ -44,13 +45,6 @@ static void admin_call_stream_of(struct admin *admin, const char *bucket, const 
 static void admin_call_stream(struct admin *admin, const char *verb, json_t *body, jetstream_call_fn *done)
 {
     admin_call_stream_of(admin, admin->bucket_name, verb, body, done);
-}
-
-static void admin_free_names(struct admin *admin)
-{
-    for (size_t i = 0; i < admin->count; i++)
-        free(admin->names[i]);
-    free((void *)admin->names);
 }
 
 /* --- Changes that leave no messages ----------------------------------------------------------------- */
@@ -96,7 +90,6 @@ static void admin_cancel(struct arena_task *task)
     jetstream_cancel(&admin->call);
     admin_end_change(admin, false);
     json_decref(admin->stream);
-    admin_free_names(admin);
 }
 
 static void admin_begin(struct store *store, struct arena *arena, struct admin *admin)
@@ -223,14 +216,27 @@ int admin_init_all(struct store *store)
         return -1;
     store->admin->calls.max = CALLS_MAX;
     store->admin->calls.is_of_many_streams = true;
+    store->admin->lists.jobs = store->jobs;
+    store->admin->lists.max = BUCKET_NAMES_LISTS_MAX;
     return 0;
 }
 
 void admin_free_all(struct store *store)
 {
+    turns_end(&store->admin->lists);
     removed_forget_all(&store->admin->removed);
     free(store->admin);
     store->admin = NULL;
+}
+
+struct request_limit *admin_calls(const struct store *store)
+{
+    return &store->admin->calls;
+}
+
+struct turns *admin_lists(const struct store *store)
+{
+    return &store->admin->lists;
 }
 
 /* The default marker_ttl in embedded mode: a week. */
@@ -508,87 +514,4 @@ void admin_info(struct store *store, struct arena *arena, struct admin *admin)
 {
     admin_begin(store, arena, admin);
     admin_call_stream(admin, "STREAM.INFO", NULL, on_admin_info);
-}
-
-/* --- List ------------------------------------------------------------------------------------------ */
-
-static int admin_compare_names(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static void admin_finish_list(struct admin *admin, const struct error *error)
-{
-    char **names = admin->names;
-    size_t count = admin->count;
-
-    arena_end_task(&admin->task);
-    if (error == NULL && count > 0)
-        qsort((void *)names, count, sizeof(*names), admin_compare_names);
-    admin->listed(admin->arg, (const char *const *)names, error == NULL ? count : 0, error);
-    for (size_t i = 0; i < count; i++)
-        free(names[i]);
-    free((void *)names);
-}
-
-static bool admin_keep_name(struct admin *admin, const char *stream)
-{
-    if (stream == NULL || strncmp(stream, "KV_", 3) != 0)
-        return true;
-    if (admin->filter != NULL && !glob_matches(admin->filter, stream + 3))
-        return true;
-    if (admin->count == admin->capacity) {
-        size_t capacity = admin->capacity > 0 ? admin->capacity * 2 : 64;
-        char **names = realloc((void *)admin->names, capacity * sizeof(*names));
-        if (names == NULL)
-            return false;
-        admin->names = names;
-        admin->capacity = capacity;
-    }
-    admin->names[admin->count] = strdup(stream + 3);
-    return admin->names[admin->count++] != NULL;
-}
-
-static void admin_ask_names(struct admin *admin);
-
-static void on_admin_names(void *arg, json_t *answer, unsigned err_code, const struct error *error)
-{
-    struct admin *admin = arg;
-    struct error memory;
-    json_t *streams = json_object_get(answer, "streams"), *stream;
-    size_t i;
-
-    (void)err_code;
-    if (answer == NULL) {
-        admin_finish_list(admin, error);
-        return;
-    }
-    json_array_foreach(streams, i, stream)
-    {
-        if (!admin_keep_name(admin, json_string_value(stream))) {
-            admin->count -= admin->count > 0 && admin->names[admin->count - 1] == NULL;
-            error_set(&memory, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-            admin_finish_list(admin, &memory);
-            return;
-        }
-    }
-    admin->offset += json_array_size(streams);
-    uint64_t total = (uint64_t)json_integer_value(json_object_get(answer, "total"));
-    if (json_array_size(streams) > 0 && admin->offset < total)
-        admin_ask_names(admin);
-    else
-        admin_finish_list(admin, NULL);
-}
-
-/* The API returns up to 1,024 names at a time. */
-static void admin_ask_names(struct admin *admin)
-{
-    admin_call_api(admin, "STREAM.NAMES", NULL, json_pack("{s:I}", "offset", (json_int_t)admin->offset),
-                   on_admin_names);
-}
-
-void admin_list(struct store *store, struct arena *arena, struct admin *admin)
-{
-    admin_begin(store, arena, admin);
-    admin_ask_names(admin);
 }

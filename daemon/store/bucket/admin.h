@@ -1,5 +1,5 @@
 /*
- * admin: creates, updates, deletes, purges, describes and lists buckets.
+ * admin: creates, updates, deletes, purges and describes buckets.
  *
  * Used by the handlers. Each operation makes one or more calls of the JetStream API, and calls back once. A bucket that
  * was changed is forgotten: see bucket_forget.
@@ -8,6 +8,7 @@
 #define DAEMON_STORE_ADMIN_H
 
 #include "daemon/base/arena.h"
+#include "daemon/base/turns.h"
 #include "daemon/store/bucket/settings.h"
 #include "daemon/store/context.h"
 
@@ -16,19 +17,14 @@ struct admin;
 /* The bucket as it is now (NULL after a delete or a purge), valid during the call; or an error. */
 typedef void admin_info_fn(void *arg, const struct bucket_info *info, const struct error *error);
 
-/* The names in byte order, valid during the call; or an error. */
-typedef void admin_names_fn(void *arg, const char *const *names, size_t count, const struct error *error);
-
 struct admin {
     /* Set by the caller, zeroed otherwise; borrowed until done was called. */
     const char *bucket_name;
     const struct bucket_config *config; /* of create and update */
     bool is_forced;                     /* update: even if it removes values */
     bool updates_existing;              /* create: if the bucket exists with other settings, update it */
-    const char *filter;                 /* of list: a shell pattern, NULL for all */
     uint64_t deadline_ms;
     admin_info_fn *done;
-    admin_names_fn *listed; /* of list, instead of done */
     void *arg;
 
     /* private */
@@ -43,9 +39,6 @@ struct admin {
     bool is_changing; /* observe_begin_change was called */
     jetstream_call_fn *changed;
     size_t origin; /* the next bucket that must exist: 0 is the mirror, others are sources */
-    char **names;
-    size_t count, capacity;
-    uint64_t offset;
 };
 
 void admin_create(struct store *store, struct arena *arena, struct admin *admin);
@@ -54,10 +47,17 @@ void admin_delete(struct store *store, struct arena *arena, struct admin *admin)
 /* Remove every key of the bucket. */
 void admin_purge(struct store *store, struct arena *arena, struct admin *admin);
 void admin_info(struct store *store, struct arena *arena, struct admin *admin);
-void admin_list(struct store *store, struct arena *arena, struct admin *admin);
 
 /* Return whether this daemon has deleted the bucket within the last minute. */
 bool admin_has_deleted(const struct store *store, const char *bucket_name);
+
+/* --- For bucket_names --- */
+
+/* Return the limit of the calls that administer buckets. */
+struct request_limit *admin_calls(const struct store *store);
+
+/* Return the turns of lists. */
+struct turns *admin_lists(const struct store *store);
 
 /* --- For the facade --- */
 

@@ -2,7 +2,7 @@
 
 #include "daemon/base/glob.h"
 #include "daemon/base/log.h"
-#include "daemon/store/bucket/admin.h"
+#include "daemon/store/bucket/bucket_names.h"
 #include "daemon/store/follow/local_copy.h"
 #include "daemon/store/follow/state.h"
 
@@ -17,14 +17,18 @@ static bool is_configured(const struct conf *conf, const char *bucket)
     return false;
 }
 
+static bool is_wanted(void *arg, const char *bucket)
+{
+    return is_configured(((const struct store *)arg)->conf, bucket);
+}
+
 static void on_listed(void *arg, const char *const *names, size_t count, const struct error *error)
 {
     struct store *store = arg;
     struct error refusal;
 
     for (size_t i = 0; error == NULL && i < count; i++) {
-        if (is_configured(store->conf, names[i]) &&
-            local_copy_obtain(store, names[i], LOCAL_COPY_CONFIGURED, &refusal) == NULL)
+        if (local_copy_obtain(store, names[i], LOCAL_COPY_CONFIGURED, &refusal) == NULL)
             log_warning("bucket %s: not cached: %s; trying again", names[i], refusal.message);
     }
     if (error != NULL)
@@ -59,13 +63,14 @@ void configured_copies_follow(struct store *store)
     store->follow->lists_again = store->follow->is_listing;
     if (store->follow->is_listing || store->conf->cache.buckets.count == 0 || !connection_is_up(store->connection))
         return;
-    struct admin *admin = arena_zalloc(&store->follow->list_arena, sizeof(*admin));
-    if (admin == NULL)
+    struct bucket_names *list = arena_zalloc(&store->follow->list_arena, sizeof(*list));
+    if (list == NULL)
         return;
     store->follow->is_listing = true;
     timer_stop(store->timers, &store->follow->list_timer);
-    admin->deadline_ms = uv_now(store->loop) + store->conf->calls.max_timeout_ms;
-    admin->listed = on_listed;
-    admin->arg = store;
-    admin_list(store, &store->follow->list_arena, admin);
+    list->is_wanted = is_wanted;
+    list->deadline_ms = uv_now(store->loop) + store->conf->calls.max_timeout_ms;
+    list->done = on_listed;
+    list->arg = store;
+    bucket_names_list(store, &store->follow->list_arena, list);
 }
