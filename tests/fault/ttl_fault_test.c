@@ -80,6 +80,24 @@ START_TEST(a_put_with_ttl_under_faults_is_stored_once_and_ends_with_history_64)
 }
 END_TEST
 
+/* With the former history, the write would not remove the older value, which would come back when this one expires. */
+START_TEST(a_put_with_ttl_removes_older_values_after_an_update_whose_answer_was_lost)
+{
+    assert_ok(client_call(deployment.client, "kv.put", "['h1', 'a', 'old']"));
+    proxy_arm(deployment.proxy,
+              (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = "$JS.API.STREAM.UPDATE.KV_h1", .count = 1000});
+    assert_code(client_call(deployment.client, "bucket.update", "['h1', {'history': 5, 'timeout': 1}]"),
+                "deadline_exceeded");
+    ck_assert_uint_gt(proxy_strikes(deployment.proxy), 0);
+    proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
+    assert_ok(client_call(deployment.client, "kv.put", "['h1', 'a', 'newer']"));
+    assert_ok(client_call(deployment.client, "kv.put", "['h1', 'a', 'mine', {'ttl': 60}]"));
+    const struct answer *answer = client_call(deployment.client, "kv.history", "['h1', 'a']");
+    assert_ok(answer);
+    ck_assert_uint_eq(count_at(&answer->result, ""), 1);
+}
+END_TEST
+
 Suite *ttl_fault_suite(void)
 {
     Suite *suite = suite_create("ttl faults");
@@ -88,6 +106,7 @@ Suite *ttl_fault_suite(void)
     tcase_add_checked_fixture(tests, begin, end);
     tcase_add_test(tests, a_put_with_ttl_under_faults_is_stored_once_and_ends_with_history_1);
     tcase_add_test(tests, a_put_with_ttl_under_faults_is_stored_once_and_ends_with_history_64);
+    tcase_add_test(tests, a_put_with_ttl_removes_older_values_after_an_update_whose_answer_was_lost);
     suite_add_tcase(suite, tests);
     return suite;
 }

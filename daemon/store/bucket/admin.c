@@ -88,6 +88,8 @@ static void admin_cancel(struct arena_task *task)
     struct admin *admin = ARENA_TASK_OWNER(task, struct admin, task);
 
     jetstream_cancel(&admin->call);
+    if (admin->is_changing)
+        bucket_forget(admin->store, admin->bucket_name);
     admin_end_change(admin, false);
     json_decref(admin->stream);
 }
@@ -396,12 +398,15 @@ static void on_admin_updated(void *arg, json_t *answer, unsigned err_code, const
 {
     struct admin *admin = arg;
 
+    if (admin_is_in_doubt(error))
+        bucket_doubt(admin->store, admin->bucket_name);
+    else
+        bucket_forget(admin->store, admin->bucket_name);
     admin_end_removal(admin, error);
     if (answer == NULL) {
         admin_fail_change(admin, err_code, error);
         return;
     }
-    bucket_forget(admin->store, admin->bucket_name);
     admin_answer_info(admin, answer);
 }
 

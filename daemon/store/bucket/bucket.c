@@ -23,12 +23,16 @@ enum bucket_look_up {
     BUCKET_LOOK_UP_STALE /* it runs, and the bucket was forgotten meanwhile: it is looked up again */
 };
 
+/* While a change of the settings may still come, a look-up is trusted for this time. */
+#define DOUBTFUL_TTL_MS 1000u
+
 /* What is known of one name: a bucket, or a look-up that runs, or both while the bucket is looked up again. */
 struct bucket_entry {
     UT_hash_handle hh;
     struct store *store;
     struct bucket *bucket; /* as it was looked up last; NULL: it was not */
     uint64_t looked_up_ms;
+    uint64_t doubtful_until_ms; /* until then, its settings may change at any time */
     enum bucket_look_up look_up;
     bool is_forgotten;    /* bucket is no longer used, except for what it shares with the next one */
     struct error failure; /* of the look-up that has ended, for callers that still wait; code ERROR_NONE: none */
@@ -425,6 +429,16 @@ static struct bucket_entry *bucket_add_entry(struct store *store, const char *na
     return entry;
 }
 
+static bool bucket_entry_is_fresh(const struct bucket_entry *entry)
+{
+    uint64_t now_ms = uv_now(entry->store->loop), ttl_ms = (uint64_t)entry->store->conf->buckets.metadata_ttl_s * 1000;
+
+    if (entry->doubtful_until_ms > now_ms)
+        ttl_ms = DOUBTFUL_TTL_MS;
+    return entry->bucket != NULL && !entry->is_forgotten && entry->look_up == BUCKET_LOOK_UP_NONE &&
+           now_ms - entry->looked_up_ms < ttl_ms;
+}
+
 void bucket_open(struct store *store, struct bucket_wait *wait, const char *name, uint64_t owner, uint64_t deadline_ms,
                  bucket_ready_fn *ready, void *arg)
 {
@@ -436,8 +450,7 @@ void bucket_open(struct store *store, struct bucket_wait *wait, const char *name
         ready(arg, NULL, &error);
         return;
     }
-    if (entry->bucket != NULL && !entry->is_forgotten && entry->look_up == BUCKET_LOOK_UP_NONE &&
-        uv_now(store->loop) - entry->looked_up_ms < (uint64_t)store->conf->buckets.metadata_ttl_s * 1000) {
+    if (bucket_entry_is_fresh(entry)) {
         ready(arg, bucket_retain(entry->bucket), NULL);
         return;
     }
@@ -478,6 +491,20 @@ void bucket_forget(struct store *store, const char *name)
         entry->look_up = BUCKET_LOOK_UP_STALE;
     else
         entry->is_forgotten = true;
+}
+
+void bucket_doubt(struct store *store, const char *name)
+{
+    struct bucket_entry *entry = bucket_find_entry(store, name);
+
+    bucket_forget(store, name);
+    if (entry == NULL) {
+        entry = bucket_add_entry(store, name);
+        if (entry == NULL)
+            return; /* nor is memory left for a look-up that could be stale */
+        bucket_start_look_up(entry);
+    }
+    entry->doubtful_until_ms = uv_now(store->loop) + (uint64_t)store->conf->buckets.metadata_ttl_s * 1000;
 }
 
 size_t bucket_fail_waiting(struct store *store)

@@ -99,6 +99,10 @@ void bucket_each(const struct store *store, void (*visit)(void *arg, const struc
 /* Make the next bucket_open look the bucket up again. A bucket in use stays as it is. */
 void bucket_forget(struct store *store, const char *name);
 
+/* The same if the change of its settings may still come: for buckets.metadata_ttl, it is looked up again each second.
+ */
+void bucket_doubt(struct store *store, const char *name);
+
 /* --- Attachments ----------------------------------------------------------------------------------- */
 
 /* What a higher room keeps for each bucket, from its first look-up until nothing uses the bucket. */
