@@ -14,9 +14,6 @@
 #include <string.h>
 #include <utlist.h>
 
-/* The feed delivers a marker to the local copy within this time, or the marker stays. */
-#define FEED_WAIT_MS 1000u
-
 /* Purges of all compactions that are in flight at a time. */
 #define PURGES_MAX 4u
 
@@ -41,7 +38,7 @@ static void compact_release(struct compact *compact)
     turns_leave(&compact->store->compact->turns, &compact->turn);
     jobs_remove(compact->store->jobs, &compact->going_on);
     timer_stop(compact->store->timers, &compact->deadline);
-    local_copy_wait_cancel(&compact->feed_wait);
+    compact_copy_wait_cancel(&compact->copy);
     bucket_wait_cancel(&compact->wait);
     jetstream_cancel(&compact->info);
     consumer_stop(&compact->reading);
@@ -374,38 +371,12 @@ static void compact_start_reading(struct compact *compact)
 
 /* --- Starting --------------------------------------------------------------------------------------- */
 
-/* Return the local copy that must have each marker; NULL: none. In external mode other hosts' copies may be behind. */
-static struct local_copy *compact_find_copy(const struct compact *compact)
-{
-    struct local_copy *copy = local_copy_find(compact->store, compact->bucket_name);
-
-    return copy != NULL && compact->opened->is_exclusive && copy->feed.is_placed ? copy : NULL;
-}
-
-/* Keep markers that the local copy does not have yet: the feed could not deliver them after their removal. */
-static void on_feed_has_markers(void *arg, bool has_come)
+static void on_copy_has_markers(void *arg, uint64_t last)
 {
     struct compact *compact = arg;
-    const struct local_copy *copy = compact_find_copy(compact);
 
-    if (!has_come && copy != NULL && feed_position(&copy->feed) < compact->last)
-        compact->last = feed_position(&copy->feed);
+    compact->last = last;
     compact_start_reading(compact);
-}
-
-static void compact_await_feed(struct compact *compact)
-{
-    struct local_copy *copy = compact_find_copy(compact);
-    uint64_t until_ms = uv_now(compact->store->loop) + FEED_WAIT_MS;
-
-    if (copy == NULL || !local_copy_may_wait(copy) || feed_position(&copy->feed) >= compact->last) {
-        on_feed_has_markers(compact, false);
-        return;
-    }
-    compact->feed_wait.ready = on_feed_has_markers;
-    compact->feed_wait.arg = compact;
-    local_copy_wait_start(copy, &compact->feed_wait, LOCAL_COPY_HAS_REVISION, compact->last,
-                          until_ms < compact->deadline_ms ? until_ms : compact->deadline_ms);
 }
 
 static bool compact_check_bucket(struct compact *compact, json_t *config)
@@ -448,13 +419,17 @@ static void on_compact_info(void *arg, json_t *answer, unsigned err_code, const 
     compact->cutoff_us = clock_epoch_us() - age_s * 1000000;
     stream_info_read(&compact->store->jetstream, answer, &info);
     compact->incarnation = info.incarnation;
-    compact->last = info.last_sequence;
     compact->is_in_files =
         compact->store->conf->nats.mode == CONF_NATS_EMBEDDED && !(storage != NULL && strcmp(storage, "memory") == 0);
     /* A stream with other subjects has messages that are not read: one purge of all subjects would remove them. */
     if (json_array_size(json_object_get(config, "subjects")) != 1)
         compact->purges.is_past_barrier = true;
-    compact_await_feed(compact);
+    compact->copy = (struct compact_copy_wait){.store = compact->store,
+                                               .bucket = compact->opened,
+                                               .deadline_ms = compact->deadline_ms,
+                                               .done = on_copy_has_markers,
+                                               .arg = compact};
+    compact_copy_wait_start(&compact->copy, info.last_sequence);
 }
 
 static void on_compact_bucket(void *arg, struct bucket *bucket, const struct error *error)

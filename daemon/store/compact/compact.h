@@ -29,10 +29,10 @@
 #include "daemon/nats/consumer.h"
 #include "daemon/store/bucket/bucket.h"
 #include "daemon/store/compact/chunk.h"
+#include "daemon/store/compact/copy_wait.h"
 #include "daemon/store/compact/files.h"
 #include "daemon/store/compact/purges.h"
 #include "daemon/store/compact/raise_horizon.h"
-#include "daemon/store/follow/local_copy.h"
 
 /* removed is the number of markers that were removed, also if there is an error. */
 typedef void compact_done_fn(void *arg, uint64_t removed, const struct error *error);
@@ -73,7 +73,7 @@ struct compact {
     struct bucket *opened; /* NULL: not yet */
     struct bucket_wait wait;
     struct jetstream_call info; /* asks for the stream before it is read, and before it is changed */
-    struct local_copy_wait feed_wait;
+    struct compact_copy_wait copy;
     struct job going_on;
     struct consumer_reading reading;
     bool is_reading;  /* the reading is not over; it may be paused */
