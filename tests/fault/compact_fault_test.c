@@ -133,9 +133,19 @@ START_TEST(a_purge_is_not_sent_again_on_another_connection)
 }
 END_TEST
 
-/* Wait until the server has sent the stream's messages, up to this sequence, to the only consumer. */
-static void wait_until_delivered(uint64_t sequence)
+static void wait_for_strike(const char *otherwise)
 {
+    uint64_t end_ms = now_ms() + PATIENCE_MS;
+
+    while (proxy_strikes(deployment.proxy) == 0)
+        ck_assert_msg(now_ms() < end_ms, "%s", otherwise);
+}
+
+/* Wait until the server has sent the stream's messages up to this sequence to the only consumer. Return its start. */
+static uint64_t wait_until_delivered(uint64_t sequence)
+{
+    uint64_t start = 0;
+
     uint64_t end_ms = now_ms() + PATIENCE_MS, delivered = 0;
 
     while (delivered < sequence) {
@@ -146,9 +156,11 @@ static void wait_until_delivered(uint64_t sequence)
             name != NULL ? nats_api(deployment.nats, "CONSUMER.INFO", format_text("KV_b.%s", name), "{}") : NULL;
         json_t *position = json_object_get(json_object_get(info, "delivered"), "stream_seq");
         delivered = (uint64_t)json_integer_value(position);
+        start = (uint64_t)json_integer_value(json_object_get(json_object_get(info, "config"), "opt_start_seq"));
         json_decref(info);
         json_decref(names);
     }
+    return start;
 }
 
 /* The purge of a marker would remove what has its sequence, or a lower one, in the new stream. */
@@ -160,9 +172,7 @@ START_TEST(a_bucket_that_another_host_recreates_is_not_affected_by_the_compactio
     proxy_arm(deployment.proxy,
               (struct proxy_fault){.kind = PROXY_HOLD_AFTER_PUBLISH, .subject = "$JS.API.CONSUMER.MSG.NEXT.KV_b.>"});
     uint32_t compacting = client_send(deployment.client, "bucket.compact", "['b', {'older_than': 0}]");
-    uint64_t end_ms = now_ms() + PATIENCE_MS;
-    while (proxy_strikes(deployment.proxy) == 0)
-        ck_assert_msg(now_ms() < end_ms, "the compaction reads nothing");
+    wait_for_strike("the compaction reads nothing");
     wait_until_delivered(3);
     assert_ok(client_call(other.client, "bucket.delete", "['b']"));
     deployment_make_short_bucket(&other, "b");
@@ -186,17 +196,42 @@ START_TEST(a_compaction_that_begins_during_a_change_fails_when_the_change_ends)
     assert_ok(client_call(deployment.client, "kv.delete", "['b', 'a']"));
     proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_DELAY_ACK, .subject = "$JS.API.STREAM.UPDATE.KV_b"});
     uint32_t updating = client_send(deployment.client, "bucket.update", "['b', {'metadata': {'a': 'b'}}]");
-    uint64_t end_ms = now_ms() + PATIENCE_MS;
-    while (proxy_strikes(deployment.proxy) == 0)
-        ck_assert_msg(now_ms() < end_ms, "the bucket is not updated");
+    wait_for_strike("the bucket is not updated");
     proxy_arm(deployment.proxy,
               (struct proxy_fault){.kind = PROXY_DELAY_ACK, .subject = "$JS.API.STREAM.MSG.GET.KV_b"});
     uint32_t compacting = client_send(deployment.client, "bucket.compact", "['b', {'older_than': 0}]");
-    while (proxy_strikes(deployment.proxy) == 0)
-        ck_assert_msg(now_ms() < end_ms, "the compaction does not ask for the horizon");
+    wait_for_strike("the compaction does not ask for the horizon");
     proxy_deliver(deployment.proxy);
     assert_ok(client_wait(deployment.client, updating));
     assert_code_says(client_wait(deployment.client, compacting), "unavailable", "changed during the compaction");
+}
+END_TEST
+
+/* Of the pulls of 1,000 messages only the first comes through. */
+START_TEST(a_compaction_without_enough_time_removes_what_it_has_read_and_the_next_one_continues)
+{
+    enum { MARKERS = 1500 };
+
+    for (unsigned i = 0; i < MARKERS; i++)
+        client_send(deployment.client, "kv.delete", "['b', 'a%u']", i);
+    for (unsigned i = 0; i < MARKERS; i++)
+        assert_ok(client_receive(deployment.client));
+    proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_DROP_PUBLISH,
+                                                     .subject = "$JS.API.CONSUMER.MSG.NEXT.KV_b.>",
+                                                     .skip = 1,
+                                                     .count = 10000});
+    const struct answer *answer =
+        client_call(deployment.client, "bucket.compact", "['b', {'older_than': 0, 'timeout': 6}]");
+    assert_code_says(answer, "deadline_exceeded", "after removing 1000 delete markers");
+    proxy_arm(deployment.proxy,
+              (struct proxy_fault){.kind = PROXY_HOLD_AFTER_PUBLISH, .subject = "$JS.API.CONSUMER.MSG.NEXT.KV_b.>"});
+    uint32_t compacting = client_send(deployment.client, "bucket.compact", "['b', {'older_than': 0}]");
+    wait_for_strike("the compaction reads nothing");
+    ck_assert_uint_eq(wait_until_delivered(MARKERS), 1001);
+    proxy_release(deployment.proxy);
+    answer = client_wait(deployment.client, compacting);
+    assert_ok(answer);
+    ck_assert_uint_eq(answer->result.via.u64, MARKERS - 1000);
 }
 END_TEST
 
@@ -211,6 +246,7 @@ Suite *compact_fault_suite(void)
     tcase_add_test(tests, a_purge_is_not_sent_again_on_another_connection);
     tcase_add_test(tests, a_bucket_that_another_host_recreates_is_not_affected_by_the_compaction);
     tcase_add_test(tests, a_compaction_that_begins_during_a_change_fails_when_the_change_ends);
+    tcase_add_test(tests, a_compaction_without_enough_time_removes_what_it_has_read_and_the_next_one_continues);
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -1,9 +1,8 @@
 #include "daemon/store/compact/compact.h"
 
-#include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/nats/stream_info.h"
-#include "daemon/store/bucket/settings.h"
+#include "daemon/store/compact/progress.h"
 #include "daemon/store/compact/schedule.h"
 #include "daemon/store/compact/state.h"
 #include "daemon/store/follow/horizon.h"
@@ -16,6 +15,9 @@
 
 /* Purges of all compactions that are in flight at a time. */
 #define PURGES_MAX 4u
+
+/* The shortest time for which to work on a chunk that is not full. */
+#define HALF_TIME_MIN_MS 50u
 
 static void compact_continue(struct compact *compact);
 static void compact_look_at_files(struct compact *compact);
@@ -38,6 +40,7 @@ static void compact_release(struct compact *compact)
     turns_leave(&compact->store->compact->turns, &compact->turn);
     jobs_remove(compact->store->jobs, &compact->going_on);
     timer_stop(compact->store->timers, &compact->deadline);
+    timer_stop(compact->store->timers, &compact->half_time);
     compact_copy_wait_cancel(&compact->copy);
     bucket_wait_cancel(&compact->wait);
     jetstream_cancel(&compact->info);
@@ -63,12 +66,22 @@ static void cancel_compact(struct arena_task *task)
     compact_release(ARENA_TASK_OWNER(task, struct compact, task));
 }
 
+static void compact_note_progress(const struct compact *compact)
+{
+    bool is_whole = compact->error.code == ERROR_NONE;
+
+    if (compact->plan.incarnation != 0)
+        compact_progress_note(compact->store, compact->bucket_name, compact->plan.incarnation,
+                              is_whole ? 0 : compact->done_to);
+}
+
 static void compact_finish(struct compact *compact)
 {
     struct error *error = &compact->error;
     uint64_t removed = compact->purges.removed;
 
     arena_end_task(&compact->task);
+    compact_note_progress(compact);
     if (error->code == ERROR_DEADLINE_EXCEEDED)
         error_set(error, ERROR_DEADLINE_EXCEEDED,
                   "timed out after removing %" PRIu64 " delete markers; call again to continue", removed);
@@ -117,6 +130,8 @@ static void compact_end_work(struct compact *compact, const struct error *error)
 {
     if (error != NULL)
         compact_fail(compact, error);
+    else if (!compact_has_failed(compact) && !compact->reading.scope.last_per_subject)
+        compact->done_to = compact->chunk_to;
     compact->step = COMPACT_READING;
     compact_continue(compact);
 }
@@ -205,7 +220,8 @@ static void compact_set_up_work(struct compact *compact)
     compact->purges.owner = compact->arena->owner;
     compact->purges.connection = compact->connection;
     compact->purges.deadline_ms = compact->deadline_ms;
-    compact->purges.is_past_barrier |= bucket->history > 1;
+    /* What is not read, or was read by an earlier compaction, may have values. */
+    compact->purges.is_past_barrier = bucket->history > 1 || compact->plan.has_others || compact->read_to > 0;
     compact->purges.is_wanted = compact_is_wanted;
     compact->purges.done = on_chunk_purged;
     compact->purges.arg = compact;
@@ -213,11 +229,11 @@ static void compact_set_up_work(struct compact *compact)
 
 static void compact_begin_work(struct compact *compact)
 {
-    if (compact->is_in_files && compact->opened->history > 1) {
+    if (compact->plan.is_in_files && compact->opened->history > 1) {
         compact->step = COMPACT_CLEARING;
         compact->has_changed = true;
         compact_purges_start(&compact->purges, &compact->chunk, true, compact->barrier);
-    } else if (compact->is_in_files) {
+    } else if (compact->plan.is_in_files) {
         compact_look_at_files(compact);
     } else {
         compact_raise_horizon(compact);
@@ -234,7 +250,7 @@ static void on_stream_checked(void *arg, json_t *answer, unsigned err_code, cons
     if (answer != NULL) {
         stream_info_read(&compact->store->jetstream, answer, &info);
         error_set(&other, ERROR_UNAVAILABLE, "the bucket's stream is another one now; call again to continue");
-        error = info.incarnation != compact->incarnation ? &other : NULL;
+        error = info.incarnation != compact->plan.incarnation ? &other : NULL;
     }
     if (error != NULL || compact_has_failed(compact))
         compact_end_work(compact, error);
@@ -263,6 +279,7 @@ static void compact_work_on_chunk(struct compact *compact)
     compact->chunk = compact->filling;
     compact->filling = worked_on;
     compact_chunk_clear(&compact->filling);
+    compact->chunk_to = compact->read_to;
     compact->step = COMPACT_CHECKING;
     compact_check_stream(compact);
 }
@@ -315,8 +332,8 @@ static enum consumer_verdict on_marker_message(void *arg, struct message *messag
     struct compact *compact = arg;
     struct kv_entry entry;
 
-    if (compact_has_failed(compact) || delivery->stream_sequence > compact->last ||
-        delivery->created_us > compact->cutoff_us)
+    if (compact_has_failed(compact) || delivery->stream_sequence > compact->plan.last ||
+        delivery->created_us > compact->plan.cutoff_us)
         return CONSUMER_ENOUGH;
     compact->read_to = delivery->stream_sequence;
     bool is_entry = kv_read_entry(message, message->subject, compact->opened->prefix, delivery->stream_sequence,
@@ -348,6 +365,30 @@ static void on_markers_read(void *arg, const struct error *error)
         compact_continue(compact);
 }
 
+static void on_compact_half_time(struct timer *timer);
+
+static void compact_set_half_time(struct compact *compact)
+{
+    uint64_t now_ms = uv_now(compact->store->loop), half_ms = (compact->deadline_ms - now_ms) / 2;
+
+    if (compact->deadline_ms > now_ms && half_ms >= HALF_TIME_MIN_MS)
+        timer_start(compact->store->timers, &compact->half_time, now_ms + half_ms, on_compact_half_time);
+}
+
+/* Work on what was read, while the reading continues. Without a marker there is no work. May end the call. */
+static void on_compact_half_time(struct timer *timer)
+{
+    struct compact *compact = (struct compact *)((char *)timer - offsetof(struct compact, half_time));
+
+    compact_set_half_time(compact);
+    if (compact_is_working(compact) || compact_has_failed(compact))
+        return;
+    if (compact->filling.count > 0)
+        compact_work_on_chunk(compact);
+    else if (!compact->reading.scope.last_per_subject)
+        compact->done_to = compact->read_to;
+}
+
 static const struct consumer_ops compact_reading_ops = {on_markers_restart, on_marker_message, on_markers_read};
 
 /* In a bucket with a history, only the last message of a key shows whether it is deleted. */
@@ -363,6 +404,7 @@ static void compact_start_reading(struct compact *compact)
     compact->step = COMPACT_READING;
     compact->is_reading = true;
     compact_set_up_work(compact);
+    compact_set_half_time(compact);
     compact->reading.request.limit = &compact->store->follow->creations;
     request_set_caller(&compact->reading.request, compact->arena);
     consumer_read(&compact->store->jetstream, &compact->reading, &scope, compact->deadline_ms, &compact_reading_ops,
@@ -375,61 +417,34 @@ static void on_copy_has_markers(void *arg, uint64_t last)
 {
     struct compact *compact = arg;
 
-    compact->last = last;
+    compact->plan.last = last;
     compact_start_reading(compact);
-}
-
-static bool compact_check_bucket(struct compact *compact, json_t *config)
-{
-    struct error error;
-
-    if (!bucket_config_has_origin(config))
-        return true;
-    error_set(&error, ERROR_UNSUPPORTED,
-              "a bucket with mirror or sources cannot be compacted; compact the buckets that it is fed from");
-    compact_fail(compact, &error);
-    return false;
 }
 
 static void on_compact_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct compact *compact = arg;
-    json_t *config = json_object_get(answer, "config");
-    const char *storage = json_string_value(json_object_get(config, "storage"));
-    struct stream_info info;
+    struct compact_plan *plan = &compact->plan;
+    struct error refusal;
 
     (void)err_code;
-    if (answer == NULL) {
+    if (answer != NULL && !compact_plan_read(compact->store, answer, compact->older_than_s, plan, &refusal))
+        error = &refusal;
+    if (error != NULL)
         compact_fail(compact, error);
+    if (error != NULL || (compact->needs_marker_ttl && plan->marker_ttl_s == 0)) {
         compact_finish(compact);
         return;
     }
-    if (!compact_check_bucket(compact, config)) {
-        compact_finish(compact);
-        return;
-    }
-    int64_t marker_ttl_s = bucket_config_marker_ttl(config);
-    if (compact->needs_marker_ttl && marker_ttl_s == 0) {
-        compact_finish(compact);
-        return;
-    }
-    int64_t age_s = compact->older_than_s;
-    if (age_s < 0)
-        age_s = marker_ttl_s > 0 ? marker_ttl_s : COMPACT_DEFAULT_AGE_S;
-    compact->cutoff_us = clock_epoch_us() - age_s * 1000000;
-    stream_info_read(&compact->store->jetstream, answer, &info);
-    compact->incarnation = info.incarnation;
-    compact->is_in_files =
-        compact->store->conf->nats.mode == CONF_NATS_EMBEDDED && !(storage != NULL && strcmp(storage, "memory") == 0);
-    /* A stream with other subjects has messages that are not read: one purge of all subjects would remove them. */
-    if (json_array_size(json_object_get(config, "subjects")) != 1)
-        compact->purges.is_past_barrier = true;
+    if (compact->opened->history <= 1)
+        compact->done_to = compact_progress_find(compact->store, compact->bucket_name, plan->incarnation);
+    compact->read_to = compact->done_to;
     compact->copy = (struct compact_copy_wait){.store = compact->store,
                                                .bucket = compact->opened,
                                                .deadline_ms = compact->deadline_ms,
                                                .done = on_copy_has_markers,
                                                .arg = compact};
-    compact_copy_wait_start(&compact->copy, info.last_sequence);
+    compact_copy_wait_start(&compact->copy, plan->last);
 }
 
 static void on_compact_bucket(void *arg, struct bucket *bucket, const struct error *error)
@@ -569,6 +584,7 @@ int compact_init_all(struct store *store)
 void compact_free_all(struct store *store)
 {
     turns_end(&store->compact->turns);
+    compact_progress_forget_all(store);
     free(store->compact);
     store->compact = NULL;
 }

@@ -17,9 +17,11 @@
  *   first, which counts as having left the files. The files of an external server cannot be read, so no marker is
  *   retained.
  *
- * The stream is read from its beginning, a chunk of markers at a time. Markers that come before all values are removed
- * with one purge, unless the bucket has a history. The others are purged one by one, few at a time, so that other
- * callers hardly notice.
+ * The stream is read from its beginning, a chunk of markers at a time. A chunk ends when it is full, and when half of
+ * the time that is left has passed: what was read is not lost at the deadline. Then the next compaction continues where
+ * this one has ended (see progress), unless the bucket has a history, whose last messages are not read in order.
+ * Markers that come before all values are removed with one purge, unless the bucket has a history. The others are
+ * purged one by one, few at a time, so that other callers hardly notice.
  */
 #ifndef DAEMON_STORE_COMPACT_H
 #define DAEMON_STORE_COMPACT_H
@@ -31,6 +33,7 @@
 #include "daemon/store/compact/chunk.h"
 #include "daemon/store/compact/copy_wait.h"
 #include "daemon/store/compact/files.h"
+#include "daemon/store/compact/plan.h"
 #include "daemon/store/compact/purges.h"
 #include "daemon/store/compact/raise_horizon.h"
 
@@ -47,9 +50,6 @@ enum compact_step {
     COMPACT_RAISING,  /* the horizon */
     COMPACT_PURGING   /* the chunk's markers */
 };
-
-/* Age in seconds from which markers are removed by default: that of PurgeDeletes in the NATS client libraries. */
-#define COMPACT_DEFAULT_AGE_S 1800
 
 struct compact {
     /* Set by the caller, the rest zeroed; borrowed until done was called. */
@@ -69,8 +69,9 @@ struct compact {
     struct arena_task task;
     struct turn turn;
     enum compact_step step;
-    struct timer deadline; /* for the look at the files, which has none of its own */
-    struct bucket *opened; /* NULL: not yet */
+    struct timer deadline;  /* for the look at the files, which has none of its own */
+    struct timer half_time; /* when to work on the markers that were read */
+    struct bucket *opened;  /* NULL: not yet */
     struct bucket_wait wait;
     struct jetstream_call info; /* asks for the stream before it is read, and before it is changed */
     struct compact_copy_wait copy;
@@ -79,12 +80,11 @@ struct compact {
     bool is_reading;  /* the reading is not over; it may be paused */
     bool has_changed; /* something was requested that may change the bucket */
     const char *subject;
-    uint64_t connection;                 /* number of the connection that the stream is read on */
-    uint64_t incarnation;                /* of the stream: see stream_info */
-    int64_t cutoff_us;                   /* markers that were stored later stay */
-    uint64_t last;                       /* markers with a higher sequence stay */
-    bool is_in_files;                    /* of the embedded server */
+    uint64_t connection; /* number of the connection that the stream is read on */
+    struct compact_plan plan;
     uint64_t read_to;                    /* the last sequence that was read */
+    uint64_t chunk_to;                   /* the same when the reading of the chunk being worked on ended */
+    uint64_t done_to;                    /* all markers up to here are done; 0: unknown */
     uint64_t barrier;                    /* the first sequence that must stay; 0: none was read yet */
     struct compact_chunk filling, chunk; /* being read, being worked on */
     struct compact_files *files;         /* NULL: no look is in progress */

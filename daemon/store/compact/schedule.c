@@ -13,7 +13,7 @@
 /* The longest time between two compactions of a bucket. */
 #define PERIOD_MAX_MS (3600u * 1000u)
 
-/* The time until a compaction that was not finished is begun again. */
+/* The time until a compaction that was not finished is begun again. It doubles while nothing was removed. */
 #define RETRY_MS 1000u
 
 /* Buckets whose first use is noted. Further ones get a schedule at their next deletion. */
@@ -35,6 +35,7 @@ struct compact_schedule {
     enum compact_cause cause;
     uint64_t ttl_ms;    /* marker_ttl at the last deletion */
     uint64_t since_ms;  /* loop time of the last deletion, or of the first use */
+    unsigned vain;      /* compactions in a row that were not finished, and removed nothing */
     struct arena arena; /* has the compaction in progress */
     bool has_arena;
     char bucket[KV_BUCKET_LENGTH_MAX + 1];
@@ -100,15 +101,18 @@ static void on_schedule_compacted(void *arg, uint64_t removed, const struct erro
     uint64_t period_ms = compact_schedule_period_ms(schedule);
     bool is_done = compact_schedule_is_done(schedule, error), is_unfinished = compact_is_unfinished(error);
 
+    schedule->vain = is_unfinished && removed == 0 ? schedule->vain + 1 : 0;
+    uint64_t after_ms = is_unfinished ? backoff_bound_ms(schedule->vain + 1, RETRY_MS, period_ms) : period_ms;
+
     if (removed > 0)
         log_info("bucket %s: %" PRIu64 " delete markers older than marker_ttl (%" PRIu64 " s) were removed",
                  schedule->bucket, removed, schedule->ttl_ms / 1000);
-    if (error != NULL && !is_unfinished && !is_done)
+    if (error != NULL && !is_done && (!is_unfinished || removed == 0))
         log_info("bucket %s: removing old delete markers failed: %s; trying again in %" PRIu64 " s", schedule->bucket,
-                 error->message, period_ms / 1000);
+                 error->message, after_ms / 1000);
     if (is_done)
         schedule->cause = COMPACT_NOTHING_DELETED;
-    compact_schedule_wait(schedule, is_unfinished ? RETRY_MS : period_ms);
+    compact_schedule_wait(schedule, after_ms);
 }
 
 static void on_compact_time(struct timer *timer)

@@ -18,6 +18,7 @@ struct compact_state {
     struct turns turns;
     struct compact_schedule *schedules; /* of buckets with a marker_ttl, by name: uthash */
     struct compact_opened *opened;      /* buckets with a marker_ttl that were used since the start: uthash */
+    struct compact_progress *progress;  /* of buckets, by name: uthash */
     bool is_ending;
 };
 
