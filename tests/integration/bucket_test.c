@@ -1,8 +1,14 @@
 /* bucket.*: settings and contents. */
 #include "tests/integration/suites.h"
+#include "tests/support/calls.h"
 #include "tests/support/client.h"
+#include "tests/support/machine.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
+
+#include <stdlib.h>
+
+static struct daemon daemon_of_test;
 
 START_TEST(a_bucket_has_the_documented_defaults)
 {
@@ -503,6 +509,56 @@ START_TEST(writes_are_republished_to_the_configured_subject)
 }
 END_TEST
 
+/* --- More buckets than the daemon keeps ------------------------------------------------------------ */
+
+enum { SESSIONS = 4, CALLS = 3500, ROUND = 500 };
+
+/* Ask for more buckets that do not exist. Return the processor time that the daemon took, in ns. */
+static uint64_t ask_for_buckets(struct client *client, struct client *other, unsigned number, unsigned in_flight,
+                                uint32_t *sent)
+{
+    pid_t pid = daemon_of_test.process.pid;
+    uint64_t before_ns = machine_share_of(pid).ran_ns;
+
+    for (unsigned i = 0; i < ROUND; i++)
+        sent[i] = client_send(client, "kv.get", "['missing%u', 'k']", number + i);
+    wait_for_stat(other, "calls_in_flight", in_flight + 1); /* and daemon.stats itself */
+    return machine_share_of(pid).ran_ns - before_ns;
+}
+
+/* The server answers none of the look-ups, so no bucket can be dropped. */
+START_TEST(a_bucket_beyond_those_that_the_daemon_keeps_costs_no_more_than_others)
+{
+    struct nats_server server = {0};
+    struct client *clients[SESSIONS], *other;
+    uint32_t *sent = keep(calloc((size_t)SESSIONS * CALLS, sizeof(*sent)));
+    uint64_t least_ns = UINT64_MAX, last_ns = UINT64_MAX;
+
+    nats_server_start(&server, NULL);
+    daemon_start(&daemon_of_test, nats_server_section(&server), "calls:\n  timeout: 60\n");
+    other = client_open(&daemon_of_test);
+    assert_ok(client_call(other, "bucket.list", "[]"));
+    nats_server_freeze(&server);
+    for (unsigned i = 0; i < SESSIONS; i++)
+        clients[i] = client_open(&daemon_of_test);
+    for (unsigned i = 0; i < SESSIONS * CALLS; i += ROUND) {
+        uint64_t ns = ask_for_buckets(clients[i / CALLS], other, i, i + ROUND, &sent[i]);
+        if (i < 5000 && ns < least_ns)
+            least_ns = ns;
+        if (i > 11000 && ns < last_ns)
+            last_ns = ns;
+    }
+    ck_assert_msg(last_ns < 10 * least_ns, "%lu ns instead of %lu ns", (unsigned long)last_ns, (unsigned long)least_ns);
+    nats_server_thaw(&server);
+    for (unsigned i = 0; i < SESSIONS * CALLS; i++)
+        assert_code(client_wait(clients[i / CALLS], sent[i]), "bucket_not_found");
+    const char *bucket = client_new_bucket(other, NULL);
+    put_text(other, bucket, "k", "v");
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
 Suite *bucket_suite(void)
 {
     Suite *suite = suite_create("bucket");
@@ -533,5 +589,8 @@ Suite *bucket_suite(void)
     tcase_add_test(tests, a_mirror_follows_its_bucket_and_accepts_writes_for_it);
     tcase_add_test(tests, a_bucket_has_the_entries_of_its_sources);
     tcase_add_test(tests, writes_are_republished_to_the_configured_subject);
+    tests = tcase_create("a daemon of its own");
+    tcase_add_test(tests, a_bucket_beyond_those_that_the_daemon_keeps_costs_no_more_than_others);
+    suite_add_tcase(suite, tests);
     return suite;
 }

@@ -14,8 +14,11 @@
 /* Look-ups that are at NATS at a time. */
 #define LOOK_UPS_MAX 32u
 
-/* Beyond this many buckets, those that are idle are dropped, the oldest first. */
+/* Beyond this many buckets, those that are idle are dropped. */
 #define ENTRIES_MAX 10000u
+
+/* Number of buckets that are looked at for each new one. */
+#define LOOKED_AT_MAX 16u
 
 enum bucket_look_up {
     BUCKET_LOOK_UP_NONE,
@@ -385,18 +388,21 @@ static bool bucket_entry_is_idle(const struct bucket_entry *entry)
 
 /*
  * Make room: drop idle buckets, the oldest first (uthash keeps the order of insertion). A bucket in use stays, because
- * its attachment knows which keys are in doubt and which writes wait.
+ * its attachment knows which keys are in doubt and which writes wait. It becomes the newest, so that the next call
+ * looks at others: if thousands are in use, each new one would look at all of them.
  */
 static void bucket_evict_idle(struct store *store)
 {
-    struct bucket_entry *entry, *next;
+    struct bucket_table *table = store->buckets;
 
-    HASH_ITER(hh, store->buckets->by_name, entry, next)
-    {
-        if (HASH_COUNT(store->buckets->by_name) < ENTRIES_MAX)
-            return;
-        if (bucket_entry_is_idle(entry))
+    for (unsigned i = 0; i < LOOKED_AT_MAX && HASH_COUNT(table->by_name) >= ENTRIES_MAX; i++) {
+        struct bucket_entry *entry = table->by_name;
+        if (bucket_entry_is_idle(entry)) {
             bucket_drop_entry(entry);
+        } else {
+            HASH_DEL(table->by_name, entry);
+            HASH_ADD_STR(table->by_name, name, entry);
+        }
     }
 }
 
