@@ -519,6 +519,22 @@ START_TEST(the_daemon_removes_markers_that_are_older_than_marker_ttl)
 }
 END_TEST
 
+/* The first deletion has begun a wait of an hour. */
+START_TEST(a_marker_ttl_that_is_lowered_applies_at_the_next_deletion)
+{
+    struct daemon daemon = {0};
+
+    daemon_start(&daemon, NULL, "calls:\n  timeout: 1\n  max_timeout: 1\n");
+    struct client *client = client_open(&daemon);
+    const char *bucket = client_new_bucket(client, IN_MEMORY ", 'marker_ttl': 100000");
+    assert_ok(client_call(client, "kv.delete", "['%s', 'a']", bucket));
+    assert_ok(client_call(client, "bucket.update", "['%s', {'marker_ttl': 2}]", bucket));
+    assert_ok(client_call(client, "kv.delete", "['%s', 'b']", bucket));
+    daemon_wait_log(&daemon, "delete markers older than marker_ttl (2 s) were removed");
+    daemon_stop(&daemon);
+}
+END_TEST
+
 START_TEST(markers_from_before_the_daemons_start_are_removed_once_the_bucket_is_used)
 {
     struct daemon daemon = {0};
@@ -605,6 +621,7 @@ Suite *compact_suite(void)
     tcase_add_test(own, the_local_copy_drops_deleted_keys_and_still_answers);
     tcase_add_test(own, a_recreated_bucket_is_not_affected_by_the_compaction);
     tcase_add_test(own, the_daemon_removes_markers_that_are_older_than_marker_ttl);
+    tcase_add_test(own, a_marker_ttl_that_is_lowered_applies_at_the_next_deletion);
     tcase_add_test(own, markers_from_before_the_daemons_start_are_removed_once_the_bucket_is_used);
     tcase_add_test(own, the_marker_ttl_of_a_deleted_bucket_is_forgotten);
     suite_add_tcase(suite, own);

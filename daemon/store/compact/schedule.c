@@ -36,8 +36,9 @@ struct compact_schedule {
     uint64_t ttl_ms;    /* marker_ttl at the last deletion */
     uint64_t since_ms;  /* loop time of the last deletion, or of the first use */
     unsigned vain;      /* compactions in a row that were not finished, and removed nothing */
-    struct arena arena; /* has the compaction in progress */
+    struct arena arena; /* has the last compaction */
     bool has_arena;
+    bool is_compacting;
     char bucket[KV_BUCKET_LENGTH_MAX + 1];
 };
 
@@ -62,11 +63,19 @@ static void compact_schedule_wait(struct compact_schedule *schedule, uint64_t af
     timer_start(schedule->store->timers, &schedule->timer, uv_now(schedule->store->loop) + after_ms, on_compact_time);
 }
 
+/* Do not wait longer than this: marker_ttl may have been lowered. */
+static void compact_schedule_wait_at_most(struct compact_schedule *schedule, uint64_t after_ms)
+{
+    if (!timer_is_set(&schedule->timer) || schedule->timer.expires_ms > uv_now(schedule->store->loop) + after_ms)
+        compact_schedule_wait(schedule, after_ms);
+}
+
 static void compact_schedule_end_compaction(struct compact_schedule *schedule)
 {
     if (schedule->has_arena)
         arena_destroy(&schedule->arena);
     schedule->has_arena = false;
+    schedule->is_compacting = false;
 }
 
 static void compact_schedule_drop(struct compact_schedule *schedule)
@@ -101,6 +110,7 @@ static void on_schedule_compacted(void *arg, uint64_t removed, const struct erro
     uint64_t period_ms = compact_schedule_period_ms(schedule);
     bool is_done = compact_schedule_is_done(schedule, error), is_unfinished = compact_is_unfinished(error);
 
+    schedule->is_compacting = false;
     schedule->vain = is_unfinished && removed == 0 ? schedule->vain + 1 : 0;
     uint64_t after_ms = is_unfinished ? backoff_bound_ms(schedule->vain + 1, RETRY_MS, period_ms) : period_ms;
 
@@ -139,6 +149,7 @@ static void on_compact_time(struct timer *timer)
                                 .deadline_ms = uv_now(store->loop) + store->conf->calls.max_timeout_ms,
                                 .done = on_schedule_compacted,
                                 .arg = schedule};
+    schedule->is_compacting = true;
     compact_start(store, &schedule->arena, compact);
 }
 
@@ -181,10 +192,9 @@ void compact_schedule_note_delete(struct store *store, const char *bucket, int64
         schedule = compact_schedule_add(store, bucket);
     if (schedule == NULL)
         return; /* the next deletion may find memory */
-    bool is_first = schedule->cause != COMPACT_DELETION;
     compact_schedule_set(schedule, COMPACT_DELETION, marker_ttl_s);
-    if (!schedule->has_arena && (is_first || !timer_is_set(&schedule->timer)))
-        compact_schedule_wait(schedule, compact_schedule_period_ms(schedule));
+    if (!schedule->is_compacting)
+        compact_schedule_wait_at_most(schedule, compact_schedule_period_ms(schedule));
 }
 
 /* Note that the bucket was used. Return whether this is the first time since the daemon's start. */
