@@ -40,7 +40,6 @@ static void bulk_get_finish(struct bulk_get *bulk, const struct error *error)
 {
     struct bucket *bucket = bucket_request_end(&bulk->request);
 
-    free(bulk->body);
     arena_end_task(&bulk->task);
     bulk->done(bulk->arg, error);
     if (bucket != NULL)
@@ -53,7 +52,6 @@ static void bulk_get_cancel(struct arena_task *task)
 
     bucket_request_cancel(&bulk->request);
     timer_stop(bulk->store->timers, &bulk->pause);
-    free(bulk->body);
 }
 
 static void bulk_get_fail(struct bulk_get *bulk, enum error_code code, const char *sentence)
@@ -123,21 +121,6 @@ static void bulk_get_measure_chunk(struct bulk_get *bulk)
         count++;
     }
     bulk->chunk_count = count;
-}
-
-/* Make the chunk's JSON. False: out of memory. */
-static bool bulk_get_make_body(struct bulk_get *bulk)
-{
-    const struct bulk_get_pages *pages = &bulk->pages;
-    char options[112], next[72] = "";
-
-    free(bulk->body);
-    if (pages->up_to > 0)
-        snprintf(next, sizeof(next), "\"up_to_seq\":%" PRIu64 ",\"seq\":%" PRIu64 ",", pages->up_to, pages->last + 1);
-    snprintf(options, sizeof(options), "\"max_bytes\":%zu,%s", bulk_get_reply_max(bulk), next);
-    bulk->body = multi_last_body(options, bulk->request.bucket->prefix, &bulk->keys[bulk->chunk_start],
-                                 bulk->chunk_count, &bulk->body_bytes);
-    return bulk->body != NULL;
 }
 
 static struct bulk_get *bulk_get_of(struct request *request)
@@ -238,6 +221,26 @@ static void bulk_get_end_verifying(struct bulk_get *bulk)
     bulk_get_finish(bulk, &error);
 }
 
+/* The JSON of the keys may be as large as a message. It is made for each attempt, so that none is kept meanwhile. */
+static enum connection_publish_result bulk_get_publish_chunk(struct bulk_get *bulk)
+{
+    const struct bulk_get_pages *pages = &bulk->pages;
+    char options[112], next[72] = "";
+    size_t body_bytes;
+
+    if (pages->up_to > 0)
+        snprintf(next, sizeof(next), "\"up_to_seq\":%" PRIu64 ",\"seq\":%" PRIu64 ",", pages->up_to, pages->last + 1);
+    snprintf(options, sizeof(options), "\"max_bytes\":%zu,%s", bulk_get_reply_max(bulk), next);
+    char *body = multi_last_body(options, bulk->request.bucket->prefix, &bulk->keys[bulk->chunk_start],
+                                 bulk->chunk_count, &body_bytes);
+    if (body == NULL)
+        return CONNECTION_NO_MEMORY;
+    enum connection_publish_result result =
+        multi_last_publish(&bulk->request.base, bulk->store, bulk->request.bucket, body, body_bytes);
+    free(body);
+    return result;
+}
+
 static enum connection_publish_result bulk_get_send_chunk(struct request *request, unsigned attempt)
 {
     struct bulk_get *bulk = bulk_get_of(request);
@@ -248,15 +251,13 @@ static enum connection_publish_result bulk_get_send_chunk(struct request *reques
         bulk->chunk_start = 0;
         bulk_get_begin_pages(bulk);
         bulk_get_measure_chunk(bulk);
-        if (!bulk_get_make_body(bulk))
-            return CONNECTION_NO_MEMORY;
     }
     if (bulk->chunk_start == 0 && !is_next_page)
         bulk_get_restart(bulk);
     if (!is_next_page)
         bulk_get_note_known(bulk);
     bulk->pages.is_next = false;
-    return multi_last_publish(request, bulk->store, bulk->request.bucket, bulk->body, bulk->body_bytes);
+    return bulk_get_publish_chunk(bulk);
 }
 
 /* One answer of the server is always of one point in time. */
@@ -283,10 +284,6 @@ static enum request_verdict bulk_get_continue(struct bulk_get *bulk, struct mess
     }
     pages->before = pages->last;
     pages->is_next = true;
-    if (!bulk_get_make_body(bulk)) {
-        bulk_get_fail(bulk, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-        return REQUEST_DONE;
-    }
     request_continue(&bulk->request.base);
     return REQUEST_MORE;
 }
@@ -372,10 +369,6 @@ static const struct request_ops bulk_get_ops = {.kind = "multi_last",
 
 static void bulk_get_read_chunk(struct bulk_get *bulk)
 {
-    if (!bulk_get_make_body(bulk)) {
-        bulk_get_fail(bulk, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-        return;
-    }
     bulk->request.base.expected_values = bulk->chunk_count;
     bulk->request.base.expected_bytes_max = bulk_get_reply_max(bulk);
     bucket_request_start(&bulk->request, &bulk_get_ops);

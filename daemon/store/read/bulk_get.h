@@ -55,8 +55,6 @@ struct bulk_get {
     struct key_index by_name;
     struct bulk_key *all;
     struct bucket_request request; /* a multi_last */
-    char *body;                    /* its JSON */
-    size_t body_bytes;
     struct bulk_get_slot *spare;
     size_t chunk_start, chunk_count; /* keys of the multi_last in flight */
     struct bulk_get_pages pages;
