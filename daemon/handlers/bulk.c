@@ -88,13 +88,15 @@ static void bulk_get_forget(void *arg)
     memset(get->is_there, 0, get->bulk.count);
 }
 
-static void bulk_get_keep_entry(void *arg, size_t index, const struct kv_entry *entry)
+static size_t bulk_get_keep_entry(void *arg, size_t index, const struct kv_entry *entry)
 {
     struct bulk_get_call *get = arg;
+    size_t size = get->entries.size;
 
     get->is_there[index] = true;
     pack_str(&get->packer, get->keys[index]);
     entry_pack(entry, &get->packer);
+    return get->entries.size - size;
 }
 
 static void bulk_get_answer(void *arg, const struct error *error)

@@ -50,10 +50,11 @@ static size_t entries_pack(void *arg, size_t place, const struct kv_entry *entry
     return entries->places[place].bytes;
 }
 
-/* Return how many entries fit into an answer: headers can make them larger than their values. */
+/* Return how many entries belong to the page: headers can make them larger than the reading has estimated. */
 static size_t entries_count_fitting(const struct kv_entries_call *entries, size_t count)
 {
-    size_t bytes = ENVELOPE_BYTES, max = entries->call->dispatcher->conf->limits.frame_bytes;
+    size_t bytes = ENVELOPE_BYTES, frame_bytes = entries->call->dispatcher->conf->limits.frame_bytes;
+    size_t max = frame_bytes < ENTRIES_PAGE_BYTES ? frame_bytes : ENTRIES_PAGE_BYTES;
 
     for (size_t i = 0; i < count; i++) {
         bytes += entries->places[i].bytes;

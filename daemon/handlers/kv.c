@@ -164,13 +164,15 @@ static void kv_history_restart(void *arg)
     msgpack_sbuffer_clear(&((struct kv_history_call *)arg)->entries);
 }
 
-static void kv_history_pack(void *arg, const struct kv_entry *entry)
+static size_t kv_history_pack(void *arg, const struct kv_entry *entry)
 {
     struct kv_history_call *history = arg;
+    size_t size = history->entries.size;
     msgpack_packer packer;
 
     msgpack_packer_init(&packer, &history->entries, msgpack_sbuffer_write);
     entry_pack(entry, &packer);
+    return history->entries.size - size;
 }
 
 static void kv_history_answer(void *arg, size_t count, const struct error *error)

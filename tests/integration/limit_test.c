@@ -411,6 +411,71 @@ START_TEST(at_the_limit_of_all_call_bytes_more_are_refused)
 }
 END_TEST
 
+/* --- Headers --------------------------------------------------------------------------------------- */
+
+enum { HEADER_BYTES = 60000, HEADER_KEYS = 40 };
+
+/* Make a bucket whose values are small and have large headers. */
+static const char *new_bucket_with_headers(struct client *client, const char *settings)
+{
+    const char *bucket = client_new_bucket(client, format_text("'storage': 'memory', %s", settings));
+    char *text = keep(calloc(1, HEADER_BYTES + 1));
+
+    memset(text, 'h', HEADER_BYTES);
+    for (unsigned i = 0; i < HEADER_KEYS; i++) {
+        assert_ok(client_call(client, "kv.put", "['%s', 'k%02u', 'v', {'headers': {'Long': '%s'}}]", bucket, i, text));
+        assert_ok(client_call(client, "kv.put", "['%s', 'one', 'v', {'headers': {'Long': '%s'}}]", bucket, text));
+    }
+    return bucket;
+}
+
+START_TEST(headers_count_for_the_memory_of_calls)
+{
+    daemon_start(&daemon_of_test, NULL,
+                 "limits:\n  frame_bytes: 4M\n  call_bytes_per_session: 4M\n  call_bytes: 4M\n  user_percent: 25\n");
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = new_bucket_with_headers(client, "'history': 64");
+    const char *keys = "'k00'";
+
+    for (unsigned i = 1; i < HEADER_KEYS; i++)
+        keys = format_text("%s, 'k%02u'", keys, i);
+    assert_code_says(client_call(client, "bulk.get", "['%s', [%s], {'consistency': 'direct'}]", bucket, keys),
+                     "resource_exhausted", "request fewer keys");
+    assert_code_says(client_call(client, "bulk.get", "['%s', [%s], {'consistency': 'leader'}]", bucket, keys),
+                     "resource_exhausted", "request fewer keys");
+    assert_ok(client_call(client, "bulk.get", "['%s', ['k00', 'k01']]", bucket));
+    assert_code_says(client_call(client, "kv.history", "['%s', 'one']", bucket), "resource_exhausted", "request less");
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(a_page_of_entries_is_small_even_if_headers_are_large)
+{
+    static const char *const consistencies[] = {"leader", "direct", "cached"};
+
+    daemon_start(&daemon_of_test, NULL, "limits:\n  frame_bytes: 2M\n");
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = new_bucket_with_headers(client, "'history': 1");
+    for (size_t i = 0; i < 3; i++) {
+        const char *after = "";
+        unsigned seen = 0;
+        for (size_t count;;) {
+            const struct answer *page = client_call(
+                client, "kv.entries", "['%s', {'after': '%s', 'consistency': '%s'}]", bucket, after, consistencies[i]);
+            assert_ok(page);
+            count = count_at(&page->result, "");
+            if (count == 0)
+                break;
+            ck_assert_uint_le(count, 1024 * 1024 / HEADER_BYTES);
+            seen += (unsigned)count;
+            after = keep(strdup(text_at(&page->result, format_text("%zu.key", count - 1))));
+        }
+        ck_assert_uint_eq(seen, HEADER_KEYS + 1);
+    }
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 /* --- Answers that nobody reads --------------------------------------------------------------------- */
 
 START_TEST(a_client_that_does_not_read_is_paused_and_then_disconnected)
@@ -912,6 +977,8 @@ Suite *limit_suite(void)
     tcase_add_test(calls, one_user_cannot_hold_all_sessions);
     tcase_add_test(calls, at_call_bytes_per_session_the_daemon_stops_reading_and_loses_nothing);
     tcase_add_test(calls, at_the_limit_of_all_call_bytes_more_are_refused);
+    tcase_add_test(calls, headers_count_for_the_memory_of_calls);
+    tcase_add_test(calls, a_page_of_entries_is_small_even_if_headers_are_large);
     tcase_add_test(calls, a_client_that_does_not_read_is_paused_and_then_disconnected);
     tcase_add_test(calls, a_slow_reader_is_not_disconnected);
     tcase_add_test(calls, answers_that_do_not_fit_become_errors_and_no_call_is_unanswered);

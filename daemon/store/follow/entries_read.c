@@ -169,7 +169,7 @@ static void on_entries_fetch_restart(void *arg)
     read->restart(read->arg);
 }
 
-static void on_entries_fetched(void *arg, size_t place, const struct kv_entry *entry)
+static size_t on_entries_fetched(void *arg, size_t place, const struct kv_entry *entry)
 {
     struct entries_read *read = arg;
 
@@ -178,15 +178,24 @@ static void on_entries_fetched(void *arg, size_t place, const struct kv_entry *e
     else if (place == 0 && entry->revision > read->revisions[0])
         read->first_revision = entry->revision;
     else
-        return;
-    read->entry(read->arg, place, entry);
+        return 0;
+    return read->entry(read->arg, place, entry);
 }
+
+static void entries_fetch(struct entries_read *read);
 
 static void on_entries_fetch_done(void *arg, const struct error *error)
 {
     struct entries_read *read = arg;
     size_t count = 0;
 
+    read->charged = read->fetch->charged_bytes;
+    /* The size of headers is not known before. */
+    if (error != NULL && error->code == ERROR_TOO_LARGE && read->count > 1) {
+        read->count /= 2;
+        entries_fetch(read);
+        return;
+    }
     if (error != NULL) {
         entries_finish(read, error);
         return;
@@ -226,6 +235,7 @@ static void entries_fetch(struct entries_read *read)
     }
     if (asks_leader && read->count > SINGLE_KEYS_MAX)
         read->count = SINGLE_KEYS_MAX;
+    read->fetch = bulk;
     bulk->bucket_name = read->bucket_name;
     bulk->keys = read->names;
     bulk->count = read->count;

@@ -36,7 +36,7 @@ struct entries_read {
     size_t limit;       /* entries at most, above 0 */
     enum read_consistency consistency;
     uint64_t deadline_ms;
-    size_t bytes_max;                             /* of the values that NATS brings; above it fails as too_large */
+    size_t bytes_max;                             /* of the entries that NATS brings; above it fails as too_large */
     bool (*take_memory)(void *arg, size_t bytes); /* charges what is gathered; false: the limit is reached */
     void *memory_arg;
     /* The reading starts again: discard the entries that came before. */
@@ -71,6 +71,7 @@ struct entries_read {
     const char **names;
     uint64_t *revisions;
     bool *has_come;
+    struct bulk_get *fetch;  /* the last one */
     uint64_t first_revision; /* that the first key has now, if it is another one; 0: unknown, or the key is absent */
 };
 

@@ -72,23 +72,20 @@ static void bulk_get_restart(struct bulk_get *bulk)
 /* Deliver an entry. False: the answer is too large, and bulk->error says so. */
 static bool bulk_get_deliver(struct bulk_get *bulk, size_t index, const struct kv_entry *entry)
 {
-    size_t bytes = bulk->bytes + entry->value_bytes;
+    bulk->bytes += bulk->entry(bulk->arg, index, entry);
+    size_t more = bulk->bytes > bulk->charged_bytes ? bulk->bytes - bulk->charged_bytes : 0;
 
-    if (bytes > bulk->charged_bytes && !bulk->take_memory(bulk->memory_arg, bytes - bulk->charged_bytes)) {
+    bulk->charged_bytes += more;
+    if (more > 0 && !bulk->take_memory(bulk->memory_arg, more)) {
         if (bulk->error.code == ERROR_NONE)
             get_set_memory_error(&bulk->error, "fewer keys");
         return false;
     }
-    bulk->bytes = bytes;
-    if (bytes > bulk->charged_bytes)
-        bulk->charged_bytes = bytes;
-    if (bytes <= bulk->bytes_max) {
-        bulk->entry(bulk->arg, index, entry);
+    if (bulk->bytes <= bulk->bytes_max)
         return true;
-    }
     if (bulk->error.code == ERROR_NONE)
         error_set(&bulk->error, ERROR_TOO_LARGE,
-                  "the values exceed %zu bytes (limits.frame_bytes); request fewer keys at a time", bulk->bytes_max);
+                  "the entries exceed %zu bytes (limits.frame_bytes); request fewer keys at a time", bulk->bytes_max);
     return false;
 }
 

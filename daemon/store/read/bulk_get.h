@@ -36,14 +36,14 @@ struct bulk_get {
     const uint64_t *revisions; /* NULL, or read each key at the revision given, by itself */
     bool may_mix_moments;      /* keys that were missed may be of later moments than the others of their group */
     uint64_t deadline_ms;
-    size_t bytes_max;                             /* of values, before it fails as too_large */
+    size_t bytes_max;                             /* of entries in the answer, before it fails as too_large */
     bool (*take_memory)(void *arg, size_t bytes); /* charges what is gathered; false: the limit is reached */
     void *memory_arg;
     size_t charged_bytes; /* that take_memory has accounted for already; it grows to the most of all readings */
     /* The reading starts, or starts again: discard the entries that came before. */
     void (*restart)(void *arg);
-    /* keys[index] is present; the entry is valid during the call. */
-    void (*entry)(void *arg, size_t index, const struct kv_entry *entry);
+    /* keys[index] is present; the entry is valid during the call. Return its bytes in the answer; 0: it is not kept. */
+    size_t (*entry)(void *arg, size_t index, const struct kv_entry *entry);
     /* All entries were delivered, or it failed. */
     void (*done)(void *arg, const struct error *error);
     void *arg;
@@ -64,7 +64,7 @@ struct bulk_get {
     bool has_answer; /* the stream itself has answered the chunk: a message came, and not from a mirror */
     bool has_missed; /* single gets have found a key that the chunk did not bring */
     size_t next, in_flight;
-    size_t bytes; /* of values, in this reading */
+    size_t bytes; /* of entries, in this reading */
     bool is_filling;
     struct error error; /* the first one, of single gets */
 };

@@ -55,19 +55,20 @@ static enum consumer_verdict scan_history_receive(void *arg, struct message *mes
                        delivery->created_us, &entry))
         return CONSUMER_MORE;
     observe_revision(history->store, history->bucket_name, history->key, entry.revision, false);
-    history->bytes += entry.value_bytes;
+    history->count++;
+    history->bytes += history->entry(history->arg, &entry);
+    size_t more = history->bytes > history->charged_bytes ? history->bytes - history->charged_bytes : 0;
+    history->charged_bytes += more;
     if (history->bytes > history->bytes_max) {
         error_set(&history->error, ERROR_TOO_LARGE,
-                  "the values of the history exceed %zu bytes (limits.frame_bytes); get the revisions one by one",
+                  "the entries of the history exceed %zu bytes (limits.frame_bytes); get the revisions one by one",
                   history->bytes_max);
         return CONSUMER_ENOUGH;
     }
-    if (!history->take_memory(history->memory_arg, entry.value_bytes + sizeof(entry))) {
+    if (!history->take_memory(history->memory_arg, more)) {
         get_set_memory_error(&history->error, "less");
         return CONSUMER_ENOUGH;
     }
-    history->count++;
-    history->entry(history->arg, &entry);
     return CONSUMER_MORE;
 }
 
@@ -254,6 +255,16 @@ bool scan_keys_add(struct scan_keys *keys, const char *key)
     return scan_keys_keep_lowest(keys, key, 0, 0) && !key_page_is_full(&keys->page);
 }
 
+/* Return the bytes of a message's value, which the reading leaves out, and of its headers. */
+static uint64_t scan_entry_bytes(struct message *message)
+{
+    uint64_t bytes = kv_header_number(message, KV_HEADER_SIZE);
+
+    for (size_t i = 0; i < message->header_count; i++)
+        bytes += strlen(message->headers[i].name) + strlen(message->headers[i].value);
+    return bytes;
+}
+
 static enum consumer_verdict scan_keys_receive(void *arg, struct message *message, const struct kv_delivery *delivery)
 {
     struct scan_keys *keys = arg;
@@ -271,7 +282,7 @@ static enum consumer_verdict scan_keys_receive(void *arg, struct message *messag
         key_page_remove(&keys->page, entry.key);
         return CONSUMER_MORE;
     }
-    uint64_t value_bytes = keys->has_revisions ? kv_header_number(message, KV_HEADER_SIZE) : 0;
+    uint64_t value_bytes = keys->has_revisions ? scan_entry_bytes(message) : 0;
     return scan_keys_keep_lowest(keys, entry.key, entry.revision, value_bytes) ? CONSUMER_MORE : CONSUMER_ENOUGH;
 }
 

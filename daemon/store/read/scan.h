@@ -21,12 +21,12 @@ struct scan_history {
     uint64_t deadline_ms;
     /* The reading starts again: discard the entries that came before. */
     void (*restart)(void *arg);
-    /* The next entry, oldest first; valid during the call. */
-    void (*entry)(void *arg, const struct kv_entry *entry);
+    /* The next entry, oldest first; valid during the call. Return its bytes in the answer. */
+    size_t (*entry)(void *arg, const struct kv_entry *entry);
     /* The history has the count entries that came, or there was an error. */
     void (*done)(void *arg, size_t count, const struct error *error);
     void *arg;
-    size_t bytes_max;                             /* of values; above it fails as too_large */
+    size_t bytes_max;                             /* of entries in the answer; above it fails as too_large */
     bool (*take_memory)(void *arg, size_t bytes); /* charges what is gathered; false: the limit is reached */
     void *memory_arg;
 
@@ -38,7 +38,8 @@ struct scan_history {
     struct bucket_wait wait;
     struct consumer_reading reading;
     const char *subject;
-    size_t count, bytes; /* of the entries that came */
+    size_t count, bytes;  /* of the entries that came */
+    size_t charged_bytes; /* that take_memory has accounted for: the most of all readings */
     struct error error;
 };
 
@@ -46,10 +47,10 @@ void scan_history(struct store *store, struct arena *arena, struct scan_history 
 
 struct scan_keys {
     const char *bucket_name;
-    const char *filter;     /* NULL: all */
-    const char *after;      /* only keys after this one in byte order; NULL: from the beginning */
-    size_t limit;           /* 0: all that bytes_max allows */
-    bool has_revisions;     /* note the revision of each key, and the size of its value; only with a limit */
+    const char *filter; /* NULL: all */
+    const char *after;  /* only keys after this one in byte order; NULL: from the beginning */
+    size_t limit;       /* 0: all that bytes_max allows */
+    bool has_revisions; /* note the revision of each key, and the size of its value and headers; only with a limit */
     uint64_t from_sequence; /* above 0: list the keys with a message from this sequence on, also if it is a marker */
     const char *before;     /* only keys before this one in byte order; NULL: to the end */
     bool may_be_short;      /* a page may have fewer keys than the limit, if some were deleted while it was read */
