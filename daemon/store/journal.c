@@ -58,7 +58,8 @@ struct journal_file {
 
 struct journal {
     struct journal_file *file;
-    int descriptor; /* holds the lock */
+    int descriptor;   /* holds the lock */
+    uint32_t running; /* entries whose call is in progress */
     /* The places of entries by their id, in chains. Places count from 1; 0 ends a chain. */
     uint32_t first[JOURNAL_ENTRIES];
     uint32_t following[JOURNAL_ENTRIES + 1];
@@ -150,6 +151,8 @@ static uint32_t journal_take_place(struct journal *journal)
 {
     struct journal_file *file = journal->file;
 
+    if (journal->running == JOURNAL_ENTRIES)
+        return 0;
     for (unsigned tries = 0; tries < JOURNAL_ENTRIES; tries++) {
         uint32_t place = file->next % JOURNAL_ENTRIES + 1;
         file->next = place;
@@ -166,6 +169,13 @@ static uint32_t journal_take_place(struct journal *journal)
     return 0;
 }
 
+static void journal_run_call(struct journal *journal, struct journal_call *call, uint32_t place)
+{
+    journal_entry_at(journal, place)->caller_run = journal->file->run;
+    journal->running++;
+    call->place = place;
+}
+
 static void journal_add(struct journal *journal, struct journal_call *call)
 {
     uint32_t place = journal_take_place(journal);
@@ -175,7 +185,6 @@ static void journal_add(struct journal *journal, struct journal_call *call)
         return;
     }
     struct journal_entry *entry = journal_entry_at(journal, place);
-    entry->caller_run = journal->file->run;
     entry->sender_run = 0;
     entry->part = call->part;
     entry->uid = call->uid;
@@ -184,18 +193,12 @@ static void journal_add(struct journal *journal, struct journal_call *call)
     entry->digest = call->digest;
     entry->began_us = clock_monotonic_us();
     entry->revision = 0;
+    journal_run_call(journal, call, place);
     journal_set_state(entry, ENTRY_QUEUED);
     journal_link(journal, place);
-    call->place = place;
 }
 
 /* --- Calls ----------------------------------------------------------------------------------------- */
-
-static void journal_run_call(struct journal *journal, struct journal_call *call, uint32_t place)
-{
-    journal_entry_at(journal, place)->caller_run = journal->file->run;
-    call->place = place;
-}
 
 void journal_describe(const struct journal *journal, struct journal_call *call, const void *bytes, size_t length)
 {
@@ -296,6 +299,7 @@ void journal_cancel(struct journal *journal, struct journal_call *call)
     if (journal == NULL || call->place == 0)
         return;
     journal_entry_at(journal, call->place)->caller_run = 0;
+    journal->running--;
     call->place = 0;
 }
 

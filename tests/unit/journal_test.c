@@ -258,6 +258,37 @@ static void damage_before(const char *id, size_t bytes, const void *with)
     free(content);
 }
 
+/* All calls are in progress, as if NATS does not answer. */
+START_TEST(a_call_for_which_there_is_no_place_costs_as_little_as_others)
+{
+    enum { CALLS = 65536, MORE = 10000 };
+    struct journal_call *calls = calloc(CALLS + MORE, sizeof(*calls));
+    char(*ids)[16] = calloc(CALLS + MORE, sizeof(*ids));
+
+    ck_assert_ptr_nonnull(calls);
+    ck_assert_ptr_nonnull(ids);
+    for (unsigned i = 0; i < CALLS + MORE; i++) {
+        snprintf(ids[i], sizeof(ids[i]), "call-%06u", i);
+        calls[i] = first_call(ids[i]);
+    }
+    uint64_t began_us = processor_us();
+    for (unsigned i = 0; i < CALLS; i++)
+        ck_assert_int_eq(find(&calls[i]), JOURNAL_NEW);
+    uint64_t full_us = processor_us();
+    for (unsigned i = CALLS; i < CALLS + MORE; i++)
+        ck_assert_int_eq(find(&calls[i]), JOURNAL_NEW);
+    uint64_t done_us = processor_us();
+    ck_assert_uint_eq(calls[CALLS].place, 0);
+    ck_assert_msg(done_us - full_us < full_us - began_us, "%u calls took %u us, and %u others %u us", MORE,
+                  (unsigned)(done_us - full_us), CALLS, (unsigned)(full_us - began_us));
+    journal_cancel(journal, &calls[0]);
+    ck_assert_int_eq(find(&calls[CALLS]), JOURNAL_NEW);
+    ck_assert_uint_ne(calls[CALLS].place, 0);
+    free(ids);
+    free(calls);
+}
+END_TEST
+
 START_TEST(a_damaged_entry_is_forgotten)
 {
     const uint32_t huge = UINT32_MAX;
@@ -360,6 +391,7 @@ Suite *journal_suite(void)
     tcase_add_test(tests, a_file_that_is_missing_knows_that_it_knows_nothing);
     tcase_add_test(tests, an_id_of_another_call_is_refused);
     tcase_add_test(tests, one_id_for_all_calls_costs_as_little_as_one_for_each);
+    tcase_add_test(tests, a_call_for_which_there_is_no_place_costs_as_little_as_others);
     tcase_add_test(tests, a_damaged_entry_is_forgotten);
     tcase_add_test(tests, a_damaged_file_is_used_again);
     tcase_add_test(tests, a_file_that_was_cut_off_knows_that_it_knows_nothing);
