@@ -7,6 +7,7 @@
 #include "tests/support/nats_server.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static struct daemon daemon_of_test;
 
@@ -497,6 +498,39 @@ START_TEST(a_bucket_has_the_entries_of_its_sources)
 }
 END_TEST
 
+/* The destination has a reference for each wildcard, so it is much longer than the filter. */
+START_TEST(a_source_may_have_a_long_filter_with_many_wildcards)
+{
+    struct client *client = client_open_shared();
+    struct nats *nats = nats_connect_embedded(shared_daemon.data_dir);
+    const char *source = client_new_bucket(client, NULL);
+    char *letters = keep(calloc(1, 901));
+    const char *filter = letters, *to, *key = letters;
+
+    memset(letters, 'a', 900);
+    to = letters;
+    for (unsigned i = 1; i <= 31; i++) {
+        filter = format_text("%s.*", filter);
+        to = format_text("%s.{{wildcard(%u)}}", to, i);
+        key = format_text("%s.b", key);
+    }
+    const char *bucket =
+        client_new_bucket(client, format_text("'sources': [{'bucket': '%s', 'filter': '%s'}]", source, filter));
+    json_t *info = nats_api(nats, "STREAM.INFO", format_text("KV_%s", bucket), "{}");
+    json_t *origin = json_array_get(json_object_get(json_object_get(info, "config"), "sources"), 0);
+    json_t *transform = json_array_get(json_object_get(origin, "subject_transforms"), 0);
+    ck_assert_str_eq(json_string_value(json_object_get(transform, "dest")), format_text("$KV.%s.%s", bucket, to));
+    put_text(client, source, key, "v");
+    uint64_t end_ms = now_ms() + PATIENCE_MS;
+    const struct answer *answer;
+    do {
+        ck_assert_msg(now_ms() < end_ms, "the bucket does not have its source's entry");
+        answer = client_call(client, "kv.get", "['%s', '%s', {'consistency': 'leader'}]", bucket, key);
+        assert_ok(answer);
+    } while (answer->result.type == MSGPACK_OBJECT_NIL);
+}
+END_TEST
+
 START_TEST(writes_are_republished_to_the_configured_subject)
 {
     struct client *client = client_open_shared();
@@ -588,6 +622,7 @@ Suite *bucket_suite(void)
     tcase_add_test(tests, a_bucket_that_is_recreated_at_once_is_empty);
     tcase_add_test(tests, a_mirror_follows_its_bucket_and_accepts_writes_for_it);
     tcase_add_test(tests, a_bucket_has_the_entries_of_its_sources);
+    tcase_add_test(tests, a_source_may_have_a_long_filter_with_many_wildcards);
     tcase_add_test(tests, writes_are_republished_to_the_configured_subject);
     tests = tcase_create("a daemon of its own");
     tcase_add_test(tests, a_bucket_beyond_those_that_the_daemon_keeps_costs_no_more_than_others);

@@ -47,7 +47,7 @@ static json_t *settings_source_stream(const struct bucket_source *source)
 static json_t *settings_source_of(const char *bucket, const struct bucket_source *source)
 {
     json_t *stream = settings_source_stream(source);
-    char from[KV_SUBJECT_BYTES], to[KV_SUBJECT_BYTES];
+    char from[KV_SUBJECT_BYTES], to[KV_SUBJECT_BYTES + KV_FILTER_TOKENS_MAX * sizeof("{{wildcard(32)}}")];
     const char *filter = source->filter != NULL ? source->filter : ">";
 
     snprintf(from, sizeof(from), "$KV.%s.%s", source->bucket, filter);
@@ -56,7 +56,7 @@ static json_t *settings_source_of(const char *bucket, const struct bucket_source
     if (strchr(filter, '*') != NULL) {
         size_t length = (size_t)snprintf(to, sizeof(to), "$KV.%s.", bucket);
         unsigned number = 1;
-        for (const char *c = filter; *c != '\0' && length + 24 < sizeof(to); c++) {
+        for (const char *c = filter; *c != '\0'; c++) {
             if (*c == '*')
                 length += (size_t)snprintf(to + length, sizeof(to) - length, "{{wildcard(%u)}}", number++);
             else
