@@ -11,7 +11,7 @@ static struct local_copy *compact_copy_find(const struct compact_copy_wait *wait
     return copy != NULL && wait->bucket->is_exclusive && copy->feed.is_placed ? copy : NULL;
 }
 
-static void on_copy_has_markers(void *arg, bool has_come)
+static void on_copy_fed(void *arg, bool has_come)
 {
     struct compact_copy_wait *wait = arg;
     const struct local_copy *copy = compact_copy_find(wait);
@@ -28,10 +28,10 @@ void compact_copy_wait_start(struct compact_copy_wait *wait, uint64_t last)
 
     wait->last = last;
     if (copy == NULL || !local_copy_may_wait(copy) || feed_position(&copy->feed) >= last) {
-        on_copy_has_markers(wait, false);
+        on_copy_fed(wait, false);
         return;
     }
-    wait->wait.ready = on_copy_has_markers;
+    wait->wait.ready = on_copy_fed;
     wait->wait.arg = wait;
     local_copy_wait_start(copy, &wait->wait, LOCAL_COPY_HAS_REVISION, last,
                           until_ms < wait->deadline_ms ? until_ms : wait->deadline_ms);
