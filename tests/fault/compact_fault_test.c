@@ -141,24 +141,28 @@ static void wait_for_strike(const char *otherwise)
         ck_assert_msg(now_ms() < end_ms, "%s", otherwise);
 }
 
-/* Wait until the server has sent the stream's messages up to this sequence to the only consumer. Return its start. */
+/*
+ * Wait until the server has sent a consumer the stream's messages up to this sequence. Return where the consumer began.
+ * Consumers of earlier readings may be there until the server has removed them.
+ */
 static uint64_t wait_until_delivered(uint64_t sequence)
 {
-    uint64_t start = 0;
+    uint64_t end_ms = now_ms() + PATIENCE_MS, start = 0;
+    bool is_delivered = false;
 
-    uint64_t end_ms = now_ms() + PATIENCE_MS, delivered = 0;
-
-    while (delivered < sequence) {
+    while (!is_delivered) {
         ck_assert_msg(now_ms() < end_ms, "the server delivers nothing");
-        json_t *names = nats_api(deployment.nats, "CONSUMER.NAMES", "KV_b", "{}");
-        const char *name = json_string_value(json_array_get(json_object_get(names, "consumers"), 0));
-        json_t *info =
-            name != NULL ? nats_api(deployment.nats, "CONSUMER.INFO", format_text("KV_b.%s", name), "{}") : NULL;
-        json_t *position = json_object_get(json_object_get(info, "delivered"), "stream_seq");
-        delivered = (uint64_t)json_integer_value(position);
-        start = (uint64_t)json_integer_value(json_object_get(json_object_get(info, "config"), "opt_start_seq"));
-        json_decref(info);
-        json_decref(names);
+        json_t *list = nats_api(deployment.nats, "CONSUMER.LIST", "KV_b", "{}"), *consumer;
+        size_t i;
+        json_array_foreach(json_object_get(list, "consumers"), i, consumer)
+        {
+            json_t *position = json_object_get(json_object_get(consumer, "delivered"), "stream_seq");
+            if ((uint64_t)json_integer_value(position) < sequence)
+                continue;
+            is_delivered = true;
+            start = (uint64_t)json_integer_value(json_object_get(json_object_get(consumer, "config"), "opt_start_seq"));
+        }
+        json_decref(list);
     }
     return start;
 }
