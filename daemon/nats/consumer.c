@@ -12,23 +12,6 @@
 /* The server removes a consumer that nobody has pulled from for this long, in case our removal is lost. */
 #define INACTIVE_THRESHOLD_NS 10000000000LL
 
-/* The limits of one pull. */
-#define PULL_MESSAGES 1000u
-#define PULL_BYTES    (2u * 1024u * 1024u)
-
-/*
- * If a message does not fit into the max_bytes of a pull, a last_per_subject consumer loses its place in its list, and
- * never delivers it (nats-server 2.15, loopAndGatherMsgs: it only sets back the sequence of other consumers). So the
- * pulls of a list ask for fewer messages if they are large, and max_bytes is only to protect memory. If it is reached
- * all the same, a new list is read.
- */
-#define LIST_PULL_BYTES_MAX (32u * 1024u * 1024u)
-/* After that, pulls ask for this share of the messages that had fitted. */
-#define LIST_PULL_SHARE 8u
-
-/* Of a message of which only the headers are read, before the first one has come. */
-#define HEADERS_ONLY_BYTES 256u
-
 /*
  * After this number of empty pulls in a row, the list of a last_per_subject consumer is given up. Each may be an entry
  * of the list whose message was overwritten since. The next lap makes a new list, or reads by sequence.
@@ -115,8 +98,7 @@ static void consumer_begin_attempt(struct consumer_reading *reading, unsigned at
     reading->saw_end = false;
     reading->pending = 0;
     reading->pulled = 0;
-    reading->delivered = 0;
-    reading->delivered_bytes = 0;
+    reading->pull.delivered = reading->pull.delivered_bytes = 0;
     reading->empty_pulls = 0;
     reading->consumer_sequence = 0;
     reading->attempt = attempt;
@@ -179,38 +161,6 @@ static enum connection_publish_result send_reading(struct request *request, unsi
     return request_publish(request, subject, NULL, 0, "", 0);
 }
 
-size_t consumer_pull_bytes(const struct connection *connection)
-{
-    size_t payload_bytes = connection_get_status(connection)->max_payload_bytes;
-
-    return payload_bytes * 2 > PULL_BYTES ? payload_bytes * 2 : PULL_BYTES;
-}
-
-/* Return the number of messages to pull, and set *max_bytes. */
-static unsigned pull_size(const struct consumer_reading *reading, size_t *max_bytes)
-{
-    *max_bytes = consumer_pull_bytes(reading->request.requests->connection);
-    if (reading->reads_sequence)
-        return PULL_MESSAGES;
-    if (*max_bytes < LIST_PULL_BYTES_MAX)
-        *max_bytes = LIST_PULL_BYTES_MAX;
-    uint64_t count = PULL_BYTES / (reading->list_message_bytes > 0 ? reading->list_message_bytes : 1);
-    if (count > reading->list_pull_max)
-        count = reading->list_pull_max;
-    return count > 0 ? (unsigned)count : 1;
-}
-
-/* The messages of a list are about as large as those that have come. They are soon believed to be large, and slowly to
- * be small. */
-static void note_list_bytes(struct consumer_reading *reading)
-{
-    if (reading->delivered == 0)
-        return;
-    uint64_t now = reading->delivered_bytes / reading->delivered, before = reading->list_message_bytes / 2;
-
-    reading->list_message_bytes = now > before ? now : before;
-}
-
 /* Request the next messages. With no_wait the server answers at once if there are none. */
 static enum request_verdict request_pull(struct consumer_reading *reading)
 {
@@ -219,12 +169,12 @@ static enum request_verdict request_pull(struct consumer_reading *reading)
 
     snprintf(subject, sizeof(subject), "%s.CONSUMER.MSG.NEXT.%s.%s", reading->jetstream->prefix, reading->scope.stream,
              reading->name);
-    unsigned count = pull_size(reading, &max_bytes);
+    unsigned count =
+        consumer_pull_size(&reading->pull, reading->request.requests->connection, !reading->reads_sequence, &max_bytes);
     snprintf(body, sizeof(body), "{\"batch\":%u,\"max_bytes\":%zu,\"no_wait\":true}", count, max_bytes);
     reading->phase = CONSUMER_PULLING;
     reading->pulled = count;
-    reading->delivered = 0;
-    reading->delivered_bytes = 0;
+    reading->pull.delivered = reading->pull.delivered_bytes = 0;
     reading->pulled_from = reading->position;
     if (request_publish(&reading->request, subject, NULL, 0, body, strlen(body)) == CONNECTION_PUBLISHED)
         return REQUEST_MORE;
@@ -250,7 +200,7 @@ static enum request_verdict pull_more(struct consumer_reading *reading)
         request_reset_backoff(&reading->request);
         log_progress(reading);
     }
-    note_list_bytes(reading);
+    consumer_pull_end(&reading->pull);
     reading->pulled = 0;
     if (!reading->is_paused)
         return request_pull(reading);
@@ -358,8 +308,8 @@ static enum request_verdict on_no_messages(struct consumer_reading *reading)
 {
     /* For a list this can also mean that the next message was replaced. By sequence, after a delivery, it is the end.
      */
-    reading->saw_end = reading->reads_sequence && reading->delivered > 0;
-    reading->empty_pulls = reading->delivered > 0 ? 0 : reading->empty_pulls + 1;
+    reading->saw_end = reading->reads_sequence && reading->pull.delivered > 0;
+    reading->empty_pulls = reading->pull.delivered > 0 ? 0 : reading->empty_pulls + 1;
     uint64_t empty_pulls_max = reading->pending < EMPTY_PULLS_MAX ? reading->pending : EMPTY_PULLS_MAX;
     if (!reading->reads_sequence && reading->empty_pulls < empty_pulls_max)
         return pull_more(reading);
@@ -394,9 +344,7 @@ static void read_stream(struct consumer_reading *reading, json_t *answer)
     reading->incarnation = info.incarnation;
     reading->target = info.last_sequence;
     reading->messages = info.messages;
-    reading->list_message_bytes =
-        scope->headers_only || info.messages == 0 ? HEADERS_ONLY_BYTES : info.bytes / info.messages;
-    reading->list_pull_max = PULL_MESSAGES;
+    consumer_pull_begin(&reading->pull, scope->headers_only, info.messages, info.bytes);
     reading->keeps_one = info.max_messages_per_subject == 1;
     reading->is_whole =
         info.only_subject != NULL && scope->filter_count == 1 && strcmp(info.only_subject, scope->filters[0]) == 0;
@@ -495,10 +443,7 @@ static enum request_verdict on_api_reply(struct consumer_reading *reading, struc
 /* A message was too large for the pull of a list, which has lost it. */
 static enum request_verdict on_list_broken(struct consumer_reading *reading)
 {
-    unsigned fitted = reading->delivered / LIST_PULL_SHARE;
-
-    note_list_bytes(reading);
-    reading->list_pull_max = fitted > 0 ? fitted : 1;
+    consumer_pull_shrink(&reading->pull);
     return begin_lap(reading);
 }
 
@@ -549,8 +494,8 @@ static enum request_verdict on_reading_reply(struct request *request, unsigned a
     if (delivery.consumer_sequence != reading->consumer_sequence + 1)
         return start_over(reading);
     reading->consumer_sequence++;
-    reading->delivered++;
-    reading->delivered_bytes += message->payload_bytes + message->header_bytes;
+    reading->pull.delivered++;
+    reading->pull.delivered_bytes += message->payload_bytes + message->header_bytes;
     reading->read++;
     reading->pending = delivery.pending;
     request_note_heard(request, uv_now(request->requests->loop));

@@ -23,6 +23,7 @@
 #ifndef DAEMON_NATS_CONSUMER_H
 #define DAEMON_NATS_CONSUMER_H
 
+#include "daemon/nats/consumer_pull.h"
 #include "daemon/nats/jetstream.h"
 #include "daemon/nats/kv.h"
 
@@ -93,17 +94,14 @@ struct consumer_reading {
     bool saw_end;        /* the store had no matching message after position */
     uint64_t pending;    /* the server's estimate of the messages that follow */
     unsigned pulled;     /* messages that the present pull may still bring */
-    unsigned delivered;  /* messages that it brought */
-    uint64_t delivered_bytes;
+    struct consumer_pull pull;
     uint64_t pulled_from; /* the position before it */
     unsigned empty_pulls;
 
     /* Of all laps. */
-    uint64_t list_message_bytes; /* how large the messages of a list are, about */
-    unsigned list_pull_max;      /* of them in one pull */
-    size_t looked_filters;       /* number of filters for which the leader was asked */
-    uint64_t looked_from;        /* position when the leader was asked last */
-    unsigned empty_laps;         /* in a row */
+    size_t looked_filters; /* number of filters for which the leader was asked */
+    uint64_t looked_from;  /* position when the leader was asked last */
+    unsigned empty_laps;   /* in a row */
 
     /* Of the stream. */
     uint64_t incarnation; /* see stream_info */
@@ -125,8 +123,5 @@ void consumer_continue(struct consumer_reading *reading);
 
 /* End a reading early: done is not called. Does nothing if it has ended. */
 void consumer_stop(struct consumer_reading *reading);
-
-/* Return max_bytes of a pull: room for at least two of the largest messages. */
-size_t consumer_pull_bytes(const struct connection *connection);
 
 #endif

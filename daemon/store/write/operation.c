@@ -144,6 +144,15 @@ void operation_set_condition_error(const struct operation *operation, uint64_t c
     error->revision = current;
 }
 
+void operation_set_refused_error(struct error *error, unsigned tries)
+{
+    error_set(error, ERROR_DEADLINE_EXCEEDED,
+              "gave up after %u attempts: concurrent writes to the key, or a replica that lags; nothing was written, "
+              "try again",
+              tries);
+    error->outcome = ERROR_OUTCOME_NONE;
+}
+
 void operation_set_unknown_error(struct error *error, const char *key, const struct outcome_reading *reading)
 {
     error_set(error, ERROR_UNAVAILABLE,

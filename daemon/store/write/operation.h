@@ -89,6 +89,9 @@ bool operation_rolls_up(const struct operation *operation, const struct bucket *
 /* Set the error of a condition that does not hold: the key is at revision current (0: absent). */
 void operation_set_condition_error(const struct operation *operation, uint64_t current, struct error *error);
 
+/* Set the error of a write that was tried so often, because the server refused a condition that held. */
+void operation_set_refused_error(struct error *error, unsigned tries);
+
 /* Set the error of a write to the key whose outcome cannot be determined. */
 void operation_set_unknown_error(struct error *error, const char *key, const struct outcome_reading *reading);
 

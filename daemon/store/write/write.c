@@ -243,11 +243,7 @@ static void on_write_retry_condition(struct timer *timer)
         write_read_condition(write, on_write_condition_read);
         return;
     }
-    error_set(&write->error, ERROR_DEADLINE_EXCEEDED,
-              "gave up after %u attempts: concurrent writes to the key, or a replica that lags; nothing was written, "
-              "try again",
-              write->condition_tries);
-    write->error.outcome = ERROR_OUTCOME_NONE;
+    operation_set_refused_error(&write->error, write->condition_tries);
     write_finish(write, 0, &write->error);
 }
 
@@ -276,13 +272,8 @@ static void on_write_condition_read(void *arg, const struct kv_entry *entry, con
         return;
     }
     uint64_t current = entry != NULL ? entry->revision : 0;
-    if (!operation_condition_holds(&write->operation, entry)) {
+    if (write->ends_if_refused || !operation_condition_holds(&write->operation, entry)) {
         write_answer_condition_failed(write, current);
-        return;
-    }
-    if (write->ends_if_refused) {
-        operation_set_condition_error(&write->operation, current, &write->error);
-        write_finish(write, 0, &write->error);
         return;
     }
     write->expected = current;

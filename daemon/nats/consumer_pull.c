@@ -1,0 +1,54 @@
+#include "daemon/nats/consumer_pull.h"
+
+#define PULL_MESSAGES 1000u
+#define PULL_BYTES    (2u * 1024u * 1024u)
+
+/* Of the pull of a list. */
+#define LIST_PULL_BYTES_MAX (32u * 1024u * 1024u)
+/* If that is reached, the next pulls ask for this share of the messages that had fitted. */
+#define LIST_PULL_SHARE 8u
+
+/* Of a message of which only the headers are read, before the first one has come. */
+#define HEADERS_ONLY_BYTES 256u
+
+size_t consumer_pull_bytes(const struct connection *connection)
+{
+    size_t payload_bytes = connection_get_status(connection)->max_payload_bytes;
+
+    return payload_bytes * 2 > PULL_BYTES ? payload_bytes * 2 : PULL_BYTES;
+}
+
+void consumer_pull_begin(struct consumer_pull *pull, bool headers_only, uint64_t messages, uint64_t bytes)
+{
+    pull->message_bytes = headers_only || messages == 0 ? HEADERS_ONLY_BYTES : bytes / messages;
+    pull->most = PULL_MESSAGES;
+}
+
+unsigned consumer_pull_size(const struct consumer_pull *pull, const struct connection *connection, bool is_list,
+                            size_t *max_bytes)
+{
+    *max_bytes = consumer_pull_bytes(connection);
+    if (!is_list)
+        return PULL_MESSAGES;
+    if (*max_bytes < LIST_PULL_BYTES_MAX)
+        *max_bytes = LIST_PULL_BYTES_MAX;
+    uint64_t count = PULL_BYTES / (pull->message_bytes > 0 ? pull->message_bytes : 1);
+    if (count > pull->most)
+        count = pull->most;
+    return count > 0 ? (unsigned)count : 1;
+}
+
+void consumer_pull_end(struct consumer_pull *pull)
+{
+    if (pull->delivered == 0)
+        return;
+    uint64_t now = pull->delivered_bytes / pull->delivered, before = pull->message_bytes / 2;
+
+    pull->message_bytes = now > before ? now : before;
+}
+
+void consumer_pull_shrink(struct consumer_pull *pull)
+{
+    consumer_pull_end(pull);
+    pull->most = pull->delivered / LIST_PULL_SHARE > 0 ? (unsigned)(pull->delivered / LIST_PULL_SHARE) : 1;
+}
