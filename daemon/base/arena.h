@@ -33,6 +33,7 @@ struct arena {
     size_t bytes;             /* that were allocated */
     uint64_t owner;           /* id of the session that it serves; 0: none */
     uint64_t call_id;         /* of the call that it serves, for the log; 0: none */
+    struct arena *caller; /* of that call, if this one is only for a part: what is at NATS counts there; NULL: none */
     /* What the call waits for at NATS (requests, batches, look-ups of buckets), and how long it has waited in all. */
     unsigned sent_count;
     uint64_t sent_since_ms; /* loop time at which sent_count left 0 */
@@ -48,6 +49,7 @@ static inline bool arena_init(struct arena *arena, size_t chunk_bytes)
     arena->bytes = 0;
     arena->owner = 0;
     arena->call_id = 0;
+    arena->caller = NULL;
     arena->charge = NULL;
     arena->sent_count = 0;
     arena->sent_ms = 0;
@@ -124,12 +126,16 @@ static inline void arena_clear(struct arena *arena)
 /* Something was sent to NATS for the call; it was answered, or is given up. now_ms is loop time. */
 static inline void arena_note_sent(struct arena *arena, uint64_t now_ms)
 {
+    if (arena->caller != NULL)
+        arena = arena->caller;
     if (arena->sent_count++ == 0)
         arena->sent_since_ms = now_ms;
 }
 
 static inline void arena_note_answered(struct arena *arena, uint64_t now_ms)
 {
+    if (arena->caller != NULL)
+        arena = arena->caller;
     if (--arena->sent_count == 0)
         arena->sent_ms += now_ms - arena->sent_since_ms;
 }

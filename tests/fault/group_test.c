@@ -324,6 +324,24 @@ START_TEST(a_transaction_does_not_keep_the_values_of_its_conditions)
 }
 END_TEST
 
+/* Thousands of deletions may wait, each of a key with a large value. */
+START_TEST(a_deletion_does_not_keep_the_value_that_it_finds)
+{
+    char *value = keep(calloc(1, LARGE_BYTES + 1));
+    struct client *other = client_open(&deployment.daemon);
+
+    memset(value, 'v', LARGE_BYTES);
+    assert_ok(client_call(deployment.client, "kv.put", "['b', 'x', '%s']", value));
+    proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_HOLD_BEFORE_PUBLISH, .subject = "$KV.b.x"});
+    uint32_t msgid = client_send(deployment.client, "kv.delete", "['b', 'x', {'if_exists': true}]");
+    wait_until(proxy_strikes(deployment.proxy) > 0, "the deletion");
+    ck_assert_uint_lt(number_at(&client_call(other, "daemon.stats", "[]")->result, "call_bytes"), LARGE_BYTES / 2);
+    proxy_release(deployment.proxy);
+    assert_ok(client_wait(deployment.client, msgid));
+    client_close(other);
+}
+END_TEST
+
 START_TEST(a_bulk_put_past_its_deadline_has_the_true_outcome_of_each_key)
 {
     assert_ok(client_call(deployment.client, "kv.put", "['b', 'before', 'x']")); /* the bucket is known */
@@ -367,6 +385,7 @@ Suite *group_suite(void)
     tcase_add_test(tests, writes_of_one_key_with_different_timeouts_keep_their_order);
     tcase_add_test(tests, values_with_large_headers_are_stored);
     tcase_add_test(tests, a_transaction_does_not_keep_the_values_of_its_conditions);
+    tcase_add_test(tests, a_deletion_does_not_keep_the_value_that_it_finds);
     tcase_add_test(tests, a_bulk_put_past_its_deadline_has_the_true_outcome_of_each_key);
     suite_add_tcase(suite, tests);
     return suite;

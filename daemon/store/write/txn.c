@@ -11,9 +11,6 @@
 /* Reads of the conditions' keys in flight at a time. */
 #define TXN_WINDOW 256u
 
-/* Of the memory for one of them. */
-#define TXN_READ_CHUNK_BYTES 1024u
-
 /* The backoff between attempts after concurrent writes, with full jitter. */
 #define TXN_PAUSE_MIN_MS 2u
 #define TXN_PAUSE_MAX_MS 100u
@@ -25,9 +22,7 @@ struct txn_condition {
     size_t deadline;            /* index of the last message that may carry it */
     char *subject;
     struct txn *txn;
-    struct get get;     /* of the key */
-    struct arena arena; /* of get: what is read goes at once, and not with the call */
-    bool has_arena;
+    struct condition_read read;
 };
 
 static void txn_finish(struct txn *txn, uint64_t first_revision, const struct error *error)
@@ -215,13 +210,6 @@ static void txn_end_verifying(struct txn *txn)
 
 static void txn_fill_window(struct txn *txn);
 
-static void txn_end_read(struct txn_condition *condition)
-{
-    if (condition->has_arena)
-        arena_destroy(&condition->arena);
-    condition->has_arena = false;
-}
-
 static void on_txn_condition_read(void *arg, const struct kv_entry *entry, const struct error *error)
 {
     struct txn_condition *condition = arg;
@@ -236,32 +224,19 @@ static void on_txn_condition_read(void *arg, const struct kv_entry *entry, const
     condition->expected = entry != NULL ? entry->revision : 0;
     if (txn->is_on_stream && condition->expected > txn->stream_sequence)
         txn->has_moved = true;
-    txn_end_read(condition);
     txn->in_flight--;
     txn_fill_window(txn);
 }
 
 static void txn_read_key(struct txn *txn, struct txn_condition *condition)
 {
-    struct get *get = &condition->get;
-
-    condition->has_arena = arena_init(&condition->arena, TXN_READ_CHUNK_BYTES);
-    if (!condition->has_arena) {
-        error_set(&txn->error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-        return;
-    }
-    condition->arena.owner = txn->arena->owner;
-    condition->arena.call_id = txn->arena->call_id;
-    memset(get, 0, sizeof(*get));
-    get->bucket_name = txn->bucket_name;
-    get->key = condition->operation.key;
-    get->consistency = READ_LEADER;
-    get->with_markers = true;
-    get->deadline_ms = txn->deadline_ms;
-    get->done = on_txn_condition_read;
-    get->arg = condition;
+    condition->read = (struct condition_read){.bucket_name = txn->bucket_name,
+                                              .key = condition->operation.key,
+                                              .deadline_ms = txn->deadline_ms,
+                                              .done = on_txn_condition_read,
+                                              .arg = condition};
     txn->in_flight++;
-    get_start(txn->store, &condition->arena, get);
+    condition_read_start(txn->store, txn->arena, &condition->read);
 }
 
 static void txn_fill_window(struct txn *txn)
@@ -538,7 +513,7 @@ static void txn_cancel(struct arena_task *task)
     jetstream_cancel(&txn->info);
     timer_stop(txn->store->timers, &txn->pause);
     for (size_t i = 0; txn->in_flight > 0 && i < txn->next; i++)
-        txn_end_read(&txn->conditions[i]);
+        condition_read_cancel(&txn->conditions[i].read);
     if (txn->bucket != NULL)
         bucket_release(txn->bucket);
 }

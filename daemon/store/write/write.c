@@ -23,6 +23,8 @@ static void write_stop(struct write *write)
 {
     bucket_request_stop(&write->request);
     timer_stop(write->store->timers, &write->try_timer);
+    if (write->condition_read != NULL)
+        condition_read_cancel(write->condition_read);
     inquiry_cancel(write->inquiry);
     write->inquiry = NULL;
     ledger_end_wait(&write->turn);
@@ -207,22 +209,20 @@ static void on_write_condition_read(void *arg, const struct kv_entry *entry, con
 
 /* --- Conditions ------------------------------------------------------------------------------------ */
 
-static void write_read_condition(struct write *write, get_done_fn *seen)
+static void write_read_condition(struct write *write)
 {
-    struct get *look = arena_zalloc(write->arena, sizeof(*look));
-
-    if (look == NULL) {
+    if (write->condition_read == NULL)
+        write->condition_read = arena_zalloc(write->arena, sizeof(*write->condition_read));
+    if (write->condition_read == NULL) {
         write_finish_out_of_memory(write);
         return;
     }
-    look->bucket_name = write->bucket_name;
-    look->key = write->operation.key;
-    look->consistency = READ_LEADER;
-    look->with_markers = true;
-    look->deadline_ms = write->deadline_ms;
-    look->done = seen;
-    look->arg = write;
-    get_start(write->store, write->arena, look);
+    *write->condition_read = (struct condition_read){.bucket_name = write->bucket_name,
+                                                     .key = write->operation.key,
+                                                     .deadline_ms = write->deadline_ms,
+                                                     .done = on_write_condition_read,
+                                                     .arg = write};
+    condition_read_start(write->store, write->arena, write->condition_read);
 }
 
 static void write_answer_condition_failed(struct write *write, uint64_t current)
@@ -240,7 +240,7 @@ static void on_write_retry_condition(struct timer *timer)
     struct write *write = (struct write *)((char *)timer - offsetof(struct write, try_timer));
 
     if (uv_now(write->store->loop) < write->deadline_ms) {
-        write_read_condition(write, on_write_condition_read);
+        write_read_condition(write);
         return;
     }
     operation_set_refused_error(&write->error, write->condition_tries);
@@ -295,7 +295,7 @@ static void write_conclude_refused(struct write *write)
         current != write->operation.revision)
         write_answer_condition_failed(write, current);
     else
-        write_read_condition(write, on_write_condition_read);
+        write_read_condition(write);
 }
 
 /* No copy is stored. */
@@ -513,7 +513,7 @@ void write_submit(struct write *write)
     }
     /* The condition is a sequence that only a read can tell. */
     if (write->operation.condition == OPERATION_IF_PRESENT)
-        write_read_condition(write, on_write_condition_read);
+        write_read_condition(write);
     else if (write->note_sent != NULL)
         write_send_singly(write);
     else

@@ -14,7 +14,7 @@
 #include "daemon/store/bucket/bucket_request.h"
 #include "daemon/store/context.h"
 #include "daemon/store/journal.h"
-#include "daemon/store/read/get.h"
+#include "daemon/store/write/condition_read.h"
 #include "daemon/store/write/inquiry.h"
 #include "daemon/store/write/ledger.h"
 #include "daemon/store/write/operation.h"
@@ -69,10 +69,11 @@ struct write {
     struct arena_task task;
     struct bucket_request request;
     struct operation_message message;
-    size_t admitted_bytes; /* by room */
-    struct error error;    /* to answer after a read, or an inquiry */
-    uint64_t expected;     /* sequence that the condition names */
-    bool has_condition;    /* it is sent with one: its own, or that of a second copy */
+    size_t admitted_bytes;                 /* by room */
+    struct error error;                    /* to answer after a read, or an inquiry */
+    uint64_t expected;                     /* sequence that the condition names */
+    bool has_condition;                    /* it is sent with one: its own, or that of a second copy */
+    struct condition_read *condition_read; /* NULL: none was needed yet */
     unsigned condition_tries;
     struct timer try_timer; /* before the next attempt */
     /* While its outcome is in doubt: */
