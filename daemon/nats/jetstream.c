@@ -472,7 +472,6 @@ void jetstream_probe(struct jetstream *jetstream)
         jetstream_cancel(&probe->info);
     request_end(&probe->server);
     probe->has_warned = false;
-    jetstream->is_known = false; /* The name of the server stays: evidence about writes depends on it. */
     ask_account_info(jetstream);
     request_start(jetstream->requests, &probe->server, &server_ops,
                   uv_now(jetstream->requests->loop) + SERVER_TIMEOUT_MS);

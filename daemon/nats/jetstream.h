@@ -39,7 +39,7 @@ struct jetstream {
     char server_version[32]; /* "" until known */
     char cluster[64];        /* the server's cluster; "": none */
     char server_name[64];    /* "" until known */
-    bool is_known;           /* level is that of the connected server, not of an earlier one */
+    bool is_known;           /* a server has said its level */
     struct jetstream_probe *probe;
     struct consumer_removal *removals; /* see consumer_removal */
 };
@@ -48,7 +48,11 @@ struct jetstream {
 int jetstream_init(struct jetstream *jetstream, struct requests *requests, const char *domain);
 void jetstream_free(struct jetstream *jetstream);
 
-/* Ask the server for its version and features, once after each connection. Until it answers, level keeps its value. */
+/*
+ * Ask the server for its version and features, once after each connection. Until it answers, those of the server before
+ * count, and its name: nearly always it is the same one, and the moment of a read depends on the level, and evidence
+ * about writes on the name.
+ */
 void jetstream_probe(struct jetstream *jetstream);
 
 /* Return whether the server has reads of many keys (ADR-31): they came with TTLs, in nats-server 2.11. */

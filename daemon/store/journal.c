@@ -20,7 +20,7 @@
 #define JOURNAL_ENTRIES 65536u
 
 /* Changes with the layout of the file. */
-#define JOURNAL_MAGIC UINT64_C(0x33306c6e726a766b)
+#define JOURNAL_MAGIC UINT64_C(0x34306c6e726a766b)
 
 enum journal_state {
     ENTRY_FREE,
@@ -256,6 +256,8 @@ enum journal_finding journal_begin(struct journal *journal, struct journal_call 
         journal_run_call(journal, call, place);
         *copy = entry->copy;
         copy->is_of_last_run = entry->sender_run + 1 == journal->file->run;
+        if (entry->sender_run != journal->file->run)
+            copy->connection = 0;
         return JOURNAL_IN_DOUBT;
     default:
         journal_run_call(journal, call, place);

@@ -47,6 +47,7 @@ struct journal_copy {
     bool is_of_batch;        /* the id proves several writes */
     bool is_of_last_run;     /* the daemon before this one has sent it; read only */
     uint64_t sent_ms;        /* see clock_boot_ms */
+    uint64_t connection;     /* number of the connection, see connection_number; 0: of another run */
     uint64_t lives_ms;       /* the message with the id expires after this time; 0: it stays */
     bool has_condition;      /* the key's last sequence was expected */
     uint64_t expected;

@@ -36,6 +36,7 @@ struct inquiry {
 struct journal_copy inquiry_describe_copy(const struct outcome *outcome, uint64_t lives_ms)
 {
     return (struct journal_copy){.sent_ms = outcome->sent_ms,
+                                 .connection = outcome->connection,
                                  .lives_ms = lives_ms,
                                  .identity = outcome->stream.identity,
                                  .last_sequence = outcome->stream.last_sequence,
@@ -52,7 +53,8 @@ void inquiry_inherit_copy(const struct store *store, struct outcome *outcome, co
                                             .keeper = copy->keeper,
                                             .window_ms = copy->window_ms};
     outcome->is_rebuilt = copy->is_of_last_run;
-    outcome_inherit(outcome, connection_number(store->connection));
+    /* The connections of an earlier run have ended with its process. */
+    outcome_inherit(outcome, copy->connection > 0 ? copy->connection : connection_number(store->connection));
 }
 
 /* --- Asking for the id ----------------------------------------------------------------------------- */
