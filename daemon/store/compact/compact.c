@@ -19,6 +19,7 @@
 /* The shortest time for which to work on a chunk that is not full. */
 #define HALF_TIME_MIN_MS 50u
 
+#define COMPACT_OTHER_STREAM "the bucket's stream is another one now; call again to continue"
 static void compact_continue(struct compact *compact);
 static void compact_look_at_files(struct compact *compact);
 static void compact_check_stream(struct compact *compact);
@@ -66,13 +67,18 @@ static void cancel_compact(struct arena_task *task)
     compact_release(ARENA_TASK_OWNER(task, struct compact, task));
 }
 
+/*
+ * If something stays before the end of what is done, the next compaction continues there, one marker after the other.
+ * Otherwise it begins with the first message, and removes thousands with a purge.
+ */
 static void compact_note_progress(const struct compact *compact)
 {
-    bool is_whole = compact->error.code == ERROR_NONE;
+    bool something_stays = compact->purges.is_past_barrier || compact->barrier > 0;
+    bool begins_anew = compact->error.code == ERROR_NONE || !something_stays;
 
     if (compact->plan.incarnation != 0)
         compact_progress_note(compact->store, compact->bucket_name, compact->plan.incarnation,
-                              is_whole ? 0 : compact->done_to);
+                              begins_anew ? 0 : compact->done_to);
 }
 
 static void compact_finish(struct compact *compact)
@@ -249,7 +255,7 @@ static void on_stream_checked(void *arg, json_t *answer, unsigned err_code, cons
     (void)err_code;
     if (answer != NULL) {
         stream_info_read(&compact->store->jetstream, answer, &info);
-        error_set(&other, ERROR_UNAVAILABLE, "the bucket's stream is another one now; call again to continue");
+        error_set(&other, ERROR_UNAVAILABLE, COMPACT_OTHER_STREAM);
         error = info.incarnation != compact->plan.incarnation ? &other : NULL;
     }
     if (error != NULL || compact_has_failed(compact))
@@ -307,7 +313,11 @@ static void compact_continue(struct compact *compact)
 static void on_markers_restart(void *arg)
 {
     struct compact *compact = arg;
+    struct error error;
 
+    error_set(&error, ERROR_UNAVAILABLE, COMPACT_OTHER_STREAM);
+    if (compact->reading.incarnation != compact->plan.incarnation)
+        compact_fail(compact, &error);
     if (compact->read_to > 0 && !compact->reading.scope.last_per_subject)
         compact->reading.scope.start_sequence = compact->read_to + 1;
 }
