@@ -443,7 +443,7 @@ static enum request_verdict on_api_reply(struct consumer_reading *reading, struc
 /* A message was too large for the pull of a list, which has lost it. */
 static enum request_verdict on_list_broken(struct consumer_reading *reading)
 {
-    consumer_pull_shrink(&reading->pull);
+    consumer_pull_shrink(&reading->pull, reading->request.requests->connection);
     return begin_lap(reading);
 }
 
@@ -544,6 +544,7 @@ void consumer_read(struct jetstream *jetstream, struct consumer_reading *reading
     reading->position = 0;
     reading->read = 0;
     reading->is_paused = false;
+    reading->pull = (struct consumer_pull){0};
     reading->request.expected_values = scope->headers_only ? 0 : REQUEST_ALL;
     reading->request.expected_bytes_max = consumer_pull_bytes(jetstream->requests->connection);
     reading->request.label = scope->stream;

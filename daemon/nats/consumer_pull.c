@@ -3,10 +3,16 @@
 #define PULL_MESSAGES 1000u
 #define PULL_BYTES    (2u * 1024u * 1024u)
 
-/* Of the pull of a list. */
-#define LIST_PULL_BYTES_MAX (32u * 1024u * 1024u)
-/* If that is reached, the next pulls ask for this share of the messages that had fitted. */
-#define LIST_PULL_SHARE 8u
+/*
+ * Of the pull of a list of values. Four readings of 8 MiB are at half of what the server holds for a connection. One of
+ * headers has the ordinary limit, because many of them may run at a time.
+ */
+#define LIST_PULL_BYTES_MAX (8u * 1024u * 1024u)
+/* Once that was reached, the pulls ask for no more messages than this: few are larger than 256 KiB. */
+#define LIST_PULL_CAREFUL 32u
+
+/* Of a message, beside its payload: headers (JetStream stores up to 64 KiB), subject and reply. */
+#define BESIDE_PAYLOAD_BYTES (128u * 1024u)
 
 /* Of a message of which only the headers are read, before the first one has come. */
 #define HEADERS_ONLY_BYTES 256u
@@ -20,8 +26,10 @@ size_t consumer_pull_bytes(const struct connection *connection)
 
 void consumer_pull_begin(struct consumer_pull *pull, bool headers_only, uint64_t messages, uint64_t bytes)
 {
+    pull->headers_only = headers_only;
     pull->message_bytes = headers_only || messages == 0 ? HEADERS_ONLY_BYTES : bytes / messages;
-    pull->most = PULL_MESSAGES;
+    if (pull->most == 0)
+        pull->most = PULL_MESSAGES;
 }
 
 unsigned consumer_pull_size(const struct consumer_pull *pull, const struct connection *connection, bool is_list,
@@ -30,7 +38,7 @@ unsigned consumer_pull_size(const struct consumer_pull *pull, const struct conne
     *max_bytes = consumer_pull_bytes(connection);
     if (!is_list)
         return PULL_MESSAGES;
-    if (*max_bytes < LIST_PULL_BYTES_MAX)
+    if (!pull->headers_only && *max_bytes < LIST_PULL_BYTES_MAX)
         *max_bytes = LIST_PULL_BYTES_MAX;
     uint64_t count = PULL_BYTES / (pull->message_bytes > 0 ? pull->message_bytes : 1);
     if (count > pull->most)
@@ -47,8 +55,12 @@ void consumer_pull_end(struct consumer_pull *pull)
     pull->message_bytes = now > before ? now : before;
 }
 
-void consumer_pull_shrink(struct consumer_pull *pull)
+void consumer_pull_shrink(struct consumer_pull *pull, const struct connection *connection)
 {
-    consumer_pull_end(pull);
-    pull->most = pull->delivered / LIST_PULL_SHARE > 0 ? (unsigned)(pull->delivered / LIST_PULL_SHARE) : 1;
+    size_t payload_bytes = pull->headers_only ? 0 : connection_get_status(connection)->max_payload_bytes, max_bytes;
+
+    consumer_pull_size(pull, connection, true, &max_bytes);
+    /* So many of the largest fit that the second time is the last. */
+    size_t fit = max_bytes / (payload_bytes + BESIDE_PAYLOAD_BYTES);
+    pull->most = pull->most > LIST_PULL_CAREFUL ? LIST_PULL_CAREFUL : fit > 0 ? (unsigned)fit : 1;
 }

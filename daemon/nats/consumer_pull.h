@@ -15,10 +15,11 @@ struct consumer_pull {
     uint64_t delivered; /* messages that the present pull has brought */
     uint64_t delivered_bytes;
     uint64_t message_bytes; /* how large the next messages are, about */
-    unsigned most;          /* messages in a pull of a list */
+    unsigned most;          /* messages in a pull of a list; 0: the reading has not begun */
+    bool headers_only;
 };
 
-/* A reading begins, of a stream that has so many messages and bytes. */
+/* A reading begins, or starts over, of a stream that has so many messages and bytes. */
 void consumer_pull_begin(struct consumer_pull *pull, bool headers_only, uint64_t messages, uint64_t bytes);
 
 /* Return the number of messages to ask for, and set *max_bytes. */
@@ -29,7 +30,7 @@ unsigned consumer_pull_size(const struct consumer_pull *pull, const struct conne
 void consumer_pull_end(struct consumer_pull *pull);
 
 /* The pull of a list has ended by its size: ask for less from now on. */
-void consumer_pull_shrink(struct consumer_pull *pull);
+void consumer_pull_shrink(struct consumer_pull *pull, const struct connection *connection);
 
 /* Return max_bytes of a pull that is not of a list: room for at least two of the largest messages. */
 size_t consumer_pull_bytes(const struct connection *connection);

@@ -316,7 +316,6 @@ static void parse_status(struct message *message, char *at, char *line_end)
     message->status_text = text;
 }
 
-/* Parse a block of headers into names and values, in place. Return false if it is malformed, or memory ran out. */
 /*
  * Parse a block of headers. False: out of memory. The server stores and delivers any bytes that a client has sent as
  * headers, so what is malformed is skipped: the message still has to be delivered.

@@ -19,6 +19,7 @@ Suite *conf_suite(void);
 Suite *credentials_suite(void);
 Suite *decode_suite(void);
 Suite *error_suite(void);
+Suite *consumer_pull_suite(void);
 Suite *fair_queue_suite(void);
 Suite *filter_suite(void);
 Suite *frame_suite(void);
