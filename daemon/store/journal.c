@@ -296,6 +296,15 @@ void journal_end(struct journal *journal, struct journal_call *call, uint64_t re
     journal_cancel(journal, call);
 }
 
+void journal_forget(struct journal *journal, struct journal_call *call)
+{
+    if (journal == NULL || call->place == 0)
+        return;
+    uint32_t place = call->place;
+    journal_cancel(journal, call);
+    journal_free_entry(journal, place);
+}
+
 void journal_cancel(struct journal *journal, struct journal_call *call)
 {
     if (journal == NULL || call->place == 0)

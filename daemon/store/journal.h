@@ -100,6 +100,9 @@ void journal_note_refused(struct journal *journal, const struct journal_call *ca
 /* The call has ended: it is stored at this revision, or has failed. The id stays known. */
 void journal_end(struct journal *journal, struct journal_call *call, uint64_t revision, const struct error *error);
 
+/* The call ends before anything was sent for it. Its entry is free again: nothing has to be remembered. */
+void journal_forget(struct journal *journal, struct journal_call *call);
+
 /* The call ends without an answer: if a copy was sent, now or by an earlier call, it may be stored. */
 void journal_cancel(struct journal *journal, struct journal_call *call);
 

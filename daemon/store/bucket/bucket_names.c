@@ -43,7 +43,7 @@ static void on_bucket_names_deadline(struct timer *timer)
 {
     struct bucket_names *names = (struct bucket_names *)((char *)timer - offsetof(struct bucket_names, deadline));
 
-    bucket_names_fail(names, ERROR_UNAVAILABLE, "timed out waiting for other lists of buckets; try again later");
+    bucket_names_fail(names, ERROR_DEADLINE_EXCEEDED, "timed out waiting for other lists of buckets; try again later");
 }
 
 /* --- Names ----------------------------------------------------------------------------------------- */

@@ -433,9 +433,10 @@ static void txn_begin(struct txn *txn)
     enum journal_finding finding = journal_begin(txn->store->journal, &txn->journal, &revision, &copy);
     switch (finding) {
     case JOURNAL_NEW:
-        if (!txn_admit(txn))
+        if (!txn_admit(txn)) {
+            journal_forget(txn->store->journal, &txn->journal);
             txn_finish(txn, 0, &txn->error);
-        else if (txn->is_on_stream)
+        } else if (txn->is_on_stream)
             txn_verify(txn);
         else
             txn_send(txn);

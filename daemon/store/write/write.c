@@ -485,10 +485,8 @@ static const struct request_ops write_ops = {.kind = "write",
 
 void write_send_singly(struct write *write)
 {
-    struct store *store = write->store;
-
     /* The write has a new condition, so it gets a new id. */
-    operation_make_id(store, write->id);
+    operation_make_id(write->store, write->id);
     memset(&write->outcome, 0, sizeof(write->outcome));
     write->has_condition = write->operation.condition != OPERATION_ALWAYS;
     write->copy_answer = WRITE_COPY_UNANSWERED;
@@ -508,6 +506,7 @@ void write_continue_in_doubt(struct write *write)
 void write_submit(struct write *write)
 {
     if (!operation_admit(&write->operation, write->store, &write->admitted_bytes, &write->error)) {
+        journal_forget(write->store->journal, &write->journal);
         write_finish(write, 0, &write->error);
         return;
     }
