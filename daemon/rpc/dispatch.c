@@ -201,9 +201,12 @@ static void dispatch_refuse_for_memory(struct session *session, const uint8_t *b
     bool has_msgid = rpc_peek_msgid(bytes, size, &msgid);
 
     error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-    outbox_refuse(session, has_msgid ? &msgid : NULL, &error);
-    if (!has_msgid)
-        session_finish(session);
+    if (has_msgid) {
+        outbox_refuse(session, &msgid, &error);
+        return;
+    }
+    outbox_refuse_last(session, &error);
+    session_finish(session);
 }
 
 /* One look at the clock serves all messages that arrived together. */

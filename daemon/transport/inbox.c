@@ -74,7 +74,10 @@ static bool inbox_refuse_message(struct session *session, enum frame_status stat
               "the message %s; the limits are %zu bytes (limits.frame_bytes), %u elements (frame_elements), "
               "nested %u deep (frame_depth)",
               frame_status_text(status), limits->size_bytes, limits->elements, limits->depth);
-    outbox_refuse(session, has_msgid ? &msgid : NULL, &error);
+    if (has_msgid)
+        outbox_refuse(session, &msgid, &error);
+    else
+        outbox_refuse_last(session, &error);
     if (status == FRAME_TOO_LARGE && has_msgid) {
         log_limited(&session->list->message_log, "messages were refused", CONF_LOG_INFO,
                     "session of pid %d uid %u: a message was refused and is skipped: it %s", (int)session->pid,
@@ -138,7 +141,7 @@ static size_t inbox_deliver(struct session *session, struct frame *frame, bool *
 /* Answer that the session cannot continue with the message that has arrived in part. The session ends. */
 static void inbox_refuse_partial(struct session *session, struct error *error)
 {
-    outbox_refuse(session, NULL, error);
+    outbox_refuse_last(session, error);
     log_limited(&session->list->message_log, "messages were refused", CONF_LOG_WARNING,
                 "session of pid %d uid %u: a message was refused: %s; the session ends", (int)session->pid,
                 (unsigned)session->uid, error->message);

@@ -175,6 +175,13 @@ void outbox_refuse(struct session *session, const uint32_t *msgid, struct error 
     session->list->metrics->errors[error->code]++;
 }
 
+void outbox_refuse_last(struct session *session, struct error *error)
+{
+    if (session->counted.calls > 0)
+        error->outcome = ERROR_OUTCOME_UNKNOWN;
+    outbox_refuse(session, NULL, error);
+}
+
 /* --- Writing --------------------------------------------------------------------------------------- */
 
 /* The session ends in a job: many sessions may break in one turn, each with thousands of calls and megabytes. */

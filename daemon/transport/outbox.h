@@ -73,6 +73,12 @@ void outbox_pack_error(struct session *session, const uint32_t *msgid, const str
  */
 void outbox_refuse(struct session *session, const uint32_t *msgid, struct error *error);
 
+/*
+ * The same for a message that cannot be read, after which the session ends. If calls were made before it, the outcome
+ * is unknown: their answers may not come, and nobody may take the error for a dismissal.
+ */
+void outbox_refuse_last(struct session *session, struct error *error);
+
 /* Return the number of bytes that the client has not read yet, those that were packed in this turn included. */
 size_t outbox_unread_bytes(const struct session *session);
 
