@@ -97,9 +97,15 @@ bool patience_pause(struct patience *patience, const struct kvs_error *error, en
     return true;
 }
 
+/* Before the first entry of a large bucket, much may have to be read: that takes longer than a call. */
+#define SILENCE_MIN_S 5.0
+
 enum status transfer_next_event(const struct invocation *invocation, struct kvs_watch *watch, struct kvs_event *event)
 {
     double silence_s = invocation->timeout_s > 0 ? invocation->timeout_s : WAIT_DEFAULT_S;
+
+    if (silence_s < SILENCE_MIN_S)
+        silence_s = SILENCE_MIN_S;
 
     if (kvs_watch_next(watch, silence_s, event) != KVS_OK)
         return report_error(kvs_last_error(invocation->kvs));

@@ -137,11 +137,15 @@ void call_send_held(struct kvs *kvs)
 {
     struct call_table *table = &kvs->calls;
     int64_t now_ms = table->held > 0 ? clock_now_ms() : 0;
+    size_t left = table->held;
 
     /* They are in the first slots, in their order: see call_hold_all. */
-    for (uint32_t msgid = 0; table->held > 0 && msgid < table->slot_count; msgid++) {
+    for (uint32_t msgid = 0; left > 0 && msgid < table->slot_count; msgid++) {
         struct call *call = &table->calls[msgid];
-        if (call->state != CALL_HELD || call_due_ms(call) <= now_ms)
+        if (call->state != CALL_HELD)
+            continue;
+        left--;
+        if (call_due_ms(call) <= now_ms)
             continue; /* call_expire ends a call that is overdue */
         if (!call_queue_request(&kvs->connection, msgid, call->copy->method, call->copy->params,
                                 call->copy->params_size))

@@ -413,7 +413,7 @@ bool ephemeral_receive(struct kvs *kvs, const struct rpc_message *message)
         return false;
     struct ephemeral *kept = key->kept;
     if (kept != NULL && kept->state == EPHEMERAL_WRITTEN &&
-        kvs_value_unsigned(kvs_value_item(params, 2)) == kept->revision)
+        kvs_value_unsigned(kvs_value_item(params, 2)) >= kept->revision) /* above: of a write without an answer */
         ephemeral_on_lost(kept, &error);
     return true;
 }

@@ -107,7 +107,7 @@ static enum kvs_code kvs_lose_for_response(struct kvs *kvs, const struct rpc_mes
     client_error_set(&reason, error.code == KVS_UNAVAILABLE ? KVS_IO : KVS_PROTOCOL,
                      "the daemon ended the session: %.200s", error.message);
     reason.retryable = error.retryable; /* there were too many sessions: watches reconnect */
-    reason.outcome = kvs_is_dismissal(kvs, &error) ? KVS_OUTCOME_NONE : KVS_OUTCOME_UNKNOWN;
+    reason.outcome = kvs_is_dismissal(kvs, &error) ? KVS_OUTCOME_NONE : KVS_OUTCOME_ABSENT;
     return connection_lose(&kvs->connection, &reason);
 }
 

@@ -560,16 +560,18 @@ class Threads(DaemonTest):
             may_end, parent_has_ended = os.pipe()
             pid = os.fork()
             if pid == 0:
+                status = 1
                 try:
                     os.close(parent_has_ended)
                     self.kept = hold(bucket)
                     if os.fork() == 0:
                         os.read(may_end, 1)
+                    status = 0
                 finally:
-                    os._exit(0)
+                    os._exit(status)
             os.close(may_end)
             self.addCleanup(os.close, parent_has_ended)
-            os.waitpid(pid, 0)
+            self.assertEqual(os.waitpid(pid, 0)[1], 0)
             with client.lock(bucket, "l", wait=PATIENCE_S / 2):
                 pass
 
