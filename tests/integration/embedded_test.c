@@ -271,8 +271,7 @@ START_TEST(nobody_else_gets_the_password_while_the_server_is_down)
     setsockopt(impostor, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     pid_suspend(daemon_of_test.process.pid);
     kill(daemon_nats_pid(&daemon_of_test), SIGKILL);
-    while (bind(impostor, (const struct sockaddr *)&address, sizeof(address)) != 0)
-        pause_shortly();
+    wait_until(bind(impostor, (const struct sockaddr *)&address, sizeof(address)) == 0, "the port");
     ck_assert_int_eq(listen(impostor, 10), 0);
     daemon_mark_log(&daemon_of_test);
     pid_resume(daemon_of_test.process.pid);

@@ -815,9 +815,9 @@ END_TEST
 /* The limit is for each message. A proxy may cut the stream anywhere, so that there is always a part of one. */
 START_TEST(messages_that_end_in_the_middle_of_what_was_written_have_a_timeout_each)
 {
-    start_with_limits("  message_timeout: 3\n");
+    start_with_limits("  message_timeout: 6\n");
     struct client *client = client_open(&daemon_of_test);
-    uint64_t end = now_ms() + 4000;
+    uint64_t end = now_ms() + 7000;
     msgpack_sbuffer request;
 
     msgpack_sbuffer_init(&request);

@@ -221,7 +221,7 @@ static void run_bulk_put_other_bucket(struct attack *attack)
     run_bulk_put(attack, ATTACK_BUCKET);
 }
 
-/* All that a session may have in flight, on each of ten. The neighbour, who is the same user, still has room. */
+/* All that a session may have in flight, on each of eight. The neighbour, who is the same user, still has room. */
 static void run_puts(struct attack *attack)
 {
     struct calls calls;

@@ -39,7 +39,7 @@ extern const struct attack_kind
     attack_watch_churn,
     /* 128 calls of bulk.put with 1,000 keys each, in the neighbour's bucket and in another one. */
     attack_bulk_put_same_bucket, attack_bulk_put_other_bucket,
-    /* 4,000 puts in flight on each of ten sessions, in the neighbour's bucket. */
+    /* 4,000 puts of 4 KB in flight on each of eight sessions, in the neighbour's bucket. */
     attack_puts,
     /* bulk.get whose answers have 15 MB each. */
     attack_bulk_get,

@@ -393,13 +393,27 @@ json_t *nats_try_api(struct nats *nats, const char *verb, const char *stream, co
     return answer;
 }
 
+static bool nats_is_still_removing(const json_t *answer)
+{
+    const char *text = json_string_value(json_object_get(json_object_get(answer, "error"), "description"));
+
+    return text != NULL && strcmp(text, "error creating store for stream") == 0;
+}
+
 json_t *nats_api(struct nats *nats, const char *verb, const char *stream, const char *payload, ...)
 {
     va_list args;
 
     va_start(args, payload);
-    json_t *answer = nats_call_api(nats, verb, stream, nats_format_body(payload, args));
+    const char *body = nats_format_body(payload, args);
     va_end(args);
+    json_t *answer = nats_call_api(nats, verb, stream, body);
+    uint64_t end = now_ms() + PATIENCE_MS;
+    /* nats-server removes the files of a deleted stream after its answer. Meanwhile a new one may have no place. */
+    while (nats_is_still_removing(answer) && now_ms() < end) {
+        pause_shortly();
+        answer = nats_call_api(nats, verb, stream, body);
+    }
     ck_assert_msg(json_object_get(answer, "error") == NULL, "%s of %s: %s", verb, stream,
                   (char *)keep(json_dumps(answer, 0)));
     return answer;
