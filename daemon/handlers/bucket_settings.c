@@ -48,6 +48,18 @@ static const msgpack_object_map *settings_read_map(struct call *call, const msgp
     return NULL;
 }
 
+/* Of sources, each of which is looked up, and of tags. */
+#define SETTINGS_ITEMS_MAX 256u
+
+static bool settings_check_count(struct call *call, const char *what, uint32_t count)
+{
+    if (count <= SETTINGS_ITEMS_MAX)
+        return true;
+    call_fail_with(call, ERROR_TOO_LARGE, "%s can have up to %u elements, not %" PRIu32, what, SETTINGS_ITEMS_MAX,
+                   count);
+    return false;
+}
+
 static bool bucket_settings_read_placement(struct call *call, struct bucket_config *config)
 {
     const msgpack_object *placement = option_find(call, "placement");
@@ -66,6 +78,8 @@ static bool bucket_settings_read_placement(struct call *call, struct bucket_conf
     const msgpack_object_array *array = argument_to_array(tags);
     if (array == NULL)
         return argument_refuse(call, "placement's tags", "an array of texts", tags);
+    if (!settings_check_count(call, "placement's tags", array->size))
+        return false;
     config->placement_tag_count = array->size;
     config->placement_tags = arena_alloc(&call->arena, (array->size + 1) * sizeof(*config->placement_tags));
     if (config->placement_tags == NULL) {
@@ -107,10 +121,16 @@ static bool bucket_settings_read_republish(struct call *call, struct bucket_conf
         call_fail_with(call, ERROR_INVALID_ARGUMENT, "republish's destination must not be empty");
         return false;
     }
-    /* $KV. subjects are other buckets, and $JS. subjects the server's API. A leading wildcard could become either. */
-    if (call->dispatcher->access.count > 0 && strchr("$*>{", config->republish_destination[0]) != NULL) {
+    /* Subjects that begin with _ are the inboxes of clients, this daemon's among them: it would take such messages for
+     * answers. A leading wildcard could become one. */
+    if (strchr("_*>{", config->republish_destination[0]) != NULL) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "republish's destination must not begin with _ or a wildcard");
+        return false;
+    }
+    /* $KV. subjects are other buckets, and $JS. subjects the server's API. */
+    if (call->dispatcher->access.count > 0 && config->republish_destination[0] == '$') {
         call_fail_with(call, ERROR_PERMISSION_DENIED,
-                       "where access rules are in force, republish's destination must not begin with $ or a wildcard");
+                       "where access rules are in force, republish's destination must not begin with $");
         return false;
     }
     return true;
@@ -149,6 +169,17 @@ static bool bucket_settings_read_source(struct call *call, const msgpack_object 
     return wrong == NULL;
 }
 
+/* Writes to a mirror go to the bucket that it copies: whoever makes one must have the right to write there. */
+static bool settings_may_mirror(struct call *call, const struct bucket_source *source)
+{
+    if (call_access(call, source->bucket) >= CONF_ACCESS_WRITE)
+        return true;
+    call_fail_with(call, ERROR_PERMISSION_DENIED,
+                   "uid %u may not write to the bucket \"%s\", to which the writes of its mirror would go",
+                   (unsigned)call->session->uid, source->bucket);
+    return false;
+}
+
 /* Check that the caller may read the bucket whose entries would be copied. */
 static bool settings_may_read_source(struct call *call, const struct bucket_source *source)
 {
@@ -167,7 +198,7 @@ static bool settings_read_origins(struct call *call, struct bucket_config *confi
     if (mirror != NULL) {
         config->set |= BUCKET_MIRROR;
         if (!bucket_settings_read_source(call, mirror, "mirror", &config->mirror) ||
-            !settings_may_read_source(call, &config->mirror))
+            !settings_may_mirror(call, &config->mirror))
             return false;
         if (config->mirror.filter != NULL) {
             call_fail_with(call, ERROR_INVALID_ARGUMENT, "a mirror has the whole bucket: only sources have filters");
@@ -180,6 +211,8 @@ static bool settings_read_origins(struct call *call, struct bucket_config *confi
     const msgpack_object_array *array = argument_to_array(sources);
     if (array == NULL)
         return argument_refuse(call, "sources", "an array of buckets' names or maps", sources);
+    if (!settings_check_count(call, "sources", array->size))
+        return false;
     config->source_count = array->size;
     config->sources = arena_alloc(&call->arena, (config->source_count + 1) * sizeof(*config->sources));
     if (config->sources == NULL) {

@@ -57,7 +57,10 @@ static bool dispatch_check_access(struct call *call)
     if (names_bucket && call->bucket == NULL)
         return true;
     enum conf_access needed = method_access(method);
-    if (needed == CONF_ACCESS_NONE || call_access(call, call->bucket) >= needed)
+    const char *bucket = call->bucket;
+    if (needed == CONF_ACCESS_WRITE && call->dispatcher->access.count > 0 && call_access(call, bucket) >= needed)
+        bucket = call->dispatcher->ops->written_bucket(call->dispatcher->context, bucket);
+    if (needed == CONF_ACCESS_NONE || call_access(call, bucket) >= needed)
         return true;
     unsigned uid = (unsigned)call->user->uid;
     log_limited(&call->dispatcher->refused_log, "calls were refused", CONF_LOG_INFO,

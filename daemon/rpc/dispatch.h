@@ -32,6 +32,10 @@ struct dispatcher_ops {
     const char *(*check_bucket_name)(const char *name, size_t length);
     /* Return whether a call that needs NATS can be served now, or can wait. False: *error says why not. */
     bool (*is_available)(void *context, struct error *error);
+    /* Return the bucket that a write to this one changes: the origin of a mirror. As far as it is known: otherwise
+     * bucket.
+     */
+    const char *(*written_bucket)(void *context, const char *bucket);
 };
 
 struct dispatcher {

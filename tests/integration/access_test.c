@@ -129,6 +129,29 @@ START_TEST(access_is_checked_before_the_bucket_is_looked_up)
 }
 END_TEST
 
+/* Writes to a mirror go to the bucket that it copies. */
+START_TEST(a_mirror_gives_no_right_to_write)
+{
+    struct client *client = client_open_shared();
+    struct nats *nats = nats_connect_embedded(shared_daemon.data_dir);
+
+    nats_api(nats, "STREAM.CREATE", "KV_read-m",
+             "{'name': 'KV_read-m', 'subjects': ['$KV.read-m.>'], "
+             "'max_msgs_per_subject': 1, 'allow_direct': true}");
+    nats_api(nats, "STREAM.CREATE", "KV_write-m",
+             "{'name': 'KV_write-m', 'mirror': {'name': 'KV_read-m'}, "
+             "'max_msgs_per_subject': 1, 'allow_direct': true}");
+    assert_code_says(client_call(client, "bucket.create", "['admin-m', {'mirror': 'read-m'}]"), "permission_denied",
+                     "may not write to the bucket");
+    assert_ok(client_call(client, "kv.get", "['write-m', 'k']"));
+    assert_code(client_call(client, "kv.put", "['write-m', 'k', 'v']"), "permission_denied");
+    assert_code(client_call(client, "bulk.put", "['write-m', {'k': 'v'}]"), "permission_denied");
+    const struct answer *answer = client_call(client, "kv.get", "['read-m', 'k']");
+    assert_ok(answer);
+    ck_assert_int_eq(answer->result.type, MSGPACK_OBJECT_NIL);
+}
+END_TEST
+
 /* --- Reload and other users ------------------------------------------------------------------------ */
 
 static struct daemon daemon_of_test;
@@ -293,6 +316,7 @@ Suite *access_suite(void)
     tcase_add_test(tests, the_first_matching_rule_decides);
     tcase_add_test(tests, a_list_has_only_readable_buckets);
     tcase_add_test(tests, access_is_checked_before_the_bucket_is_looked_up);
+    tcase_add_test(tests, a_mirror_gives_no_right_to_write);
     tcase_add_test(own, a_reload_changes_the_rules_for_existing_sessions);
     tcase_add_test(own, a_reload_changes_the_rules_for_calls_that_wait);
     tcase_add_test(own, users_and_groups_are_distinguished);

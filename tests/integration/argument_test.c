@@ -499,6 +499,8 @@ START_TEST(a_buckets_settings_must_have_their_type_and_range)
         {"bucket.update", "['%s', {'placement': {'tags': 'a'}}]"}, {"bucket.update", "['%s', {'republish': {}}]"},
         {"bucket.update", "['%s', {'republish': {'destination': 1}}]"},
         {"bucket.update", "['%s', {'republish': {'destination': ''}}]"},
+        {"bucket.update", "['%s', {'republish': {'destination': '_INBOX.a'}}]"},
+        {"bucket.update", "['%s', {'republish': {'destination': '{{wildcard(1)}}'}}]"},
         {"bucket.update", "['%s', {'republish': {'destination': 'a', 'headers_only': 1}}]"},
         {"bucket.update", "['%s', {'mirror': 1}]"}, {"bucket.update", "['%s', {'mirror': 'a.b'}]"},
         {"bucket.create", "['unmade', {'mirror': {'bucket': 'a', 'filter': 'x'}}]"},
