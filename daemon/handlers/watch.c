@@ -387,13 +387,16 @@ static bool session_watch_count_filters(struct call *call, struct session_watch 
     struct usage *usage = &call->session->list->usage;
     struct error error;
 
-    if (!usage_check(usage, call->user, USAGE_FILTERS, watch->watch.filter_count, &error)) {
+    size_t weight = 0;
+    for (size_t i = 0; i < watch->watch.filter_count; i++)
+        weight += kv_filter_weight(watch->filters[i]);
+    if (!usage_check(usage, call->user, USAGE_FILTERS, weight, &error)) {
         call_fail(call, &error);
         return false;
     }
     watch->session = call->session;
-    usage_add(usage, call->user, USAGE_FILTERS, watch->watch.filter_count);
-    watch->counted_filters = watch->watch.filter_count;
+    usage_add(usage, call->user, USAGE_FILTERS, weight);
+    watch->counted_filters = weight;
     return true;
 }
 
