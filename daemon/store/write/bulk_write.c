@@ -275,7 +275,15 @@ static struct bulk_window *bulk_write_find_ready(const struct bulk_writes *all)
     return NULL;
 }
 
-/* Start writes while there is room for them. */
+static bool bulk_write_run_filling(struct job *job)
+{
+    struct bulk_writes *all = (struct bulk_writes *)((char *)job - offsetof(struct bulk_writes, filling));
+
+    bulk_write_fill_windows(all->store);
+    return false;
+}
+
+/* Start writes while there is room for them, for a slice of the turn. */
 static void bulk_write_fill_windows(struct store *store)
 {
     struct bulk_writes *all = store->bulk_writes;
@@ -290,6 +298,11 @@ static void bulk_write_fill_windows(struct store *store)
         bulk_write_give_turn(window);
         all->turn = NULL;
         bulk_write_update_window(all, window);
+        /* Writes that are refused at once, or come too late, never fill a window. */
+        if (jobs_slice_is_over(store->jobs)) {
+            jobs_add(store->jobs, &all->filling, bulk_write_run_filling);
+            break;
+        }
     }
     all->is_filling = false;
 }
@@ -300,14 +313,6 @@ static bool bulk_write_is_unsent(const struct arena_task *task)
     const struct bulk_write *bulk = ARENA_TASK_OWNER(task, struct bulk_write, task);
 
     return bulk->next == bulk->in_flight;
-}
-
-static bool bulk_write_run_filling(struct job *job)
-{
-    struct bulk_writes *all = (struct bulk_writes *)((char *)job - offsetof(struct bulk_writes, filling));
-
-    bulk_write_fill_windows(all->store);
-    return false;
 }
 
 /* Other calls get its room in a job: a session that closes cancels all of its calls, and none is to start meanwhile. */

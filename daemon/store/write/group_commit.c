@@ -366,6 +366,7 @@ void group_commit_submit(struct write *write)
         group_commit_send_singly(group, write);
         return;
     }
+    write->group_commit_bytes = operation_bytes(&write->operation);
     fair_queue_append(&group->waiting, &write->group_commit_entry, write->arena->owner);
     group->waiting_count++;
     timer_start(store->timers, &write->group_commit_timer, write->deadline_ms, on_group_commit_deadline);

@@ -9,6 +9,9 @@
  */
 #define BATCH_BYTES_MAX (4u * 1024u * 1024u)
 
+/* From here on only few writes would still fit. */
+#define BATCH_BYTES_ENOUGH (BATCH_BYTES_MAX / 8 * 7)
+
 /* To put a batch together, the daemon examines this number of queued writes at most. */
 #define CANDIDATES_MAX (4u * BATCH_MESSAGES_MAX)
 
@@ -44,7 +47,7 @@ static bool group_gather_fits(const struct group_commit_batch *batch, const stru
     if (batch->batch.count == 0)
         return true;
     uint64_t first_ms = batch->writes[0]->deadline_ms;
-    return batch->bytes + operation_bytes(operation) <= BATCH_BYTES_MAX &&
+    return batch->bytes + write->group_commit_bytes <= BATCH_BYTES_MAX &&
            write->deadline_ms <= first_ms + DEADLINE_SPREAD_MS && write->deadline_ms + DEADLINE_SPREAD_MS >= first_ms;
 }
 
@@ -79,7 +82,7 @@ static bool group_gather_place(struct group_commit *group, struct group_commit_b
     if (!is_single && group_gather_fits(batch, write)) {
         group_commit_dequeue(group, write);
         key_index_add(&batch->taken, key, 0);
-        batch->bytes += operation_bytes(&write->operation);
+        batch->bytes += write->group_commit_bytes;
         group_gather_add(batch, write);
         return true;
     }
@@ -101,8 +104,9 @@ static void group_gather_all(struct group_commit *group, struct group_commit_bat
     struct write *skipped[CANDIDATES_MAX], *write;
     unsigned skipped_count = 0;
 
-    for (unsigned looked = 0; looked < CANDIDATES_MAX && batch->batch.count < BATCH_MESSAGES_MAX &&
-                              (write = group_commit_first(&group->waiting)) != NULL;
+    for (unsigned looked = 0;
+         looked < CANDIDATES_MAX && batch->batch.count < BATCH_MESSAGES_MAX && batch->bytes < BATCH_BYTES_ENOUGH &&
+         (write = group_commit_first(&group->waiting)) != NULL;
          looked++) {
         if (group_gather_place(group, batch, write))
             continue;

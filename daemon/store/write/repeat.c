@@ -70,6 +70,17 @@ void repeat_set_error(enum journal_finding finding, struct error *error)
     }
 }
 
+/* Return whether there is room for the write. Otherwise it has ended. */
+static bool repeat_admit(struct write *write)
+{
+    if (write->admitted_bytes > 0 ||
+        operation_admit(&write->operation, write->store, &write->admitted_bytes, &write->error))
+        return true;
+    journal_forget(write->store->journal, &write->journal);
+    write_finish(write, 0, &write->error);
+    return false;
+}
+
 void repeat_begin(struct write *write)
 {
     uint64_t revision;
@@ -78,10 +89,14 @@ void repeat_begin(struct write *write)
         repeat_continue_in_doubt(write);
         return;
     }
+    /* A call that was not sent before is not stored, and must not take a place in the journal if there is no room. */
+    if (write->journal.first_sent_us == 0 && !repeat_admit(write))
+        return;
     enum journal_finding finding = journal_begin(write->store->journal, &write->journal, &revision, &write->inherited);
     switch (finding) {
     case JOURNAL_NEW:
-        write_submit(write);
+        if (repeat_admit(write))
+            write_submit(write);
         break;
     case JOURNAL_STORED:
         write->is_of_former_stream = revision > bucket_stream(write->store, write->request.bucket).last_sequence;

@@ -433,7 +433,7 @@ static void txn_begin(struct txn *txn)
     enum journal_finding finding = journal_begin(txn->store->journal, &txn->journal, &revision, &copy);
     switch (finding) {
     case JOURNAL_NEW:
-        if (!txn_admit(txn)) {
+        if (txn->admitted_bytes == 0 && !txn_admit(txn)) {
             journal_forget(txn->store->journal, &txn->journal);
             txn_finish(txn, 0, &txn->error);
         } else if (txn->is_on_stream)
@@ -492,7 +492,11 @@ static void on_txn_bucket(void *arg, struct bucket *bucket, const struct error *
             txn->batch.messages[i].has_condition = false;
     }
     txn_describe(txn);
-    txn_begin(txn);
+    /* A call that was not sent before must not take a place in the journal if there is no room. */
+    if (txn->journal.first_sent_us == 0 && !txn_admit(txn))
+        txn_finish(txn, 0, &txn->error);
+    else
+        txn_begin(txn);
 }
 
 /* A batch that was refused has written nothing. */

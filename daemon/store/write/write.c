@@ -505,11 +505,6 @@ void write_continue_in_doubt(struct write *write)
 
 void write_submit(struct write *write)
 {
-    if (!operation_admit(&write->operation, write->store, &write->admitted_bytes, &write->error)) {
-        journal_forget(write->store->journal, &write->journal);
-        write_finish(write, 0, &write->error);
-        return;
-    }
     /* The condition is a sequence that only a read can tell. */
     if (write->operation.condition == OPERATION_IF_PRESENT)
         write_read_condition(write);

@@ -91,6 +91,7 @@ struct write {
     enum write_place place;
     struct group_commit *group; /* NULL: WRITE_UNGROUPED */
     struct fair_queue_entry group_commit_entry;
+    size_t group_commit_bytes; /* of its message, about */
     struct timer group_commit_timer;
 };
 
