@@ -379,6 +379,27 @@ START_TEST(a_full_bucket_is_resource_exhausted)
 }
 END_TEST
 
+/* The server may carry out both requests at the same time, and then lose the files of the new bucket. */
+START_TEST(a_bucket_can_be_created_while_it_is_deleted)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    for (unsigned round = 0; round < 60; round++) {
+        for (unsigned i = 0; i < 100; i++)
+            client_send(client, "kv.put", "['%s', 'k%u', 'v']", bucket, i);
+        for (unsigned i = 0; i < 100; i++)
+            assert_ok(client_receive(client));
+        uint32_t removal = client_send(client, "bucket.delete", "['%s']", bucket);
+        uint32_t creation = client_send(client, "bucket.create", "['%s']", bucket);
+        assert_ok(client_wait(client, removal));
+        assert_ok(client_wait(client, creation));
+        assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v']", bucket));
+        client_forget(client);
+    }
+}
+END_TEST
+
 /* --- Mirrors, sources, republish ------------------------------------------------------------------- */
 
 static void expect_value(struct client *client, const char *bucket, const char *key, const char *value)
@@ -620,6 +641,7 @@ Suite *bucket_suite(void)
     tcase_add_test(tests, a_bucket_with_a_missing_origin_is_not_created);
     tcase_add_test(tests, a_limit_of_zero_is_no_limit);
     tcase_add_test(tests, a_bucket_that_is_recreated_at_once_is_empty);
+    tcase_add_test(tests, a_bucket_can_be_created_while_it_is_deleted);
     tcase_add_test(tests, a_mirror_follows_its_bucket_and_accepts_writes_for_it);
     tcase_add_test(tests, a_bucket_has_the_entries_of_its_sources);
     tcase_add_test(tests, a_source_may_have_a_long_filter_with_many_wildcards);

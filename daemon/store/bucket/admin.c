@@ -83,11 +83,20 @@ static void admin_end_removal(struct admin *admin, const struct error *error)
 
 /* --- Life ------------------------------------------------------------------------------------------- */
 
+static void admin_end_deletion(struct admin *admin)
+{
+    if (admin->is_deleting)
+        removed_end(&admin->store->admin->removed, admin->bucket_name);
+    admin->is_deleting = false;
+}
+
 static void admin_cancel(struct arena_task *task)
 {
     struct admin *admin = ARENA_TASK_OWNER(task, struct admin, task);
 
     jetstream_cancel(&admin->call);
+    timer_stop(admin->store->timers, &admin->wait);
+    admin_end_deletion(admin);
     if (admin->is_changing)
         bucket_forget(admin->store, admin->bucket_name);
     admin_end_change(admin, false);
@@ -361,6 +370,35 @@ static struct bucket_config admin_config_with_defaults(const struct admin *admin
     return config;
 }
 
+/* How often a creation checks whether a deletion of the bucket has ended. */
+#define DELETION_CHECK_MS 5u
+
+static void admin_create_stream(struct admin *admin);
+
+static void on_admin_deletion_check(struct timer *timer)
+{
+    admin_create_stream((struct admin *)((char *)timer - offsetof(struct admin, wait)));
+}
+
+/* Create the stream, after a deletion of the bucket that is in progress: see removed. */
+static void admin_create_stream(struct admin *admin)
+{
+    uint64_t now_ms = uv_now(admin->store->loop), at_ms = now_ms + DELETION_CHECK_MS;
+    struct error late;
+
+    if (!removed_is_in_progress(admin->store->admin->removed, admin->bucket_name)) {
+        admin->verb = "STREAM.CREATE";
+        admin->changed = on_admin_created;
+        admin_change_stream(admin);
+    } else if (now_ms < admin->deadline_ms) {
+        timer_start(admin->store->timers, &admin->wait, at_ms < admin->deadline_ms ? at_ms : admin->deadline_ms,
+                    on_admin_deletion_check);
+    } else {
+        error_set(&late, ERROR_DEADLINE_EXCEEDED, "timed out waiting for a deletion of the bucket; try again");
+        admin_fail(admin, &late);
+    }
+}
+
 /* The features depend on the version of the server that answers; a cluster may be in the middle of an upgrade. */
 static void on_admin_create_level(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
@@ -381,9 +419,7 @@ static void on_admin_create_level(void *arg, json_t *answer, unsigned err_code, 
         return;
     }
     admin_add_expiry_markers(admin, admin_level_in(answer));
-    admin->verb = "STREAM.CREATE";
-    admin->changed = on_admin_created;
-    admin_change_stream(admin);
+    admin_create_stream(admin);
 }
 
 void admin_create(struct store *store, struct arena *arena, struct admin *admin)
@@ -467,6 +503,7 @@ static void on_admin_removed(void *arg, json_t *answer, unsigned err_code, const
     struct admin *admin = arg;
 
     bucket_forget(admin->store, admin->bucket_name);
+    admin_end_deletion(admin);
     admin_end_change(admin, !admin_is_in_doubt(error));
     /* A retry may find that the first attempt has deleted the bucket. */
     bool was_ours = err_code == JETSTREAM_STREAM_NOT_FOUND && admin->call.request.attempts > 1;
@@ -482,6 +519,8 @@ void admin_delete(struct store *store, struct arena *arena, struct admin *admin)
 {
     admin_begin(store, arena, admin);
     admin_begin_change(admin);
+    admin->is_deleting = true;
+    removed_begin(&store->admin->removed, admin->bucket_name);
     admin_call_stream(admin, "STREAM.DELETE", NULL, on_admin_removed);
 }
 

@@ -33,10 +33,12 @@ struct admin {
     struct arena_task task;
     struct jetstream_call call;
     unsigned level;
-    json_t *stream;   /* the settings to ask for */
-    const char *verb; /* "STREAM.CREATE" or "STREAM.UPDATE" */
-    unsigned tries;   /* of create: times that the bucket was there, and gone when it was looked up */
-    bool is_changing; /* observe_begin_change was called */
+    json_t *stream;    /* the settings to ask for */
+    const char *verb;  /* "STREAM.CREATE" or "STREAM.UPDATE" */
+    unsigned tries;    /* of create: times that the bucket was there, and gone when it was looked up */
+    bool is_changing;  /* observe_begin_change was called */
+    bool is_deleting;  /* removed_begin was called */
+    struct timer wait; /* for a deletion of the bucket */
     jetstream_call_fn *changed;
     size_t origin; /* the next bucket that must exist: 0 is the mirror, others are sources */
 };
