@@ -78,8 +78,11 @@ void removed_note(struct removed_bucket **all, const char *bucket, uint64_t now_
 {
     struct removed_bucket *removed = removed_obtain(all, bucket);
 
-    if (removed != NULL)
-        removed->removed_ms = now_ms;
+    if (removed == NULL)
+        return;
+    removed->removed_ms = now_ms;
+    HASH_DEL(*all, removed); /* it becomes the newest */
+    HASH_ADD_STR(*all, name, removed);
 }
 
 bool removed_is_recent(const struct removed_bucket *all, const char *bucket, uint64_t now_ms)
