@@ -49,13 +49,13 @@ static const msgpack_object_map *settings_read_map(struct call *call, const msgp
 }
 
 /* Of sources, each of which is looked up, and of tags. */
-#define SETTINGS_ITEMS_MAX 256u
+#define SETTINGS_LIST_MAX 256u
 
 static bool settings_check_count(struct call *call, const char *what, uint32_t count)
 {
-    if (count <= SETTINGS_ITEMS_MAX)
+    if (count <= SETTINGS_LIST_MAX)
         return true;
-    call_fail_with(call, ERROR_TOO_LARGE, "%s can have up to %u elements, not %" PRIu32, what, SETTINGS_ITEMS_MAX,
+    call_fail_with(call, ERROR_TOO_LARGE, "%s can have up to %u elements, not %" PRIu32, what, SETTINGS_LIST_MAX,
                    count);
     return false;
 }
@@ -169,25 +169,14 @@ static bool bucket_settings_read_source(struct call *call, const msgpack_object 
     return wrong == NULL;
 }
 
-/* Writes to a mirror go to the bucket that it copies: whoever makes one must have the right to write there. */
-static bool settings_may_mirror(struct call *call, const struct bucket_source *source)
+/* Check the caller's right on a bucket that another one would be connected with. */
+static bool settings_check_right(struct call *call, const struct bucket_source *source, enum conf_access needed,
+                                 const char *action, const char *reason)
 {
-    if (call_access(call, source->bucket) >= CONF_ACCESS_WRITE)
+    if (call_access(call, source->bucket) >= needed)
         return true;
-    call_fail_with(call, ERROR_PERMISSION_DENIED,
-                   "uid %u may not write to the bucket \"%s\", to which the writes of its mirror would go",
-                   (unsigned)call->session->uid, source->bucket);
-    return false;
-}
-
-/* Check that the caller may read the bucket whose entries would be copied. */
-static bool settings_may_read_source(struct call *call, const struct bucket_source *source)
-{
-    if (call_access(call, source->bucket) >= CONF_ACCESS_READ)
-        return true;
-    call_fail_with(call, ERROR_PERMISSION_DENIED,
-                   "uid %u may not read the bucket \"%s\", which this one would be fed from",
-                   (unsigned)call->session->uid, source->bucket);
+    call_fail_with(call, ERROR_PERMISSION_DENIED, "uid %u may not %s the bucket \"%s\", %s",
+                   (unsigned)call->session->uid, action, source->bucket, reason);
     return false;
 }
 
@@ -198,7 +187,8 @@ static bool settings_read_origins(struct call *call, struct bucket_config *confi
     if (mirror != NULL) {
         config->set |= BUCKET_MIRROR;
         if (!bucket_settings_read_source(call, mirror, "mirror", &config->mirror) ||
-            !settings_may_mirror(call, &config->mirror))
+            !settings_check_right(call, &config->mirror, CONF_ACCESS_WRITE, "write to",
+                                  "to which the writes of its mirror would go"))
             return false;
         if (config->mirror.filter != NULL) {
             call_fail_with(call, ERROR_INVALID_ARGUMENT, "a mirror has the whole bucket: only sources have filters");
@@ -221,7 +211,8 @@ static bool settings_read_origins(struct call *call, struct bucket_config *confi
     }
     for (size_t i = 0; i < config->source_count; i++) {
         if (!bucket_settings_read_source(call, &array->ptr[i], "a source", &config->sources[i]) ||
-            !settings_may_read_source(call, &config->sources[i]))
+            !settings_check_right(call, &config->sources[i], CONF_ACCESS_READ, "read",
+                                  "which this one would be fed from"))
             return false;
     }
     return true;

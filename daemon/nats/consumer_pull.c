@@ -32,14 +32,19 @@ void consumer_pull_begin(struct consumer_pull *pull, bool headers_only, uint64_t
         pull->most = PULL_MESSAGES;
 }
 
+static size_t list_max_bytes(const struct consumer_pull *pull, const struct connection *connection)
+{
+    size_t max_bytes = consumer_pull_bytes(connection);
+
+    return !pull->headers_only && max_bytes < LIST_PULL_BYTES_MAX ? LIST_PULL_BYTES_MAX : max_bytes;
+}
+
 unsigned consumer_pull_size(const struct consumer_pull *pull, const struct connection *connection, bool is_list,
                             size_t *max_bytes)
 {
-    *max_bytes = consumer_pull_bytes(connection);
+    *max_bytes = is_list ? list_max_bytes(pull, connection) : consumer_pull_bytes(connection);
     if (!is_list)
         return PULL_MESSAGES;
-    if (!pull->headers_only && *max_bytes < LIST_PULL_BYTES_MAX)
-        *max_bytes = LIST_PULL_BYTES_MAX;
     uint64_t count = PULL_BYTES / (pull->message_bytes > 0 ? pull->message_bytes : 1);
     if (count > pull->most)
         count = pull->most;
@@ -57,10 +62,9 @@ void consumer_pull_end(struct consumer_pull *pull)
 
 void consumer_pull_shrink(struct consumer_pull *pull, const struct connection *connection)
 {
-    size_t payload_bytes = pull->headers_only ? 0 : connection_get_status(connection)->max_payload_bytes, max_bytes;
+    size_t payload_bytes = pull->headers_only ? 0 : connection_get_status(connection)->max_payload_bytes;
+    /* Messages of the largest size that fit into one pull. If a pull asks for no more, its size never ends it. */
+    size_t fit = list_max_bytes(pull, connection) / (payload_bytes + BESIDE_PAYLOAD_BYTES);
 
-    consumer_pull_size(pull, connection, true, &max_bytes);
-    /* So many of the largest fit that the second time is the last. */
-    size_t fit = max_bytes / (payload_bytes + BESIDE_PAYLOAD_BYTES);
     pull->most = pull->most > LIST_PULL_CAREFUL ? LIST_PULL_CAREFUL : fit > 0 ? (unsigned)fit : 1;
 }

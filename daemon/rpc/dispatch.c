@@ -48,6 +48,17 @@ static enum conf_access method_access(const struct method *method)
 }
 
 /* False: the call is answered. */
+/* Writes to a mirror change the bucket that it copies. */
+static bool dispatch_may_write_through(struct call *call, enum conf_access needed)
+{
+    const struct dispatcher *dispatcher = call->dispatcher;
+
+    if (needed != CONF_ACCESS_WRITE || dispatcher->access.count == 0 || call->bucket == NULL)
+        return true;
+    const char *written = dispatcher->ops->written_bucket(dispatcher->context, call->bucket);
+    return written == call->bucket || call_access(call, written) >= needed;
+}
+
 static bool dispatch_check_access(struct call *call)
 {
     const struct method *method = call->method;
@@ -57,10 +68,8 @@ static bool dispatch_check_access(struct call *call)
     if (names_bucket && call->bucket == NULL)
         return true;
     enum conf_access needed = method_access(method);
-    const char *bucket = call->bucket;
-    if (needed == CONF_ACCESS_WRITE && call->dispatcher->access.count > 0 && call_access(call, bucket) >= needed)
-        bucket = call->dispatcher->ops->written_bucket(call->dispatcher->context, bucket);
-    if (needed == CONF_ACCESS_NONE || call_access(call, bucket) >= needed)
+    if (needed == CONF_ACCESS_NONE ||
+        (call_access(call, call->bucket) >= needed && dispatch_may_write_through(call, needed)))
         return true;
     unsigned uid = (unsigned)call->user->uid;
     log_limited(&call->dispatcher->refused_log, "calls were refused", CONF_LOG_INFO,
