@@ -82,7 +82,8 @@ static void ephemeral_set_written(struct ephemeral *ephemeral)
     ephemeral_link(ephemeral, &ephemeral->kvs->ephemerals);
 }
 
-/* It is written again after those that are away already; not before ephemeral_end_finish if a call may end the key. */
+/* Write the key again later, after the keys that are in the list of AWAY ones. If a call may end the key, only after
+ * ephemeral_end_finish. */
 static void ephemeral_set_away(struct ephemeral *ephemeral, int64_t due_ms)
 {
     struct kvs *kvs = ephemeral->kvs;

@@ -169,10 +169,10 @@ struct kvs_options {
     /*
      * Ephemeral keys (kvs_put_options.ephemeral). With reconnect the handle remembers them, in at most
      * max_ephemeral_bytes (default 16 MiB; one more is KVS_RESOURCE_EXHAUSTED), and writes them again.
-     * on_ephemeral_lost is called if that is not possible, such as KVS_ALREADY_EXISTS if somebody else has written the
-     * key meanwhile. It is also called without reconnect, when the daemon has lost its lease while the connection
-     * lasts, or somebody has deleted the key: write the key again. A key that this handle deletes as
-     * kvs_put_options.ephemeral says is not lost.
+     * on_ephemeral_lost is called if a key cannot be written again, for example with KVS_ALREADY_EXISTS if another
+     * program has written it meanwhile. Without reconnect it is called if the daemon has lost its lease while the
+     * connection lasts, or another program has deleted the key: write the key again. It is not called for a key that
+     * the handle itself deletes as kvs_put_options.ephemeral says.
      */
     size_t max_ephemeral_bytes;
     kvs_ephemeral_lost_fn *on_ephemeral_lost;

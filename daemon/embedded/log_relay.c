@@ -12,8 +12,8 @@ struct log_relay {
     struct log_relay_limits *limits;
     struct log_relay_events events;
     size_t length;                   /* of line */
-    bool is_middle;                  /* line continues one that was too long */
-    enum conf_log_level level_begun; /* of that one */
+    bool is_middle;                  /* line is the continuation of a line that was too long */
+    enum conf_log_level level_begun; /* level of the line that line continues */
     char line[1024];
 };
 

@@ -24,7 +24,7 @@ struct embedded_process_events {
     /* The server listens, at target: the same address as before, unless its port was taken meanwhile. The password is
      * of this process only. */
     void (*ready)(void *arg, const struct connection_target *target);
-    /* The server has ended, or got a signal to end. Until ready is called, somebody else may listen at its address. */
+    /* The server has ended, or got a signal to end. Until ready is called, another program may listen on its port. */
     void (*ending)(void *arg);
     /* Before the first start: the program is no nats-server, or too old, so no start will succeed. */
     void (*unusable)(void *arg, const char *why);

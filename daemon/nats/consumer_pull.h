@@ -4,7 +4,8 @@
  * Used by consumer. A pull has a number of messages and max_bytes. If a message does not fit into max_bytes, a
  * last_per_subject consumer loses its place in its list, and never delivers it (nats-server 2.15, loopAndGatherMsgs: it
  * sets back only the sequence of other consumers). So the pulls of a list ask for as many messages as have about 2 MiB,
- * by the size of those that have come, and max_bytes only protects memory. If it is reached anyway, a new list is read.
+ * by the size of those that have come, and max_bytes only protects memory. If a pull ends by max_bytes, the
+ * reading begins a new list.
  */
 #ifndef DAEMON_NATS_CONSUMER_PULL_H
 #define DAEMON_NATS_CONSUMER_PULL_H
@@ -19,7 +20,7 @@ struct consumer_pull {
     bool headers_only;
 };
 
-/* A reading begins, or starts over, of a stream that has so many messages and bytes. */
+/* A reading begins, or starts over. messages and bytes: what the stream has. */
 void consumer_pull_begin(struct consumer_pull *pull, bool headers_only, uint64_t messages, uint64_t bytes);
 
 /* Return the number of messages to ask for, and set *max_bytes. */

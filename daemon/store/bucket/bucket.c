@@ -14,7 +14,7 @@
 /* Look-ups that are at NATS at a time. */
 #define LOOK_UPS_MAX 32u
 
-/* Beyond this many buckets, those that are idle are dropped. */
+/* Number of buckets beyond which idle ones are dropped. */
 #define ENTRIES_MAX 10000u
 
 /* Number of buckets that are looked at for each new one. */

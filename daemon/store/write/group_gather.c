@@ -69,8 +69,8 @@ static void group_gather_add(struct group_commit_batch *batch, struct write *wri
 }
 
 /*
- * Put the write whose turn it is into the batch, or into the queue of those that are sent alone. Return false if
- * neither can be: it waits for the next batch, as do later writes of its key.
+ * Move the first waiting write into the batch, or into group->alone. Return false if it fits into neither: it waits for
+ * the next batch, as do later writes of its key.
  */
 static bool group_gather_place(struct group_commit *group, struct group_commit_batch *batch, struct write *write)
 {
