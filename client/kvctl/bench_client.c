@@ -240,10 +240,7 @@ void bench_catch_signals(void)
 {
     struct sigaction action = {.sa_handler = bench_client_on_signal};
 
-    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
-        if (!signal_is_ignored(signals[i]))
-            sigaction(signals[i], &action, NULL);
-    }
+    signals_handle(signals, sizeof(signals) / sizeof(signals[0]), &action);
 }
 
 static void *bench_client_share_memory(size_t size)
@@ -261,10 +258,7 @@ static pid_t bench_client_fork_client(struct shared *shared, struct client *clie
     if (pid != 0)
         return pid;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
-        if (!signal_is_ignored(signals[i]))
-            signal(signals[i], SIG_DFL);
-    }
+    signals_handle(signals, sizeof(signals) / sizeof(signals[0]), &(struct sigaction){.sa_handler = SIG_DFL});
     if (getppid() == parent)
         bench_client_run(shared, client, place);
     _exit(0); /* do not flush a copy of kvctl's output buffer */

@@ -36,15 +36,6 @@ static char **command_environment(const char *const *variables)
     return all;
 }
 
-/* Add the signals that are passed on to a set. One that is ignored would arrive if it was blocked: it is left out. */
-static void command_add_signals(sigset_t *set)
-{
-    for (size_t i = 0; i < sizeof(passed_signals) / sizeof(passed_signals[0]); i++) {
-        if (!signal_is_ignored(passed_signals[i]))
-            sigaddset(set, passed_signals[i]);
-    }
-}
-
 /* Start the command with the signals as they were when kvctl was started. Return an errno. */
 static int command_spawn(const struct command *command, char **environment, const sigset_t *mask, pid_t *child)
 {
@@ -54,7 +45,7 @@ static int command_spawn(const struct command *command, char **environment, cons
 
     sigemptyset(&defaults);
     sigaddset(&defaults, SIGPIPE);
-    command_add_signals(&defaults);
+    signals_add(&defaults, passed_signals, sizeof(passed_signals) / sizeof(passed_signals[0]));
     int error = posix_spawnattr_init(&attributes);
     if (error != 0)
         return error;
@@ -102,7 +93,7 @@ int command_run(const struct command *command, bool *is_interrupted)
     }
     sigemptyset(&awaited);
     sigaddset(&awaited, SIGCHLD);
-    command_add_signals(&awaited);
+    signals_add(&awaited, passed_signals, sizeof(passed_signals) / sizeof(passed_signals[0]));
     sigprocmask(SIG_BLOCK, &awaited, &mask);
     sigaction(SIGCHLD, &standard, &child_action); /* if it is ignored, the child's status is lost */
     child_mask = mask;

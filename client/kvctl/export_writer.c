@@ -27,10 +27,7 @@ static void export_writer_catch_signals(void)
     static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
     struct sigaction action = {.sa_handler = on_ending_signal, .sa_flags = SA_NODEFER};
 
-    for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
-        if (!signal_is_ignored(numbers[i]))
-            sigaction(numbers[i], &action, NULL);
-    }
+    signals_handle(numbers, sizeof(numbers) / sizeof(*numbers), &action);
 }
 
 static bool export_writer_fail(const struct export_writer *writer, const char *what)

@@ -8,6 +8,7 @@
 
 #include "client/lib/kvstore_admin.h"
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -104,8 +105,16 @@ int64_t clock_epoch_us(void);
 
 /* --- signal.c ------------------------------------------------------------------------------- */
 
-/* Return whether a signal is ignored, as SIGHUP after nohup: then kvctl and its commands leave it ignored. */
-bool signal_is_ignored(int number);
+/*
+ * Both functions leave out signals that kvctl ignores, as SIGHUP after nohup: kvctl and its commands leave them
+ * ignored. An ignored signal would still arrive if it was blocked.
+ */
+
+/* Set the action of the signals. */
+void signals_handle(const int *numbers, size_t count, const struct sigaction *action);
+
+/* Add the signals to a set. */
+void signals_add(sigset_t *set, const int *numbers, size_t count);
 
 /* --- option_rules.c ------------------------------------------------------------------------- */
 

@@ -32,10 +32,7 @@ static bool lock_command_block_signals(struct lock_command *command, sigset_t *b
     sigset_t blocked;
 
     sigemptyset(&blocked);
-    for (size_t i = 0; i < sizeof(passed_signals) / sizeof(*passed_signals); i++) {
-        if (!signal_is_ignored(passed_signals[i])) /* blocked, it would still arrive */
-            sigaddset(&blocked, passed_signals[i]);
-    }
+    signals_add(&blocked, passed_signals, sizeof(passed_signals) / sizeof(*passed_signals));
     sigaddset(&blocked, SIGCHLD);
     command->signals = signalfd(-1, &blocked, SFD_CLOEXEC | SFD_NONBLOCK);
     if (command->signals < 0)
