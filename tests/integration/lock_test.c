@@ -357,6 +357,26 @@ START_TEST(the_end_of_the_bucket_is_the_end_of_its_locks)
 }
 END_TEST
 
+/*
+ * The purge takes the daemon's lease away, too. A session may hear of the loss of its lock before the daemon knows that
+ * the lease is gone: what is written then must not be written with that lease.
+ */
+START_TEST(what_a_purge_has_removed_is_had_again_at_once)
+{
+    struct client *holder = client_open(&shared_daemon), *other = client_open(&shared_daemon);
+    const char *bucket = client_new_bucket(holder, NULL);
+
+    for (int round = 0; round < 40; round++) {
+        uint64_t token = acquire(holder, bucket, "job");
+        assert_ok(client_call(other, "bucket.purge", "['%s']", bucket));
+        expect_lost(holder, "job", token, "conflict");
+        assert_ok(client_call(holder, "kv.put", "['%s', 'host', 'x', {'ephemeral': true}]", bucket));
+        assert_ok(client_call(holder, "kv.delete", "['%s', 'host']", bucket));
+        client_wait_notification(holder, 0); /* of the key */
+    }
+}
+END_TEST
+
 START_TEST(a_lease_that_cannot_be_renewed_is_lost_in_time)
 {
     nats_server_start(&server, NULL);
@@ -960,6 +980,7 @@ Suite *lock_suite(void)
     tcase_add_test(shared, an_ephemeral_key_passes_to_the_session_that_wrote_it_last);
     tcase_add_test(shared, whoever_changes_the_key_breaks_the_lock);
     tcase_add_test(shared, the_end_of_the_bucket_is_the_end_of_its_locks);
+    tcase_add_test(shared, what_a_purge_has_removed_is_had_again_at_once);
     tcase_add_test(shared, an_owner_comes_back_to_its_lock);
     tcase_add_test(shared, an_owner_does_not_wait_behind_others_for_its_own_lock);
     tcase_add_test(shared, an_ephemeral_key_that_others_delete_is_lost);

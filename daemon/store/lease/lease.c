@@ -45,6 +45,12 @@ uint64_t lease_valid_for_ms(const struct lease *lease)
     return lease->state == LEASE_ALIVE && lease->valid_until_ms > now_ms ? lease->valid_until_ms - now_ms : 0;
 }
 
+/* Return whether the bucket came into doubt after the last look that has shown that the lease is alive. */
+static bool lease_is_in_doubt(const struct lease *lease)
+{
+    return lease->known_doubts != lease->in->doubts;
+}
+
 struct lease *lease_find(const struct lease_bucket *in, const char *id)
 {
     struct lease *lease;
@@ -117,6 +123,26 @@ void lease_retry_later(struct lease *lease)
 
 /* --- The end --------------------------------------------------------------------------------------- */
 
+static void lease_open(struct lease *lease);
+
+/* Let those who wait for a lease that has ended wait for a new one. */
+static void lease_replace(struct lease *lease)
+{
+    struct error error;
+
+    if (lease->waits == NULL)
+        return;
+    struct lease *replacement = lease_new(lease->in, NULL);
+    if (replacement == NULL) {
+        error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        lease_answer_waits(lease, &error);
+        return;
+    }
+    lease_move_waits(lease, replacement);
+    lease->in->lease = replacement;
+    lease_open(replacement);
+}
+
 /* The lease is lost: nobody may rely on it. */
 static void lease_lose(struct lease *lease, const struct error *error)
 {
@@ -130,6 +156,7 @@ static void lease_lose(struct lease *lease, const struct error *error)
     lease_stop_work(lease);
     lease_end_begin(lease);
     lease_end_notify(lease, &why);
+    lease_replace(lease);
 }
 
 /*
@@ -160,6 +187,7 @@ static void lease_fail(struct lease *lease, const struct error *error)
 static void lease_note_renewed(struct lease *lease, uint64_t revision)
 {
     lease->revision = revision;
+    lease->known_doubts = lease->work_doubts;
     lease->valid_until_ms = lease->sent_ms + lease->ttl_ms - lease->ttl_ms / CLOCK_DRIFT;
     lease->renew_ms = lease_now(lease) + lease->ttl_ms / 3;
     lease_room(lease)->counts.renewals++;
@@ -199,6 +227,17 @@ static void lease_doubt_keys(struct lease *lease)
     holding_check_locks(lease);
 }
 
+static void lease_look(struct lease *lease);
+
+/* The lease was alive when the last work on its key began. If it is in doubt since then, look at the key again. */
+static void lease_settle(struct lease *lease)
+{
+    if (lease_is_in_doubt(lease))
+        lease_look(lease);
+    else
+        lease_answer_waits(lease, NULL);
+}
+
 /* A renewal was refused, or its outcome is not known: the key shows what is stored. */
 static void on_lease_read(void *arg, const struct kv_entry *entry, const struct error *error)
 {
@@ -213,6 +252,7 @@ static void on_lease_read(void *arg, const struct kv_entry *entry, const struct 
         arena_clear(&lease->arena);
     } else if (lease_key_is_own(lease, entry, &text)) {
         bool is_set_back = entry->revision < lease->revision;
+        lease->known_doubts = lease->work_doubts;
         bool is_stored = text.renewal == lease->renewal; /* the last renewal that was sent */
         if (is_stored && entry->revision != lease->revision)
             lease_note_renewed(lease, entry->revision);
@@ -222,6 +262,7 @@ static void on_lease_read(void *arg, const struct kv_entry *entry, const struct 
         arena_clear(&lease->arena);
         if (is_set_back)
             lease_doubt_keys(lease);
+        lease_settle(lease);
     } else {
         lease_lose_to(lease, entry);
     }
@@ -251,12 +292,8 @@ void lease_doubt(struct lease_bucket *in)
         return;
     }
     lease_doubt_keys(lease);
-    if (lease->work == LEASE_READING)
-        return;
     if (lease->work == LEASE_IDLE)
-        lease_look(lease);
-    else
-        lease->renew_ms = lease_now(lease); /* a renewal finds out as well */
+        lease_look(lease); /* otherwise it is looked at after the present work */
 }
 
 /* --- Renewing -------------------------------------------------------------------------------------- */
@@ -272,6 +309,7 @@ static void on_lease_renewed(void *arg, uint64_t revision, const struct error *e
     } else if (error == NULL) {
         lease_note_renewed(lease, revision);
         arena_clear(&lease->arena);
+        lease_settle(lease);
     } else if (error->code == ERROR_BUCKET_NOT_FOUND) {
         lease_lose(lease, error);
     } else if (is_unclear) {
@@ -322,7 +360,7 @@ static void lease_tick_alive(struct lease *lease)
     }
     lease_find_keys(lease);
     lease_check_unfollowed(lease);
-    bool is_used = lease->references > 0 || lease->needs_scan;
+    bool is_used = lease->references > 0 || lease->waits != NULL || lease->needs_scan;
     if (lease->work != LEASE_IDLE)
         return;
     if (!is_used && now_ms - lease->unused_ms > lease->ttl_ms)
@@ -350,7 +388,7 @@ static void on_lease_opened(void *arg, uint64_t revision, const struct error *er
         log_info("bucket %s: adopted the lease of the daemon's last run", lease->in->name);
         lease_find_keys(lease);
     }
-    lease_answer_waits(lease, NULL);
+    lease_settle(lease);
 }
 
 static void lease_fail_out_of_memory(struct lease *lease)
@@ -373,26 +411,6 @@ static void on_lease_noted(void *arg)
 
     if (!lease_key_write(lease, KV_PUT, OPERATION_IF_ABSENT, lease_opening_deadline_ms(lease), on_lease_opened))
         lease_fail_out_of_memory(lease);
-}
-
-static void lease_open(struct lease *lease);
-
-/* Let the waits for a lease that cannot be adopted wait for a new one. */
-static void lease_replace(struct lease *lease)
-{
-    struct error error;
-
-    if (lease->waits == NULL)
-        return;
-    struct lease *replacement = lease_new(lease->in, NULL);
-    if (replacement == NULL) {
-        error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-        lease_answer_waits(lease, &error);
-        return;
-    }
-    lease_move_waits(lease, replacement);
-    lease->in->lease = replacement;
-    lease_open(replacement);
 }
 
 /* The lease of the last run is adopted if it is alive. Otherwise its keys are deleted. */
@@ -461,17 +479,17 @@ void lease_obtain(struct lease_bucket *in, struct lease_wait *wait, uint64_t dea
                   void (*ready)(void *arg, struct lease *lease, const struct error *error), void *arg)
 {
     struct lease *lease = in->lease;
-    bool is_new = lease == NULL;
     struct error error;
 
-    if (lease != NULL && lease->state == LEASE_ALIVE && !lease_is_overdue(lease)) {
+    if (lease != NULL && lease->state == LEASE_ALIVE && lease_is_overdue(lease)) {
+        lease_tick_alive(lease); /* loses it */
+        lease = in->lease;
+    }
+    if (lease != NULL && lease->state == LEASE_ALIVE && !lease_is_in_doubt(lease)) {
         ready(arg, lease, NULL);
         return;
     }
-    if (lease != NULL && lease->state == LEASE_ALIVE) {
-        lease_tick_alive(lease); /* loses it */
-        is_new = true;
-    }
+    bool is_new = lease == NULL;
     if (is_new)
         lease = lease_new(in, NULL);
     if (lease == NULL) {

@@ -50,6 +50,8 @@ struct lease {
     uint64_t ttl_ms;
     uint64_t renewal;        /* number of the last one that was sent */
     uint64_t sent_ms;        /* clock_boot_ms before it was sent */
+    uint64_t work_doubts;    /* of the bucket, when the last work on its key began */
+    uint64_t known_doubts;   /* of the bucket, when that work began which has shown last that the lease is alive */
     uint64_t valid_until_ms; /* by clock_boot_ms */
     uint64_t renew_ms;       /* loop time of the next attempt to renew it, or to end it */
     uint64_t check_ms;       /* loop time of the next look at the keys of locks, if the bucket is not followed */
@@ -81,7 +83,9 @@ struct lease_wait {
     void *arg;
 };
 
-/* Call ready once, maybe from within, with the bucket's lease, which is vouched for, or with an error. */
+/*
+ * Call ready once, maybe from within, with the bucket's lease, which is vouched for and not in doubt, or with an error.
+ */
 void lease_obtain(struct lease_bucket *in, struct lease_wait *wait, uint64_t deadline_ms,
                   void (*ready)(void *arg, struct lease *lease, const struct error *error), void *arg);
 

@@ -36,6 +36,7 @@ bool lease_key_write(struct lease *lease, enum kv_operation kind, enum operation
     write->done = done;
     write->arg = lease;
     lease->work = LEASE_WRITING;
+    lease->work_doubts = lease->in->doubts;
     lease->sent_ms = clock_boot_ms();
     write_start(store, &lease->arena, write);
     return true;
@@ -44,6 +45,7 @@ bool lease_key_write(struct lease *lease, enum kv_operation kind, enum operation
 bool lease_key_read(struct lease *lease, uint64_t deadline_ms, get_done_fn *done)
 {
     lease->work = LEASE_READING;
+    lease->work_doubts = lease->in->doubts;
     if (lease_bucket_read(lease->in, &lease->arena, lease->key, deadline_ms, done, lease))
         return true;
     lease->work = LEASE_IDLE;

@@ -320,12 +320,11 @@ static bool lock_is_held_here(struct lock_wait *wait)
     return true;
 }
 
-/* Return whether only the key can tell: it may be gone, with the lease that was lost, or with the bucket. */
-static bool lock_is_lost_here(const struct lock_wait *wait)
+static bool lock_is_here_in_state(const struct lock_wait *wait, enum holding_state state)
 {
     const struct holding *holding = holding_find(wait->lock->in, wait->name);
 
-    return holding != NULL && holding->state == HOLDING_LOST;
+    return holding != NULL && holding->state == state;
 }
 
 /* The key names a lease of this daemon, which has no holding of it. */
@@ -436,6 +435,8 @@ static void on_lock_written(void *arg, struct holding *holding, const struct err
         lock_finish(wait, holding, NULL);
     } else if (error->code == ERROR_ALREADY_EXISTS || error->code == ERROR_CONFLICT) {
         lock_read(wait);
+    } else if (error->outcome == ERROR_OUTCOME_NONE && lock_is_here_in_state(wait, HOLDING_ENDING)) {
+        lock_await_deletion(wait); /* the lease was lost while the key was written */
     } else {
         lock_pause(wait, error);
     }
@@ -482,7 +483,7 @@ static void lock_try(struct lock_wait *wait)
         lock_fail(wait, ERROR_UNAVAILABLE, "the daemon shuts down; acquire the lock again");
         return;
     }
-    if (!lock_is_lost_here(wait) && lock_is_held_here(wait))
+    if (!lock_is_here_in_state(wait, HOLDING_LOST) && lock_is_held_here(wait)) /* if lost, only the key can tell */
         return;
     struct held_write *held = lock_begin_attempt(wait) ? arena_zalloc(&wait->attempt, sizeof(*held)) : NULL;
     if (held == NULL) {
