@@ -164,6 +164,11 @@ void jetstream_set_error(struct error *error, const struct jetstream_error *from
             code = ERROR_UNAVAILABLE;
         break;
     }
+    if (strcmp(from->description, "maximum bytes exceeded") == 0) {
+        error_set(error, code,
+                  "the bucket is full: this message does not fit into its max_bytes; raise that with bucket.update");
+        return;
+    }
     if (strstr(from->description, "no space left on device") != NULL)
         code = ERROR_RESOURCE_EXHAUSTED;
     redact_paths(description, sizeof(description) - 32, from->description);

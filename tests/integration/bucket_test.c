@@ -140,6 +140,33 @@ START_TEST(a_smaller_history_that_would_remove_values_needs_force)
 }
 END_TEST
 
+START_TEST(a_full_bucket_says_so_and_takes_deletes_if_its_history_is_1)
+{
+    struct client *client = client_open(&shared_daemon);
+    static const unsigned histories[] = {1, 5};
+
+    for (size_t i = 0; i < 2; i++) {
+        char settings[64];
+        snprintf(settings, sizeof(settings), "'max_bytes': 20000, 'history': %u", histories[i]);
+        const char *bucket = client_new_bucket(client, settings);
+        assert_ok(client_call(client, "kv.put", "['%s', 'key.0', '%015000u']", bucket, 0));
+        const struct answer *answer = client_call(client, "kv.put", "['%s', 'key.1', '']", bucket);
+        for (unsigned key = 2; answer->error.type == MSGPACK_OBJECT_NIL; key++)
+            answer = client_call(client, "kv.put", "['%s', 'key.%u', '']", bucket, key);
+        assert_code(answer, "resource_exhausted");
+        ck_assert_ptr_nonnull(strstr(text_at(&answer->error, "message"), "max_bytes"));
+        ck_assert_str_eq(text_at(&answer->error, "outcome"), "none");
+        answer = client_call(client, "kv.delete", "['%s', 'key.0']", bucket);
+        if (histories[i] == 1)
+            assert_ok(answer);
+        else
+            assert_code(answer, "resource_exhausted");
+        assert_ok(client_call(client, "bucket.update", "['%s', {'max_bytes': 30000}]", bucket));
+        assert_ok(client_call(client, "kv.delete", "['%s', 'key.1']", bucket));
+    }
+}
+END_TEST
+
 START_TEST(max_bytes_below_what_is_stored_needs_force)
 {
     struct client *client = client_open_shared();
@@ -624,6 +651,7 @@ Suite *bucket_suite(void)
     tcase_add_test(tests, creating_a_bucket_again_with_the_same_settings_succeeds);
     tcase_add_test(tests, an_update_changes_what_is_given_and_nothing_else);
     tcase_add_test(tests, a_smaller_history_that_would_remove_values_needs_force);
+    tcase_add_test(tests, a_full_bucket_says_so_and_takes_deletes_if_its_history_is_1);
     tcase_add_test(tests, max_bytes_below_what_is_stored_needs_force);
     tcase_add_test(tests, a_ttl_below_the_age_of_a_value_needs_force);
     tcase_add_test(tests, an_update_of_max_value_size_applies_at_once);
