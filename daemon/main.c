@@ -490,8 +490,12 @@ int main(int argc, char **argv)
         return EXIT_CONFIGURATION;
     }
     int status = 0;
-    if (check_only) {
-        printf("%s: configuration OK\n", daemon.conf_path != NULL ? daemon.conf_path : "defaults");
+    const char *name = daemon.conf_path != NULL ? daemon.conf_path : "defaults";
+    if (check_only && reload_check_names(&daemon.conf, error) != 0) {
+        fprintf(stderr, "%skvstored: %s: %s\n", log_priority(CONF_LOG_ERROR), name, error);
+        status = EXIT_CONFIGURATION;
+    } else if (check_only) {
+        printf("%s: configuration OK\n", name);
     } else {
         signal(SIGPIPE, SIG_IGN);
         log_set_level(daemon.conf.log.level);

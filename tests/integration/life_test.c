@@ -78,6 +78,14 @@ START_TEST(check_config_accepts_a_good_file_and_refuses_a_bad_one)
     ck_assert_msg(strstr(output, format_text("%s:2:10:", path)) != NULL, "%s", output);
     ck_assert_int_ne(run_daemon("--config", format_text("%s/none", directory), "--check-config", &output), 0);
     ck_assert_msg(strstr(output, "none") != NULL, "%s", output);
+    static const char *const unknown[] = {"listen:\n  owner: nobody-here\n", "listen:\n  group: nobody-here\n",
+                                          "metrics:\n  listen: unix:/run/none\n  group: nobody-here\n",
+                                          "access:\n  - {buckets: [all], users: [nobody-here], allow: read}\n"};
+    for (size_t i = 0; i < sizeof(unknown) / sizeof(unknown[0]); i++) {
+        write_file(path, unknown[i]);
+        ck_assert_int_eq(run_daemon("--config", path, "--check-config", &output), 2);
+        ck_assert_msg(strstr(output, "\"nobody-here\"") != NULL, "%s", output);
+    }
     /* The sample is a valid configuration. */
     ck_assert_int_eq(run_daemon("--config", "conf/kvstored.yaml", "--check-config", &output), 0);
 }
