@@ -1,6 +1,7 @@
 #include "daemon/base/heap.h"
 
 #include <malloc.h>
+#include <stdbool.h>
 #include <uv.h>
 
 /*
@@ -32,10 +33,17 @@ void heap_note(struct heap *heap, size_t bytes, uint64_t now_ns)
 {
     if (bytes > heap->highest_bytes)
         heap->highest_bytes = bytes;
-    if (heap->highest_bytes - bytes < HEAP_STEP_BYTES || now_ns < heap->rests_until_ns)
+    bool is_large = heap->highest_bytes - bytes >= HEAP_STEP_BYTES;
+    bool is_small = heap->highest_bytes - bytes >= HEAP_SMALL_STEP_BYTES && now_ns < heap->aftermath_ns &&
+                    now_ns >= heap->trimmed_ns + HEAP_PAUSE_NS;
+    if ((!is_large && !is_small) || now_ns < heap->rests_until_ns)
         return;
+    if (is_large)
+        heap->aftermath_ns = now_ns + HEAP_AFTERMATH_NS;
     heap->highest_bytes = bytes;
+    uint64_t begin_ns = uv_hrtime();
     malloc_trim(TOP_BYTES);
-    uint64_t end_ns = uv_hrtime();
-    heap->rests_until_ns = end_ns + REST_TIMES * (end_ns - now_ns);
+    uint64_t took_ns = uv_hrtime() - begin_ns;
+    heap->trimmed_ns = now_ns + took_ns;
+    heap->rests_until_ns = heap->trimmed_ns + REST_TIMES * took_ns;
 }

@@ -26,6 +26,7 @@ Suite *frame_suite(void);
 Suite *growth_suite(void);
 Suite *hash_suite(void);
 Suite *jetstream_suite(void);
+Suite *heap_suite(void);
 Suite *jobs_suite(void);
 Suite *inherited_outcome_suite(void);
 Suite *journal_suite(void);
