@@ -380,6 +380,39 @@ START_TEST(a_bucket_that_is_not_read_leaves_memory)
 }
 END_TEST
 
+static void assert_is_ok_or_gone(const struct answer *answer)
+{
+    if (answer->error.type != MSGPACK_OBJECT_NIL)
+        assert_code(answer, "bucket_not_found");
+}
+
+/* Each step of a copy's beginning can meet the deletion: its questions, its consumer, its load. */
+START_TEST(a_bucket_that_is_deleted_while_it_is_loaded_is_not_followed)
+{
+    enum { ROUNDS = 20 };
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *admin = client_open(&daemon_of_test), *reader = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(admin, NULL);
+
+    assert_ok(client_call(admin, "bucket.delete", "['%s']", bucket));
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        assert_ok(client_call(admin, "bucket.create", "['%s']", bucket));
+        uint32_t keys = client_send(reader, "kv.keys", "['%s']", bucket);
+        if (round % 2 == 0)
+            assert_ok(client_call(admin, "kv.put", "['%s', 'k', 'v']", bucket));
+        uint32_t watch = client_send(reader, "watch.start", "['%s']", bucket);
+        assert_ok(client_call(admin, "bucket.delete", "['%s']", bucket));
+        assert_is_ok_or_gone(client_wait(reader, keys));
+        assert_is_ok_or_gone(client_wait(reader, watch));
+    }
+    wait_for_stat(reader, "cache.buckets", 0);
+    assert_code(client_call(reader, "watch.start", "['%s']", bucket), "bucket_not_found");
+    assert_code(client_call(reader, "kv.keys", "['%s']", bucket), "bucket_not_found");
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 Suite *cached_read_suite(void)
 {
     Suite *suite = suite_create("cached_read");
@@ -400,6 +433,7 @@ Suite *cached_read_suite(void)
     tcase_add_test(own, without_nats_cached_reads_are_answered_up_to_max_staleness);
     tcase_add_test(own, a_bucket_with_too_many_keys_for_the_cache_is_read_through);
     tcase_add_test(own, a_bucket_that_is_not_read_leaves_memory);
+    tcase_add_test(own, a_bucket_that_is_deleted_while_it_is_loaded_is_not_followed);
     suite_add_tcase(suite, own);
     return suite;
 }

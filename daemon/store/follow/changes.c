@@ -68,8 +68,12 @@ void local_copy_end_change(struct store *store, const char *bucket, bool is_know
         if (change->under_way == 0 && change->doubtful_on == 0)
             change_drop(store, change);
     }
-    if (copy != NULL)
-        reconcile_distrust(copy);
+    if (copy == NULL)
+        return;
+    /* A feed that is just beginning may have asked for the former bucket, and make its consumer in a new one. */
+    if (!feed_is_live(&copy->feed) && !local_copy_is_before_feed(copy))
+        feed_look(&copy->feed);
+    reconcile_distrust(copy);
 }
 
 /* copy: of the change's bucket, or NULL. */

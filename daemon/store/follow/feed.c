@@ -210,6 +210,7 @@ static enum request_verdict feed_read_stream(struct feed *feed, json_t *answer)
     }
     bool is_recreated = is_other || (is_met && is_behind);
     snprintf(feed->created, sizeof(feed->created), "%s", created);
+    feed->is_recreated |= is_recreated;
     if (feed->is_placed && !is_recreated) {
         if (feed_may_be_set_back(feed, answer))
             return feed_compare_position(feed);
@@ -224,7 +225,7 @@ static enum request_verdict feed_read_stream(struct feed *feed, json_t *answer)
     feed->position = (struct feed_place){0};
     feed->phase = FEED_HELD;
     request_suspend(&feed->request);
-    feed->ops->begin(feed->arg, is_recreated);
+    feed->ops->begin(feed->arg, feed->is_recreated);
     return REQUEST_DONE; /* the feed may be stopped */
 }
 
@@ -237,8 +238,10 @@ bool feed_is_of(const struct feed *feed, json_t *answer)
 
 void feed_look(struct feed *feed)
 {
-    if (feed_is_live(feed))
-        feed_lose(feed, REQUEST_NO_LEADER);
+    enum request_state state = feed->request.state;
+
+    if (state == REQUEST_SENT || state == REQUEST_LISTENING || state == REQUEST_SUSPENDED)
+        feed_lose(feed, REQUEST_NO_LEADER); /* otherwise it is about to ask */
 }
 
 void feed_go(struct feed *feed, const struct feed_place *place)
@@ -246,6 +249,7 @@ void feed_go(struct feed *feed, const struct feed_place *place)
     feed->gaps++;
     feed->position = *place;
     feed->is_placed = true;
+    feed->is_recreated = false;
     if (feed->phase != FEED_HELD)
         return;
     request_listen(&feed->request, feed->store->conf->calls.attempt_timeout_ms);

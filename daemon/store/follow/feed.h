@@ -96,6 +96,7 @@ struct feed {
     struct feed_info info;
     char created[40]; /* when the stream was created; another stream of this name has another time; "": not found yet */
     bool is_placed;   /* the position is valid */
+    bool is_recreated;          /* the bucket is another one than the owner knows; until feed_go */
     struct feed_place position; /* the last message that was delivered, or is gone */
     uint64_t keeper;            /* the server process that the position is of: see stream_state; 0: not known */
     uint64_t present_keeper;    /* of the stream as it was last found; becomes keeper after they were compared */
@@ -135,7 +136,10 @@ bool feed_is_of(const struct feed *feed, json_t *answer);
  */
 void feed_note_last(struct feed *feed, const struct feed_info *info);
 
-/* Ask for the state of the stream again, and continue. */
+/*
+ * Ask for the state of the stream again, and continue: the bucket may be gone, or another one. If the feed waits for
+ * feed_go, the owner has stopped the reading that was to come before it.
+ */
 void feed_look(struct feed *feed);
 
 /* Stop a feed: no callback is called afterwards, and the consumer is deleted. */

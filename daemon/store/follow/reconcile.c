@@ -320,8 +320,10 @@ static void on_reading_done(void *arg, const struct error *error)
     struct reconcile *reconcile = &copy->reconcile;
     bool is_load = reconcile_is_loading(reconcile);
 
+    bool is_gone = error != NULL && error->code == ERROR_BUCKET_NOT_FOUND;
+
     reconcile_free_subjects(reconcile);
-    if (error != NULL)
+    if (error != NULL && !is_gone)
         log_warning("bucket %s: reading all keys failed: %s; trying again", copy->name, error->message);
     if (error == NULL && !reconcile_is_too_old(copy) && !reconcile_finds_difference(copy)) {
         reconcile_start_removing(copy);
@@ -330,6 +332,8 @@ static void on_reading_done(void *arg, const struct error *error)
     reconcile->phase = RECONCILE_IDLE;
     reconcile->wants_load |= is_load;
     reconcile->wants_check |= !is_load;
+    if (is_gone)
+        feed_look(&copy->feed);
 }
 
 static const struct consumer_ops reading_ops = {on_reading_restart, on_reading_message, on_reading_done};
@@ -457,16 +461,14 @@ static void on_check_info(void *arg, json_t *answer, unsigned err_code, const st
     struct feed_info info = {0};
     bool is_forced = reconcile->wants_check;
 
-    (void)err_code;
-    (void)error; /* the feed also notices if the bucket is gone */
+    (void)error;
     reconcile->phase = RECONCILE_IDLE;
     reconcile->checked_ms = uv_now(copy->store->loop);
-    if (answer == NULL || !feed_is_live(&copy->feed))
-        return;
-    if (!feed_is_of(&copy->feed, answer)) { /* the bucket was recreated */
+    bool is_gone = answer != NULL ? !feed_is_of(&copy->feed, answer) : err_code == JETSTREAM_STREAM_NOT_FOUND;
+    if (is_gone)
         feed_look(&copy->feed);
+    if (is_gone || answer == NULL || !feed_is_live(&copy->feed))
         return;
-    }
     feed_read_info(answer, &info);
     copy->feed.info = info;
     feed_note_last(&copy->feed, &info);
