@@ -199,8 +199,8 @@ START_TEST(watches_that_are_behind_deliver_a_recreated_bucket)
 }
 END_TEST
 
-/* Start watches of 64 filters each, and wait until all have begun. */
-static void start_wide(struct client *client, const char *bucket, unsigned count)
+/* Start watches of 64 filters each, and wait until all have begun. The filters end in rest, or are the key "hot". */
+static void start_wide(struct client *client, const char *bucket, unsigned count, const char *rest)
 {
     msgpack_sbuffer requests, filters;
 
@@ -208,7 +208,7 @@ static void start_wide(struct client *client, const char *bucket, unsigned count
     for (unsigned i = 0; i < count; i++) {
         msgpack_sbuffer_init(&filters);
         for (unsigned j = 0; j < 64; j++) {
-            const char *filter = format_text("%s'w%u.f%u.>'", j > 0 ? ", " : "", i, j);
+            const char *filter = j > 0 ? format_text(", 'w%u.f%u%s'", i, j, rest) : "'hot'";
             msgpack_sbuffer_write(&filters, filter, strlen(filter));
         }
         pack_request(&requests, i, "watch.start", "['%s', {'updates_only': true, 'filter': [%.*s]}]", bucket,
@@ -253,13 +253,65 @@ START_TEST(the_end_of_sessions_with_many_watches_delays_nobody)
     const char *bucket = client_new_bucket(client, "'storage': 'memory'");
     for (unsigned i = 0; i < SESSIONS; i++) {
         clients[i] = client_open(&daemon_of_test);
-        start_wide(clients[i], bucket, WATCHES);
+        start_wide(clients[i], bucket, WATCHES, ".>");
     }
     daemon_mark_log(&daemon_of_test);
     pid_suspend(daemon_of_test.process.pid);
     for (unsigned i = 0; i < SESSIONS; i++)
         client_close(clients[i]);
     pid_resume(daemon_of_test.process.pid);
+    wait_for_stat(client, "watches.open", 0);
+    ck_assert_ptr_null(strstr(daemon_log(&daemon_of_test), "slow turn"));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+/* Return a text of so many tokens, each after a dot. */
+static const char *many_tokens(unsigned count)
+{
+    char *text = keep(calloc(count, 2));
+
+    for (unsigned i = 0; i < count; i++)
+        memcpy(text + 2 * i, ".t", i + 1 < count ? 2 : 1);
+    return text;
+}
+
+START_TEST(a_change_of_many_watches_with_many_filters_delays_nobody)
+{
+    enum { WATCHES = 300 };
+
+    /* Processor time of a turn; 40 ms if the watches left the tree of filters. */
+    daemon_start(&daemon_of_test, NULL,
+                 format_text("watches:\n  max_filters: 1048576\n%s", machine_log_section(TURN_MS)));
+    struct client *client = client_open(&daemon_of_test), *watcher = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, "'storage': 'memory'");
+    start_wide(watcher, bucket, WATCHES, format_text("%s>", many_tokens(29)));
+    daemon_mark_log(&daemon_of_test);
+    put_text(client, bucket, "hot", "1");
+    wait_for_stat(client, "watches.entries", WATCHES);
+    put_text(client, bucket, "hot", "2");
+    wait_for_stat(client, "watches.entries", 2 * WATCHES);
+    ck_assert_ptr_null(strstr(daemon_log(&daemon_of_test), "slow turn"));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(a_change_that_ends_watches_with_long_filters_delays_nobody)
+{
+    enum { WATCHES = 60 };
+    static char value[1000];
+
+    /* Processor time of a turn; 200 ms if the filters were in a tree of tokens, and all watches ended at once. */
+    daemon_start(
+        &daemon_of_test, NULL,
+        format_text("watches:\n  buffer_bytes: 64K\n  max_filters: 1048576\n%s", machine_log_section(TURN_MS)));
+    struct client *client = client_open(&daemon_of_test), *watcher = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, "'storage': 'memory'");
+    start_wide(watcher, bucket, WATCHES, format_text("%st", many_tokens(490)));
+    memset(value, 'v', sizeof(value) - 1);
+    daemon_mark_log(&daemon_of_test);
+    while (stat_of(client, "watches.ended") == 0)
+        put_text(client, bucket, "hot", value);
     wait_for_stat(client, "watches.open", 0);
     ck_assert_ptr_null(strstr(daemon_log(&daemon_of_test), "slow turn"));
     daemon_stop(&daemon_of_test);
@@ -322,6 +374,8 @@ Suite *watch_scale_suite(void)
     tcase_add_test(tests, watches_that_are_behind_deliver_a_recreated_bucket);
     tcase_add_test(tests, many_watches_do_not_deliver_the_daemons_own_key);
     tcase_add_test(tests, the_end_of_sessions_with_many_watches_delays_nobody);
+    tcase_add_test(tests, a_change_of_many_watches_with_many_filters_delays_nobody);
+    tcase_add_test(tests, a_change_that_ends_watches_with_long_filters_delays_nobody);
     tcase_add_test(tests, a_watch_looks_through_a_large_bucket_in_slices);
     tcase_add_test(tests, a_watch_of_large_keys_begins_as_its_client_reads);
     suite_add_tcase(suite, tests);

@@ -1,6 +1,7 @@
 /* Sets of filters: each statement about them holds for every key. */
 #include "daemon/nats/kv.h"
 #include "daemon/store/follow/filter.h"
+#include "daemon/store/follow/filter_tree.h"
 #include "tests/unit/suites.h"
 
 #include <check.h>
@@ -126,6 +127,35 @@ START_TEST(reduced_filters_match_the_same_keys_each_by_one_of_them)
 }
 END_TEST
 
+static void count_visit(void *arg, void *owner)
+{
+    (void)arg;
+    ++*(unsigned *)owner;
+}
+
+START_TEST(a_tree_finds_each_filter_that_matches_once)
+{
+    static struct filter_ref refs[FILTERS_MAX];
+    unsigned visits[FILTERS_MAX];
+    struct filter_tree tree = {0};
+
+    /* With all filters, then with fewer and fewer. */
+    for (size_t i = 0; i < filter_count; i++)
+        ck_assert(filter_tree_add(&tree, &refs[i], filters[i], &visits[i]));
+    for (size_t first = 0; first < filter_count; first++) {
+        for (size_t k = 0; k < key_count; k++) {
+            memset(visits, 0, sizeof(visits));
+            filter_tree_match(&tree, keys[k], count_visit, NULL);
+            for (size_t i = 0; i < filter_count; i++)
+                ck_assert_msg(visits[i] == (i >= first && kv_filter_matches(filters[i], keys[k])), "%s matches %s: %u",
+                              filters[i], keys[k], visits[i]);
+        }
+        filter_tree_remove(&tree, &refs[first]);
+    }
+    ck_assert_ptr_null(tree.root);
+}
+END_TEST
+
 START_TEST(filters_that_can_stay_do)
 {
     const char *apart[] = {"a.*", "b.>", "c"}, *covered[] = {"a.x", "a.*", "a.*", "b"};
@@ -148,6 +178,7 @@ Suite *filter_suite(void)
     tcase_add_test(tests, tokens_are_compared_whole);
     tcase_add_test(tests, any_of_several_filters_may_match);
     tcase_add_test(tests, reduced_filters_match_the_same_keys_each_by_one_of_them);
+    tcase_add_test(tests, a_tree_finds_each_filter_that_matches_once);
     tcase_add_test(tests, filters_that_can_stay_do);
     suite_add_tcase(suite, tests);
     return suite;

@@ -2,10 +2,10 @@
  * backlog: changes of a bucket that some of its watches have not been delivered yet.
  *
  * Used by watch_set and watch. A change that few watches match is delivered at once. If it matches many, delivery would
- * hold up all other calls, so its watches fall behind: they leave the tree of filters, and each is attached to the
- * first change that it has not been delivered. A job then delivers all later changes to each watch, in slices, and
- * returns it to the tree. Each change is packed once, so delivery to one more watch is cheap. A watch that is behind by
- * more than watches.buffer_bytes is lost: it ends with the revision from which the client can resume.
+ * hold up all other calls, so its watches fall behind: each is attached to the first change that it has not been
+ * delivered. A job then delivers all later changes to each watch, in slices. Each change is packed once, so delivery to
+ * one more watch is cheap. A watch that is behind by more than watches.buffer_bytes is lost: it ends with the revision
+ * from which the client can resume.
  */
 #ifndef DAEMON_STORE_BACKLOG_H
 #define DAEMON_STORE_BACKLOG_H

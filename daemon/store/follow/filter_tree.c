@@ -1,6 +1,7 @@
 #include "daemon/store/follow/filter_tree.h"
 
 #include "daemon/base/table.h"
+#include "daemon/store/follow/filter.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -80,8 +81,9 @@ bool filter_tree_add(struct filter_tree *tree, struct filter_ref *ref, const cha
 
     ref->owner = owner;
     ref->has_rest = false;
+    bool is_key = filter_is_key(filter);
     for (const char *token = filter;;) {
-        size_t length = strcspn(token, ".");
+        size_t length = is_key ? strlen(token) : strcspn(token, ".");
         if (token[0] == '>') {
             ref->has_rest = true;
             break;
@@ -129,7 +131,9 @@ static void visit_all(const struct match *match, struct filter_ref *refs)
         match->visit(match->arg, ref->owner);
 }
 
-/* Match the rest of a key, from token on, with the children of a node. The depth is that of the filters. */
+/*
+ * Match the rest of a key, from token on, with the children of a node. The depth is that of the filters with wildcards.
+ */
 static void match_node(const struct match *match, const struct filter_node *node, const char *token)
 {
     struct filter_node *child = NULL;
@@ -153,7 +157,13 @@ void filter_tree_match(const struct filter_tree *tree, const char *key, void (*v
                        void *arg)
 {
     const struct match match = {visit, arg};
+    struct filter_node *same = NULL;
 
-    if (tree->root != NULL)
-        match_node(&match, tree->root, key);
+    if (tree->root == NULL)
+        return;
+    match_node(&match, tree->root, key);
+    if (strchr(key, '.') != NULL) /* otherwise the key is one token, which match_node has met */
+        HASH_FIND(hh, tree->root->literals, key, strlen(key), same);
+    if (same != NULL)
+        visit_all(&match, same->exact);
 }

@@ -2,7 +2,8 @@
  * filter_tree: finds the filters that match a key.
  *
  * Used by watch_set. A tree of tokens: a token that filters have in common is compared with a key once, so that filters
- * that do not match cost nearly nothing, however many they are.
+ * that do not match cost nearly nothing, however many they are. A filter without wildcards, which may have hundreds of
+ * tokens, is one child of the root, found by the hash of the whole key.
  */
 #ifndef DAEMON_STORE_FILTER_TREE_H
 #define DAEMON_STORE_FILTER_TREE_H

@@ -53,13 +53,24 @@ static void watch_end_slow(struct watch *watch, uint64_t revision)
     watch_end(watch, &error);
 }
 
+/*
+ * The watch has fallen behind by too much. It ends when its turn comes: the end of many watches with many filters takes
+ * long. revision: see watch_end_slow.
+ */
+static void watch_lose(struct watch *watch, uint64_t revision)
+{
+    watch->state = WATCH_LOST;
+    watch->resume_revision = revision;
+    watch_continue(watch);
+}
+
 /* Deliver a change to a live watch. If it does not fit, the watch ends: the others do not wait for it. */
 static void watch_deliver_live(struct watch *watch, const struct kv_entry *entry, uint64_t serial, bool is_unrecorded)
 {
     if (!watch_wants(watch, entry->key, entry->operation))
         return;
     if (!watch->ops->entry(watch->arg, entry, serial, true)) {
-        watch_end_slow(watch, is_unrecorded ? 0 : entry->revision);
+        watch_lose(watch, is_unrecorded ? 0 : entry->revision);
         return;
     }
     watch_note_delivered(watch, entry->revision);
@@ -121,17 +132,12 @@ static void watch_deliver_change(struct watch *watch, const struct backlog_chang
 /* The watch was delivered all changes of the backlog. */
 static void watch_return_to_live(struct watch *watch)
 {
-    struct watch_set *set = &watch->copy->watches;
-    struct error error;
+    struct backlog *backlog = &watch->copy->watches.backlog;
 
     watch->state = WATCH_LIVE;
-    watch_enter_epoch(watch, set->backlog.epoch);
-    if (watch_set_move(set, &watch->member, NULL)) {
-        watch_cut_look(watch);
-        return;
-    }
-    error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-    watch_end(watch, &error);
+    watch_enter_epoch(watch, backlog->epoch);
+    backlog_move(backlog, &watch->member.backlog, NULL);
+    watch_cut_look(watch);
 }
 
 /* Deliver the changes that the watch is behind, as long as there are time and room. */
@@ -149,16 +155,20 @@ static void watch_catch_up(struct watch *watch)
         watch_return_to_live(watch);
         return;
     }
-    watch_set_move(&watch->copy->watches, &watch->member, change);
+    backlog_move(&watch->copy->watches.backlog, &watch->member.backlog, change);
     if (!has_room)
         watch->ops->await_room(watch->arg);
     else
         watch_continue(watch);
 }
 
+static void watch_begin_if_current(struct watch *watch);
+
 static void watch_run(struct watch *watch)
 {
-    if (watch->state == WATCH_BEGINNING)
+    if (watch->state == WATCH_OPENING)
+        watch_begin_if_current(watch);
+    else if (watch->state == WATCH_BEGINNING)
         watch_beginning_continue(watch);
     else if (watch->state == WATCH_BEHIND)
         watch_catch_up(watch);
@@ -220,7 +230,6 @@ static void watch_begin(struct watch *watch)
 }
 
 static void on_opening_timeout(struct timer *timer);
-static void watch_begin_if_current(struct watch *watch);
 
 /* The messages that the watch has waited for are gone: later ones have replaced them, or they were removed. */
 static void on_reaching_timeout(struct timer *timer)
@@ -280,7 +289,7 @@ static bool on_member_fall_behind(struct watch_member *member, struct backlog_ch
         return false;
     if (change->is_unrecorded || change->revision > watch->delivered) {
         watch->state = WATCH_BEHIND;
-        watch_set_attach(&watch->copy->watches, member, change);
+        backlog_attach(&watch->copy->watches.backlog, &member->backlog, change);
         watch_continue(watch);
     }
     return true;
@@ -288,11 +297,7 @@ static bool on_member_fall_behind(struct watch_member *member, struct backlog_ch
 
 static void on_member_lose(struct watch_member *member, uint64_t revision)
 {
-    struct watch *watch = watch_of_member(member);
-
-    watch->state = WATCH_LOST;
-    watch->resume_revision = revision;
-    watch_continue(watch);
+    watch_lose(watch_of_member(member), revision);
 }
 
 static void on_member_pack(struct watch_member *member, const struct kv_entry *entry, uint64_t serial,
@@ -340,7 +345,7 @@ static void on_member_progress(struct watch_member *member)
     if (watch->state != WATCH_OPENING)
         watch_cut_look(watch);
     else if (feed_position(&watch->copy->feed) >= watch->must_reach)
-        watch_begin_if_current(watch);
+        watch_continue(watch); /* many may wait for the same change */
 }
 
 static void on_member_leave_cache(struct watch_member *member)

@@ -100,33 +100,21 @@ void watch_set_note_progress(struct watch_set *set)
     }
 }
 
-void watch_set_attach(struct watch_set *set, struct watch_member *member, struct backlog_change *change)
-{
-    watch_set_leave_tree(set, member);
-    backlog_attach(&set->backlog, &member->backlog, change);
-}
-
-bool watch_set_move(struct watch_set *set, struct watch_member *member, struct backlog_change *change)
-{
-    backlog_move(&set->backlog, &member->backlog, change);
-    return change != NULL || watch_set_enter_tree(set, member);
-}
-
 /* --- Delivery -------------------------------------------------------------------------------------- */
 
-/* A member matches once, however many of its filters do. */
+/* A member matches once, however many of its filters do. One that is behind is delivered all of the backlog. */
 static void watch_set_note_match(void *arg, void *owner)
 {
     struct watch_set *set = arg;
     struct watch_member *member = owner;
 
-    if (member->matched_serial == set->store->follow->entry_serial)
+    if (member->backlog.change != NULL || member->matched_serial == set->store->follow->entry_serial)
         return;
     member->matched_serial = set->store->follow->entry_serial;
     set->matches[set->match_count++] = member;
 }
 
-/* Find the members that a key matches, before delivery: a watch may end then, and leave the tree. */
+/* Find the members that a key matches and that are not behind. */
 static void watch_set_find_matches(struct watch_set *set, const char *key)
 {
     set->store->follow->entry_serial++;

@@ -17,7 +17,7 @@
 
 struct watch_member;
 
-/* What a watch does. Only end and deliver may remove the member from its set. */
+/* What a watch does. Only begin, leave_cache and end may remove the member from its set, and no other one. */
 struct watch_member_ops {
     /* The bucket may be followed now: begin, if the watch has not begun. */
     void (*begin)(struct watch_member *member);
@@ -57,7 +57,7 @@ struct watch_member {
     /* private to watch_set */
     struct watch_member *next, *previous;
     struct watch_member *next_awaiting, *previous_awaiting; /* previous_awaiting is NULL: it awaits nothing */
-    struct filter_ref *refs;                                /* of filters, in the set's tree; NULL: it is behind */
+    struct filter_ref *refs;                                /* of filters, in the set's tree */
     uint64_t matched_serial;                                /* of the last entry that a filter matched */
     struct backlog_reader backlog;                          /* its change is not NULL while the watch is behind */
 };
@@ -91,15 +91,6 @@ void watch_set_free(struct watch_set *set);
 /* Add a member; its filters are in the tree. False: out of memory. */
 bool watch_set_add(struct watch_set *set, struct watch_member *member);
 void watch_set_remove(struct watch_set *set, struct watch_member *member);
-
-/* Attach a member to a change of the backlog, and take its filters out of the tree. */
-void watch_set_attach(struct watch_set *set, struct watch_member *member, struct backlog_change *change);
-
-/*
- * Attach a member that is behind to a later change. NULL: it is no longer behind, and its filters return to the
- * tree. False: out of memory for that.
- */
-bool watch_set_move(struct watch_set *set, struct watch_member *member, struct backlog_change *change);
 
 /* From now on, or no longer, call the member's progress after each message that the feed delivers. */
 void watch_set_await_progress(struct watch_set *set, struct watch_member *member);
