@@ -296,6 +296,51 @@ START_TEST(a_change_of_many_watches_with_many_filters_delays_nobody)
 }
 END_TEST
 
+/* Filters that match the first tokens of a key in all ways: each has other tokens of it as *. */
+static const char *alike_filter(unsigned number)
+{
+    char tokens[2 * 16 + 1];
+
+    for (unsigned bit = 0; bit < 16; bit++)
+        memcpy(tokens + 2 * bit, (number >> bit & 1) != 0 ? "*." : "a.", 2);
+    tokens[sizeof(tokens) - 1] = '\0';
+    return format_text("%sa.a.a.a.a.a.a.a.a.a.a.a.z", tokens);
+}
+
+/* Each change would look at all tokens of all filters. */
+START_TEST(filters_that_are_alike_do_not_make_each_change_expensive)
+{
+    enum { WATCHES = 200, FILTERS = 64 };
+    const char *key = "a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.z", *filters;
+    struct watch_recorder *wide[WATCHES];
+
+    daemon_start(&daemon_of_test, NULL,
+                 format_text("watches:\n  max_filters: 1048576\n%s", machine_log_section(TURN_MS)));
+    struct client *client = client_open(&daemon_of_test), *watcher = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, "'storage': 'memory'");
+    for (unsigned i = 0; i < WATCHES; i++) {
+        filters = "";
+        for (unsigned j = 0; j < FILTERS; j++)
+            filters = format_text("%s%s'%s'", filters, j > 0 ? ", " : "", alike_filter(i * FILTERS + j));
+        wide[i] = watch_recorder_start(watcher, bucket, format_text("'updates_only': true, 'filter': [%s]", filters));
+    }
+    struct watch_recorder *all = watch_recorder_start(watcher, bucket, NULL),
+                          *other = watch_recorder_start(watcher, bucket, "'filter': 'other'");
+    watch_recorder_expect(all, "ready");
+    watch_recorder_expect(other, "ready");
+    daemon_mark_log(&daemon_of_test);
+    put_text(client, bucket, format_text("%s.no", key), "1");
+    put_text(client, bucket, key, "2");
+    put_text(client, bucket, "other", "3");
+    watch_recorder_expect(all, format_text("%s.no=1@1 %s=2@2 other=3@3", key, key));
+    watch_recorder_expect(other, "other=3@3");
+    for (unsigned i = 0; i < WATCHES; i++)
+        watch_recorder_expect(wide[i], format_text("ready %s=2@2", key));
+    ck_assert_ptr_null(strstr(daemon_log(&daemon_of_test), "slow turn"));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 START_TEST(a_change_that_ends_watches_with_long_filters_delays_nobody)
 {
     enum { WATCHES = 60 };
@@ -375,6 +420,7 @@ Suite *watch_scale_suite(void)
     tcase_add_test(tests, many_watches_do_not_deliver_the_daemons_own_key);
     tcase_add_test(tests, the_end_of_sessions_with_many_watches_delays_nobody);
     tcase_add_test(tests, a_change_of_many_watches_with_many_filters_delays_nobody);
+    tcase_add_test(tests, filters_that_are_alike_do_not_make_each_change_expensive);
     tcase_add_test(tests, a_change_that_ends_watches_with_long_filters_delays_nobody);
     tcase_add_test(tests, a_watch_looks_through_a_large_bucket_in_slices);
     tcase_add_test(tests, a_watch_of_large_keys_begins_as_its_client_reads);

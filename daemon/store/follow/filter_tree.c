@@ -7,6 +7,12 @@
 #include <string.h>
 #include <utlist.h>
 
+/*
+ * A match looks at this number of nodes at most. Each '*' beside a literal token doubles the paths of a key, so that
+ * one user's filters could have a match look at a million nodes, most of them not in the processor's cache.
+ */
+#define MATCH_NODES_MAX 1024u
+
 struct filter_node {
     UT_hash_handle hh; /* of its parent's literals */
     struct filter_node *parent;
@@ -123,6 +129,7 @@ void filter_tree_remove(struct filter_tree *tree, struct filter_ref *ref)
 struct match {
     void (*visit)(void *arg, void *owner);
     void *arg;
+    unsigned nodes_left;
 };
 
 static void visit_all(const struct match *match, struct filter_ref *refs)
@@ -131,39 +138,47 @@ static void visit_all(const struct match *match, struct filter_ref *refs)
         match->visit(match->arg, ref->owner);
 }
 
+static bool match_node(struct match *match, const struct filter_node *node, const char *token);
+
+/* Match what follows a token with a child that the token matches. */
+static bool match_child(struct match *match, const struct filter_node *child, const char *token_end)
+{
+    if (child == NULL)
+        return true;
+    if (*token_end != '\0')
+        return match_node(match, child, token_end + 1);
+    visit_all(match, child->exact);
+    return true;
+}
+
 /*
  * Match the rest of a key, from token on, with the children of a node. The depth is that of the filters with wildcards.
+ * False: it looked at too many nodes.
  */
-static void match_node(const struct match *match, const struct filter_node *node, const char *token)
+static bool match_node(struct match *match, const struct filter_node *node, const char *token)
 {
     struct filter_node *child = NULL;
     size_t length = strcspn(token, ".");
-    bool is_last = token[length] == '\0';
 
+    if (match->nodes_left-- == 0)
+        return false;
     visit_all(match, node->rest);
     if (node->literals != NULL)
         HASH_FIND(hh, node->literals, token, length, child);
-    if (child != NULL && is_last)
-        visit_all(match, child->exact);
-    else if (child != NULL)
-        match_node(match, child, token + length + 1);
-    if (node->any != NULL && is_last)
-        visit_all(match, node->any->exact);
-    else if (node->any != NULL)
-        match_node(match, node->any, token + length + 1);
+    return match_child(match, child, token + length) && match_child(match, node->any, token + length);
 }
 
-void filter_tree_match(const struct filter_tree *tree, const char *key, void (*visit)(void *arg, void *owner),
+bool filter_tree_match(const struct filter_tree *tree, const char *key, void (*visit)(void *arg, void *owner),
                        void *arg)
 {
-    const struct match match = {visit, arg};
+    struct match match = {visit, arg, MATCH_NODES_MAX};
     struct filter_node *same = NULL;
 
     if (tree->root == NULL)
-        return;
-    match_node(&match, tree->root, key);
-    if (strchr(key, '.') != NULL) /* otherwise the key is one token, which match_node has met */
+        return true;
+    if (strchr(key, '.') != NULL) /* otherwise the key is one token, which match_node meets */
         HASH_FIND(hh, tree->root->literals, key, strlen(key), same);
     if (same != NULL)
         visit_all(&match, same->exact);
+    return match_node(&match, tree->root, key);
 }

@@ -1,5 +1,6 @@
 #include "daemon/store/follow/watch_set.h"
 
+#include "daemon/store/follow/filter.h"
 #include "daemon/store/follow/state.h"
 
 #include <stdlib.h>
@@ -114,12 +115,23 @@ static void watch_set_note_match(void *arg, void *owner)
     set->matches[set->match_count++] = member;
 }
 
-/* Find the members that a key matches and that are not behind. */
-static void watch_set_find_matches(struct watch_set *set, const char *key)
+/*
+ * Find the members that a key matches and that are not behind. False: to find them would take long, and these are all
+ * members that are not behind.
+ */
+static bool watch_set_find_matches(struct watch_set *set, const char *key)
 {
+    struct watch_member *member;
+
     set->store->follow->entry_serial++;
     set->match_count = 0;
-    filter_tree_match(&set->tree, key, watch_set_note_match, set);
+    if (filter_tree_match(&set->tree, key, watch_set_note_match, set))
+        return true;
+    DL_FOREACH2(set->members, member, next)
+    {
+        watch_set_note_match(set, member);
+    }
+    return false;
 }
 
 static struct watch_member *member_of_reader(struct backlog_reader *reader)
@@ -134,14 +146,17 @@ static void on_reader_lost(struct backlog_reader *reader, uint64_t revision)
     member->ops->lose(member, revision);
 }
 
-/* Add a change if watches are behind, or if it matches so many that they must fall behind. NULL: deliver it at once. */
+/*
+ * Add a change if watches are behind, or if they must fall behind: it matches many, or it is not known which ones, so
+ * that each looks when its turn comes. NULL: deliver it at once.
+ */
 static struct backlog_change *watch_set_add_to_backlog(struct watch_set *set, const struct kv_entry *entry,
-                                                       bool is_unrecorded)
+                                                       bool is_unrecorded, bool are_matches)
 {
     struct backlog_reader *behind = backlog_any_reader(&set->backlog);
     struct watch_packed packed[WATCH_FORMS];
 
-    if (behind == NULL && set->match_count <= DELIVERED_AT_ONCE_MAX)
+    if (behind == NULL && (set->match_count == 0 || (are_matches && set->match_count <= DELIVERED_AT_ONCE_MAX)))
         return NULL;
     struct watch_member *packer = behind != NULL ? member_of_reader(behind) : set->matches[0];
     packer->ops->pack(packer, entry, set->store->follow->entry_serial, packed);
@@ -155,13 +170,13 @@ static bool watch_set_deliver_change(struct watch_set *set, const struct kv_entr
 {
     bool is_wanted = set->backlog.reader_count > 0;
 
-    watch_set_find_matches(set, entry->key);
-    struct backlog_change *change = watch_set_add_to_backlog(set, entry, is_unrecorded);
+    bool are_matches = watch_set_find_matches(set, entry->key);
+    struct backlog_change *change = watch_set_add_to_backlog(set, entry, is_unrecorded, are_matches);
     for (size_t i = 0; i < set->match_count; i++) {
         struct watch_member *member = set->matches[i];
         if (change != NULL) /* even if few match: their session may be full of what others were delivered */
             is_wanted |= member->ops->fall_behind(member, change);
-        else
+        else if (are_matches || filter_any_matches(member->filters, member->filter_count, entry->key))
             is_wanted |= member->ops->deliver(member, entry, set->store->follow->entry_serial, is_unrecorded);
     }
     backlog_trim(&set->backlog, set->store->conf->watches.buffer_bytes, on_reader_lost);
