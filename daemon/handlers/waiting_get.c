@@ -45,7 +45,7 @@ static struct call *waiting_get_leave_call(struct waiting_get *waiting)
     struct call *call = waiting->call;
 
     waiting->call = NULL;
-    usage_subtract(call->dispatcher->usage, call->user, USAGE_FILTERS, kv_filter_weight(waiting->filter));
+    usage_subtract(call->dispatcher->usage, call->user, USAGE_FILTERS, 1);
     timer_stop(waiting->service->store->timers, &waiting->timer);
     arena_end_task(&waiting->task);
     DL_DELETE2(waiting->service->waiting_gets, waiting, previous, next);
@@ -206,7 +206,7 @@ static const struct watch_ops waiting_get_ops = {waiting_get_on_started, waiting
 /* --- The beginning --------------------------------------------------------------------------------- */
 
 /* False: the call is answered. */
-static bool waiting_get_check_limits(struct call *call, const char *key)
+static bool waiting_get_check_limits(struct call *call)
 {
     unsigned limit = call->dispatcher->conf->watches.max_per_session;
     struct error error;
@@ -217,7 +217,7 @@ static bool waiting_get_check_limits(struct call *call, const char *key)
                        limit);
         return false;
     }
-    if (usage_check(call->dispatcher->usage, call->user, USAGE_FILTERS, kv_filter_weight(key), &error))
+    if (usage_check(call->dispatcher->usage, call->user, USAGE_FILTERS, 1, &error))
         return true;
     call_fail(call, &error);
     return false;
@@ -229,7 +229,7 @@ void waiting_get_start(struct call *call, const char *key, uint64_t above, void 
     uint64_t now_ms = uv_now(service->store->loop);
     uint64_t left_ms = call->deadline_ms > now_ms ? call->deadline_ms - now_ms : 0;
 
-    if (call->session == NULL || !waiting_get_check_limits(call, key))
+    if (call->session == NULL || !waiting_get_check_limits(call))
         return;
     size_t key_bytes = strlen(key) + 1;
     struct waiting_get *waiting = calloc(1, sizeof(*waiting) + key_bytes);
@@ -249,7 +249,7 @@ void waiting_get_start(struct call *call, const char *key, uint64_t above, void 
     waiting->watch.owner = call->session->id;
     waiting->watch.ops = &waiting_get_ops;
     waiting->watch.arg = waiting;
-    usage_add(call->dispatcher->usage, call->user, USAGE_FILTERS, kv_filter_weight(waiting->filter));
+    usage_add(call->dispatcher->usage, call->user, USAGE_FILTERS, 1);
     call_begin_waiting(call);
     arena_charge(&call->arena, sizeof(*waiting) + key_bytes);
     arena_begin_reading_task(&call->arena, &waiting->task, waiting_get_cancel);

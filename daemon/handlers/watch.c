@@ -5,6 +5,7 @@
 #include "daemon/rpc/call.h"
 #include "daemon/rpc/dispatch.h"
 #include "daemon/rpc/options.h"
+#include "daemon/store/follow/filter.h"
 #include "daemon/store/follow/watch.h"
 #include "daemon/transport/session.h"
 
@@ -31,7 +32,7 @@ struct session_watch {
     struct call *call; /* of watch.start, until it is answered */
     uint64_t id;
     bool is_meta_only;
-    size_t counted_filters; /* filters that count for the session's user */
+    size_t counted_filters; /* for the session's user: see filter_weight */
     char *bucket;
     char *filters[WATCH_FILTERS_MAX];
 
@@ -389,7 +390,7 @@ static bool session_watch_count_filters(struct call *call, struct session_watch 
 
     size_t weight = 0;
     for (size_t i = 0; i < watch->watch.filter_count; i++)
-        weight += kv_filter_weight(watch->filters[i]);
+        weight += filter_weight(watch->filters[i]);
     if (!usage_check(usage, call->user, USAGE_FILTERS, weight, &error)) {
         call_fail(call, &error);
         return false;

@@ -361,12 +361,3 @@ bool kv_read_delivery(const struct message *message, struct kv_delivery *deliver
     delivery->pending = strtoull(tokens[first + 3], NULL, 10);
     return true;
 }
-
-unsigned kv_filter_weight(const char *filter)
-{
-    unsigned tokens = 1;
-
-    for (; *filter != '\0'; filter++)
-        tokens += *filter == '.';
-    return (tokens + 31) / 32;
-}

@@ -178,10 +178,4 @@ int64_t kv_parse_time_us(const char *text);
 /* Return whether filter (with tokens * and a final >) matches key. */
 bool kv_filter_matches(const char *filter, const char *key);
 
-/*
- * Return how much memory a watch's filter may take, as a number of ordinary filters: one for each 32 tokens. A tree of
- * filters has a node for each token.
- */
-unsigned kv_filter_weight(const char *filter);
-
 #endif

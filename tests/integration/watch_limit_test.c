@@ -25,7 +25,9 @@ START_TEST(the_number_of_watches_is_limited)
                      "watches.max_per_session");
     watch_recorder_start(other, second, NULL);
     assert_code_says(client_call(other, "watch.start", "['%s']", third), "resource_exhausted", "watches.max_buckets");
-    watch_recorder_start(other, bucket, NULL);
+    assert_code_says(client_call(other, "watch.start", "['%s', {'filter': 'a.b.c.d.>'}]", bucket), "resource_exhausted",
+                     "watches.max_filters");
+    watch_recorder_start(other, bucket, "'filter': 'a.b.c.d.e'");
     assert_code_says(client_call(other, "watch.start", "['%s']", bucket), "resource_exhausted", "watches.max_filters");
     watch_recorder_stop(recorder);
     watch_recorder_start(other, bucket, NULL);

@@ -91,6 +91,16 @@ START_TEST(any_of_several_filters_may_match)
 }
 END_TEST
 
+START_TEST(a_filter_with_wildcards_counts_for_its_tokens)
+{
+    ck_assert_uint_eq(filter_weight("a"), 1);
+    ck_assert_uint_eq(filter_weight("a.b.c.d.e.f.g.h.i.j"), 1);
+    ck_assert_uint_eq(filter_weight(">"), 1);
+    ck_assert_uint_eq(filter_weight("a.*.b.>"), 1);
+    ck_assert_uint_eq(filter_weight("a.*.b.c.>"), 2);
+}
+END_TEST
+
 static bool matches_any(const char *const *some, size_t count, const char *key)
 {
     for (size_t i = 0; i < count; i++) {
@@ -176,6 +186,7 @@ Suite *filter_suite(void)
     tcase_add_test(tests, a_filter_covers_another_when_it_matches_all_its_keys);
     tcase_add_test(tests, two_filters_overlap_when_a_key_matches_both);
     tcase_add_test(tests, tokens_are_compared_whole);
+    tcase_add_test(tests, a_filter_with_wildcards_counts_for_its_tokens);
     tcase_add_test(tests, any_of_several_filters_may_match);
     tcase_add_test(tests, reduced_filters_match_the_same_keys_each_by_one_of_them);
     tcase_add_test(tests, a_tree_finds_each_filter_that_matches_once);

@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Tokens of a filter with wildcards that count as one filter. Few filters have more. */
+#define WEIGHT_TOKENS 4u
+
 static bool filter_is_any(const char *token, size_t length)
 {
     return length == 1 && token[0] == '*';
@@ -50,6 +53,17 @@ bool filter_overlaps(const char *a, const char *b)
 bool filter_is_key(const char *filter)
 {
     return strpbrk(filter, "*>") == NULL;
+}
+
+size_t filter_weight(const char *filter)
+{
+    size_t tokens = 1;
+
+    if (filter_is_key(filter))
+        return 1;
+    for (; *filter != '\0'; filter++)
+        tokens += *filter == '.';
+    return (tokens + WEIGHT_TOKENS - 1) / WEIGHT_TOKENS;
 }
 
 bool filter_any_matches(const char *const *filters, size_t count, const char *key)

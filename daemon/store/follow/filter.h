@@ -18,6 +18,12 @@ bool filter_overlaps(const char *a, const char *b);
 /* Return whether the filter is a key, without wildcards. */
 bool filter_is_key(const char *filter);
 
+/*
+ * Return as how many filters of watches a filter counts: each 4 tokens of one with wildcards count as one. A token
+ * takes some 700 bytes in a filter_tree. A filter without wildcards takes no more than these four.
+ */
+size_t filter_weight(const char *filter);
+
 /* Return whether one of the filters matches the key. */
 bool filter_any_matches(const char *const *filters, size_t count, const char *key);
 
