@@ -37,6 +37,27 @@ START_TEST(the_number_of_watches_is_limited)
 }
 END_TEST
 
+START_TEST(names_that_no_bucket_has_take_no_room_of_followed_buckets)
+{
+    enum { NAMES = 20 };
+    msgpack_sbuffer requests;
+
+    daemon_start(&daemon_of_test, NULL, "watches:\n  max_buckets: 1\n");
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, NULL);
+    msgpack_sbuffer_init(&requests);
+    for (unsigned i = 0; i < NAMES; i++)
+        pack_request(&requests, i, "watch.start", "['none%u']", i);
+    pack_request(&requests, NAMES, "watch.start", "['%s']", bucket);
+    client_write(client, requests.data, requests.size);
+    msgpack_sbuffer_destroy(&requests);
+    for (unsigned i = 0; i < NAMES; i++)
+        assert_code(client_wait(client, i), "bucket_not_found");
+    assert_ok(client_wait(client, NAMES));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 START_TEST(a_thousand_watches_share_one_consumer)
 {
     enum { SESSIONS = 10, EACH = 100 };
@@ -270,6 +291,7 @@ Suite *watch_limit_suite(void)
     TCase *tests = tcase_create("own daemon");
 
     tcase_add_test(tests, the_number_of_watches_is_limited);
+    tcase_add_test(tests, names_that_no_bucket_has_take_no_room_of_followed_buckets);
     tcase_add_test(tests, a_thousand_watches_share_one_consumer);
     tcase_add_test(tests, a_client_that_does_not_read_gets_the_revision_to_resume_from_and_delays_nobody);
     tcase_add_test(tests, a_client_that_does_not_read_while_keys_vanish_must_start_over);

@@ -41,7 +41,7 @@ static struct local_copy *cached_read_obtain_copy(struct store *store, const cha
     if (copy == NULL && bucket_find_known(store, bucket) == NULL)
         return NULL;
     if (copy == NULL || !contents_have_values(&copy->contents))
-        copy = local_copy_obtain(store, bucket, LOCAL_COPY_FOR_READ, &ignored);
+        copy = local_copy_obtain(store, bucket, NULL, LOCAL_COPY_FOR_READ, &ignored);
     if (copy != NULL)
         copy->read_ms = copy->used_ms = uv_now(store->loop);
     return copy;

@@ -473,8 +473,8 @@ static void local_copy_make_room(struct store *store, enum local_copy_use use)
         local_copy_close(copy);
 }
 
-struct local_copy *local_copy_obtain(struct store *store, const char *bucket, enum local_copy_use use,
-                                     struct error *error)
+struct local_copy *local_copy_obtain(struct store *store, const char *bucket, struct bucket *known,
+                                     enum local_copy_use use, struct error *error)
 {
     struct local_copy *copy = local_copy_find(store, bucket);
 
@@ -501,7 +501,9 @@ struct local_copy *local_copy_obtain(struct store *store, const char *bucket, en
         copy->is_configured = true;
     if (use != LOCAL_COPY_FOR_WATCH)
         local_copy_want_values(copy);
-    if (is_new)
+    if (is_new && known != NULL)
+        on_bucket_opened(copy, bucket_retain(known), NULL);
+    else if (is_new)
         local_copy_open(copy);
     return copy;
 }
@@ -509,7 +511,7 @@ struct local_copy *local_copy_obtain(struct store *store, const char *bucket, en
 bool local_copy_listen(struct store *store, const char *bucket, struct local_copy_listener *listener,
                        struct error *error)
 {
-    struct local_copy *copy = local_copy_obtain(store, bucket, LOCAL_COPY_FOR_WATCH, error);
+    struct local_copy *copy = local_copy_obtain(store, bucket, NULL, LOCAL_COPY_FOR_WATCH, error);
 
     if (copy == NULL)
         return false;

@@ -85,11 +85,12 @@ struct local_copy {
 enum local_copy_use { LOCAL_COPY_FOR_WATCH, LOCAL_COPY_FOR_READ, LOCAL_COPY_CONFIGURED };
 
 /*
- * Return the copy of a bucket; create it if there is none. NULL, with an error of resource_exhausted: too many buckets
- * are followed already.
+ * Return the copy of a bucket that exists, as far as is known; create it if there is none. known: the bucket as it was
+ * looked up just now; NULL: it is looked up for the new copy. NULL, with an error of resource_exhausted: too many
+ * buckets are followed already.
  */
-struct local_copy *local_copy_obtain(struct store *store, const char *bucket, enum local_copy_use use,
-                                     struct error *error);
+struct local_copy *local_copy_obtain(struct store *store, const char *bucket, struct bucket *known,
+                                     enum local_copy_use use, struct error *error);
 
 /* Return the copy of a bucket; NULL: there is none. */
 struct local_copy *local_copy_find(struct store *store, const char *bucket);

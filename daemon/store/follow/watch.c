@@ -388,19 +388,15 @@ static void on_opening_timeout(struct timer *timer)
     watch_end(watch, &error);
 }
 
-static void watch_fail_start(struct watch *watch, const struct error *error)
+/* Watch a bucket. known: NULL, or the bucket as it was looked up just now. */
+static void watch_open(struct watch *watch, const char *bucket_name, struct bucket *known)
 {
-    watch->ops->ended(watch->arg, error);
-}
-
-void watch_start(struct store *store, struct watch *watch, const char *bucket, uint64_t deadline_ms)
-{
+    struct store *store = watch->store;
     struct error error;
 
-    watch->store = store;
-    watch->copy = local_copy_obtain(store, bucket, LOCAL_COPY_FOR_WATCH, &error);
+    watch->copy = local_copy_obtain(store, bucket_name, known, LOCAL_COPY_FOR_WATCH, &error);
     if (watch->copy == NULL) {
-        watch_fail_start(watch, &error);
+        watch->ops->ended(watch->arg, &error);
         return;
     }
     watch->member.ops = &watch_member_ops;
@@ -409,22 +405,50 @@ void watch_start(struct store *store, struct watch *watch, const char *bucket, u
     watch->member.wants_previous = watch->wants_previous;
     if (!watch_set_add(&watch->copy->watches, &watch->member)) {
         error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-        watch_fail_start(watch, &error);
+        watch->ops->ended(watch->arg, &error);
         return;
     }
     store->follow->watch_stats.open++;
     store->follow->watch_stats.total++;
     watch->state = WATCH_OPENING;
-    watch->deadline_ms = deadline_ms;
     watch->must_reach = watch->copy->min_revisions.acked;
-    timer_start(store->timers, &watch->timer, deadline_ms, on_opening_timeout);
+    timer_start(store->timers, &watch->timer, watch->deadline_ms, on_opening_timeout);
     watch_begin_if_current(watch);
+}
+
+static void on_watch_looked_up(void *arg, struct bucket *bucket, const struct error *error)
+{
+    struct watch *watch = arg;
+
+    watch->state = WATCH_OVER;
+    if (error != NULL) {
+        watch->ops->ended(watch->arg, error);
+        return;
+    }
+    watch_open(watch, bucket->name, bucket);
+    bucket_release(bucket);
+}
+
+void watch_start(struct store *store, struct watch *watch, const char *bucket, uint64_t deadline_ms)
+{
+    watch->store = store;
+    watch->deadline_ms = deadline_ms;
+    if (local_copy_find(store, bucket) != NULL) {
+        watch_open(watch, bucket, NULL);
+        return;
+    }
+    watch->state = WATCH_LOOKING_UP;
+    bucket_open(store, &watch->look_up, bucket, watch->owner, deadline_ms, on_watch_looked_up, watch);
 }
 
 void watch_stop(struct watch *watch)
 {
-    if (watch->state == WATCH_OVER)
+    if (watch->state == WATCH_LOOKING_UP)
+        bucket_wait_cancel(&watch->look_up);
+    if (watch->state <= WATCH_LOOKING_UP) {
+        watch->state = WATCH_OVER;
         return;
+    }
     timer_stop(watch->store->timers, &watch->timer);
     watch_cancel_turn(watch);
     if (watch->state == WATCH_BEGINNING) {

@@ -51,11 +51,12 @@ struct watch_ops {
 
 enum watch_state {
     WATCH_OVER,
-    WATCH_OPENING,   /* the bucket is not followed yet, or not up to what was acknowledged before the watch */
-    WATCH_BEGINNING, /* what is there at the beginning is being delivered: see watch_step */
-    WATCH_LIVE,      /* changes are delivered at once */
-    WATCH_BEHIND,    /* changes come from the backlog */
-    WATCH_LOST       /* it was too far behind, and ends when its turn comes */
+    WATCH_LOOKING_UP, /* the bucket, before a copy of it is created: names that no bucket has must not use up room */
+    WATCH_OPENING,    /* the bucket is not followed yet, or not up to what was acknowledged before the watch */
+    WATCH_BEGINNING,  /* what is there at the beginning is being delivered: see watch_step */
+    WATCH_LIVE,       /* changes are delivered at once */
+    WATCH_BEHIND,     /* changes come from the backlog */
+    WATCH_LOST        /* it was too far behind, and ends when its turn comes */
 };
 
 /* The owner allocates it, zeroed; it may go when ended was called, or after watch_stop. */
@@ -79,6 +80,7 @@ struct watch {
     struct store *store;
     struct local_copy *copy;
     enum watch_state state;
+    struct bucket_wait look_up;
     struct timer timer;       /* of WATCH_OPENING */
     uint64_t deadline_ms;     /* of WATCH_OPENING */
     uint64_t must_reach;      /* the revision that the feed must have reached before the watch begins */
