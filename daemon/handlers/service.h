@@ -24,10 +24,11 @@ struct service {
     struct store *store;
     struct session_list *sessions;
     struct monitor *monitor;
-    uint64_t watch_ids;               /* the last one */
-    unsigned previous_watches;        /* that want the value before each change */
-    struct service_entry packed[3];   /* by enum watch_form */
-    struct waiting_get *waiting_gets; /* a list */
+    uint64_t watch_ids;                     /* the last one */
+    unsigned previous_watches;              /* that want the value before each change */
+    struct service_entry packed[3];         /* by enum watch_form */
+    struct waiting_get *waiting_gets;       /* a list */
+    struct watched_bucket *watched_buckets; /* by user and name: uthash */
 };
 
 /* All pointers are borrowed. monitor is made later. */

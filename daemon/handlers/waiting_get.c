@@ -1,6 +1,7 @@
 #include "daemon/handlers/waiting_get.h"
 
 #include "daemon/handlers/watch.h"
+#include "daemon/handlers/watched_bucket.h"
 #include "daemon/rpc/dispatch.h"
 #include "daemon/rpc/options.h"
 #include "daemon/store/follow/watch.h"
@@ -18,6 +19,7 @@ struct waiting_get {
     struct service *service;
     struct session *session;
     struct call *call; /* NULL: it is answered, and the watch is about to be stopped */
+    struct watched_bucket *watched;
     struct arena_task task;
     struct watch watch;
     struct timer timer;
@@ -46,6 +48,7 @@ static struct call *waiting_get_leave_call(struct waiting_get *waiting)
 
     waiting->call = NULL;
     usage_subtract(call->dispatcher->usage, call->user, USAGE_FILTERS, 1);
+    watched_bucket_release(waiting->service, call->user, waiting->watched);
     timer_stop(waiting->service->store->timers, &waiting->timer);
     arena_end_task(&waiting->task);
     DL_DELETE2(waiting->service->waiting_gets, waiting, previous, next);
@@ -228,18 +231,26 @@ void waiting_get_start(struct call *call, const char *key, uint64_t above, void 
     struct service *service = call_service(call);
     uint64_t now_ms = uv_now(service->store->loop);
     uint64_t left_ms = call->deadline_ms > now_ms ? call->deadline_ms - now_ms : 0;
+    struct error error;
 
     if (call->session == NULL || !waiting_get_check_limits(call))
         return;
+    struct watched_bucket *watched = watched_bucket_hold(service, call->user, call->bucket, &error);
+    if (watched == NULL) {
+        call_fail(call, &error);
+        return;
+    }
     size_t key_bytes = strlen(key) + 1;
     struct waiting_get *waiting = calloc(1, sizeof(*waiting) + key_bytes);
     if (waiting == NULL) {
+        watched_bucket_release(service, call->user, watched);
         call_fail_out_of_memory(call);
         return;
     }
     waiting->service = service;
     waiting->session = call->session;
     waiting->call = call;
+    waiting->watched = watched;
     waiting->above = above;
     waiting->give_up = give_up;
     waiting->filter = memcpy(waiting + 1, key, key_bytes);

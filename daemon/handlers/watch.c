@@ -2,6 +2,7 @@
 
 #include "daemon/handlers/entry.h"
 #include "daemon/handlers/methods.h"
+#include "daemon/handlers/watched_bucket.h"
 #include "daemon/rpc/call.h"
 #include "daemon/rpc/dispatch.h"
 #include "daemon/rpc/options.h"
@@ -33,6 +34,7 @@ struct session_watch {
     uint64_t id;
     bool is_meta_only;
     size_t counted_filters; /* for the session's user: see filter_weight */
+    struct watched_bucket *watched;
     char *bucket;
     char *filters[WATCH_FILTERS_MAX];
 
@@ -44,10 +46,11 @@ struct session_watch {
 
 static void session_watch_free(struct session_watch *watch)
 {
-    if (watch->counted_filters > 0)
+    if (watch->session != NULL) { /* it was counted */
         usage_subtract(&watch->session->list->usage, watch->session->user, USAGE_FILTERS, watch->counted_filters);
-    if (watch->service != NULL && watch->watch.wants_previous)
-        watch->service->previous_watches--;
+        watched_bucket_release(watch->service, watch->session->user, watch->watched);
+        watch->service->previous_watches -= watch->watch.wants_previous;
+    }
     for (size_t i = 0; i < watch->watch.filter_count; i++)
         free(watch->filters[i]);
     free(watch->bucket);
@@ -382,20 +385,23 @@ static bool session_watch_check_count(struct call *call)
     return true;
 }
 
-/* Count the filters: they are what a watch costs. False: the call is answered. */
-static bool session_watch_count_filters(struct call *call, struct session_watch *watch)
+/* Count the filters, which are what a watch costs, and the bucket. False: the call is answered. */
+static bool session_watch_count(struct call *call, struct session_watch *watch)
 {
     struct usage *usage = &call->session->list->usage;
     struct error error;
-
     size_t weight = 0;
+
     for (size_t i = 0; i < watch->watch.filter_count; i++)
         weight += filter_weight(watch->filters[i]);
-    if (!usage_check(usage, call->user, USAGE_FILTERS, weight, &error)) {
+    if (!usage_check(usage, call->user, USAGE_FILTERS, weight, &error) ||
+        (watch->watched = watched_bucket_hold(call_service(call), call->user, call->bucket, &error)) == NULL) {
         call_fail(call, &error);
         return false;
     }
     watch->session = call->session;
+    watch->service = call_service(call);
+    watch->service->previous_watches += watch->watch.wants_previous;
     usage_add(usage, call->user, USAGE_FILTERS, weight);
     watch->counted_filters = weight;
     return true;
@@ -415,12 +421,10 @@ void handle_watch_start(struct call *call)
         call_fail_out_of_memory(call);
         return;
     }
-    if (!session_watch_read_options(call, watch) || !session_watch_count_filters(call, watch)) {
+    if (!session_watch_read_options(call, watch) || !session_watch_count(call, watch)) {
         session_watch_free(watch);
         return;
     }
-    watch->service = call_service(call);
-    watch->service->previous_watches += watch->watch.wants_previous;
     watch->call = call;
     watch->id = ++watch->service->watch_ids;
     watch->watch.filters = (const char *const *)watch->filters;

@@ -169,6 +169,8 @@ const struct figure figures_of_user[] = {
      "Memory of answers and changes that a user has not read.", OF_USER(USAGE_OUT_BYTES)},
     {NULL, NULL, FIGURE_NUMBER, "kvstored_user_watch_filters", FIGURE_GAUGE, NULL, 1,
      "Filters of the watches of a user.", OF_USER(USAGE_FILTERS)},
+    {NULL, NULL, FIGURE_NUMBER, "kvstored_user_watched_buckets", FIGURE_GAUGE, NULL, 1,
+     "Buckets that a user watches.", OF_USER(USAGE_WATCHED_BUCKETS)},
     {NULL, NULL, FIGURE_NUMBER, "kvstored_user_locks", FIGURE_GAUGE, NULL, 1,
      "Locks, ephemeral keys and waits for locks of a user.", OF_USER(USAGE_LOCKS)},
 };

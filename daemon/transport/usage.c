@@ -13,6 +13,7 @@ static const struct {
     [USAGE_INPUT_BYTES] = {"bytes of messages that have arrived in part", "limits.call_bytes"},
     [USAGE_OUT_BYTES] = {"bytes of unread answers", "limits.out_bytes"},
     [USAGE_FILTERS] = {"filters of watches", "watches.max_filters"},
+    [USAGE_WATCHED_BUCKETS] = {"watched buckets", "watches.max_buckets"},
     [USAGE_LOCKS] = {"locks, ephemeral keys and waits for locks", "locks.max"},
 };
 
@@ -30,6 +31,8 @@ static size_t usage_limit(const struct conf *conf, enum usage_kind kind)
         return conf->limits.out_bytes;
     case USAGE_FILTERS:
         return conf->watches.max_filters;
+    case USAGE_WATCHED_BUCKETS:
+        return conf->watches.max_buckets;
     case USAGE_LOCKS:
         return conf->locks.max;
     case USAGE_KINDS:
@@ -76,23 +79,29 @@ void usage_release(struct usage *usage, struct user *user)
     free(user);
 }
 
+bool usage_check_share(const struct usage *usage, const struct user *user, enum usage_kind kind, size_t more,
+                       struct error *error)
+{
+    size_t share = usage_share(usage->conf, usage_limit(usage->conf, kind));
+
+    if (user->taken[kind] + more <= share)
+        return true;
+    error_set(error, ERROR_RESOURCE_EXHAUSTED,
+              "uid %u has %zu %s, and the limit of one user is %zu (limits.user_percent of %s); try again later",
+              (unsigned)user->uid, user->taken[kind], kinds[kind].what, share, kinds[kind].setting);
+    return false;
+}
+
 bool usage_check(const struct usage *usage, const struct user *user, enum usage_kind kind, size_t more,
                  struct error *error)
 {
-    size_t limit = usage_limit(usage->conf, kind), share = usage_share(usage->conf, limit);
+    size_t limit = usage_limit(usage->conf, kind);
 
-    if (usage->taken[kind] + more > limit) {
-        error_set(error, ERROR_RESOURCE_EXHAUSTED, "the daemon has %zu %s, and its limit is %zu (%s); try again later",
-                  usage->taken[kind], kinds[kind].what, limit, kinds[kind].setting);
-        return false;
-    }
-    if (user->taken[kind] + more > share) {
-        error_set(error, ERROR_RESOURCE_EXHAUSTED,
-                  "uid %u has %zu %s, and the limit of one user is %zu (limits.user_percent of %s); try again later",
-                  (unsigned)user->uid, user->taken[kind], kinds[kind].what, share, kinds[kind].setting);
-        return false;
-    }
-    return true;
+    if (usage->taken[kind] + more <= limit)
+        return usage_check_share(usage, user, kind, more, error);
+    error_set(error, ERROR_RESOURCE_EXHAUSTED, "the daemon has %zu %s, and its limit is %zu (%s); try again later",
+              usage->taken[kind], kinds[kind].what, limit, kinds[kind].setting);
+    return false;
 }
 
 bool usage_is_high(const struct usage *usage, const struct user *user, enum usage_kind kind)

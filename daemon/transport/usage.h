@@ -17,12 +17,13 @@
 
 enum usage_kind {
     USAGE_SESSIONS,
-    USAGE_CALLS,       /* in flight */
-    USAGE_CALL_BYTES,  /* their memory */
-    USAGE_INPUT_BYTES, /* messages that have arrived in part, or wait for backpressure to ease */
-    USAGE_OUT_BYTES,   /* answers that clients have not read */
-    USAGE_FILTERS,     /* of watches */
-    USAGE_LOCKS,       /* locks and ephemeral keys, and waits for a lock */
+    USAGE_CALLS,           /* in flight */
+    USAGE_CALL_BYTES,      /* their memory */
+    USAGE_INPUT_BYTES,     /* messages that have arrived in part, or wait for backpressure to ease */
+    USAGE_OUT_BYTES,       /* answers that clients have not read */
+    USAGE_FILTERS,         /* of watches */
+    USAGE_WATCHED_BUCKETS, /* by a user: only the share is checked, see watched_bucket */
+    USAGE_LOCKS,           /* locks and ephemeral keys, and waits for a lock */
     USAGE_KINDS
 };
 
@@ -62,6 +63,10 @@ static inline void usage_subtract(struct usage *usage, struct user *user, enum u
 /* Return whether this much more may be used. False: *error is resource_exhausted, and names the limit. */
 bool usage_check(const struct usage *usage, const struct user *user, enum usage_kind kind, size_t more,
                  struct error *error);
+
+/* The same, for the user's share alone. */
+bool usage_check_share(const struct usage *usage, const struct user *user, enum usage_kind kind, size_t more,
+                       struct error *error);
 
 /* Return whether half of the user's share, or of the limit, is in use: others should go first. */
 bool usage_is_high(const struct usage *usage, const struct user *user, enum usage_kind kind);

@@ -37,23 +37,49 @@ START_TEST(the_number_of_watches_is_limited)
 }
 END_TEST
 
-START_TEST(names_that_no_bucket_has_take_no_room_of_followed_buckets)
+START_TEST(a_name_that_no_bucket_has_takes_no_room_of_followed_buckets)
 {
-    enum { NAMES = 20 };
     msgpack_sbuffer requests;
 
-    daemon_start(&daemon_of_test, NULL, "watches:\n  max_buckets: 1\n");
+    daemon_start(&daemon_of_test, NULL,
+                 "watches:\n  max_buckets: 2\nlimits:\n  user_percent: 100\ncache:\n  buckets: [kept]\n");
     struct client *client = client_open(&daemon_of_test);
     const char *bucket = client_new_bucket(client, NULL);
+    assert_ok(client_call(client, "bucket.create", "['kept']"));
+    wait_for_stat(client, "watches.buckets", 1);
     msgpack_sbuffer_init(&requests);
-    for (unsigned i = 0; i < NAMES; i++)
-        pack_request(&requests, i, "watch.start", "['none%u']", i);
-    pack_request(&requests, NAMES, "watch.start", "['%s']", bucket);
+    pack_request(&requests, 0, "watch.start", "['none']");
+    pack_request(&requests, 1, "watch.start", "['%s']", bucket);
     client_write(client, requests.data, requests.size);
     msgpack_sbuffer_destroy(&requests);
-    for (unsigned i = 0; i < NAMES; i++)
-        assert_code(client_wait(client, i), "bucket_not_found");
-    assert_ok(client_wait(client, NAMES));
+    assert_code(client_wait(client, 0), "bucket_not_found");
+    assert_ok(client_wait(client, 1));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(one_user_watches_a_share_of_the_followed_buckets)
+{
+    daemon_start(&daemon_of_test, NULL, "watches:\n  max_buckets: 4\nlimits:\n  user_percent: 50\n");
+    struct client *client = client_open(&daemon_of_test), *other = client_open(&daemon_of_test);
+    const char *first = client_new_bucket(client, NULL), *second = client_new_bucket(client, NULL),
+               *third = client_new_bucket(client, NULL);
+
+    for (unsigned i = 0; i < 3; i++)
+        watch_recorder_start(client, first, NULL);
+    struct watch_recorder *recorder = watch_recorder_start(other, second, NULL);
+    assert_code_says(client_call(client, "watch.start", "['%s']", third), "resource_exhausted",
+                     "limits.user_percent of watches.max_buckets");
+    assert_code_says(client_call(client, "kv.get", "['%s', 'k', {'wait_above': 1}]", third), "resource_exhausted",
+                     "limits.user_percent of watches.max_buckets");
+    watch_recorder_stop(recorder);
+    watch_recorder_start(client, third, NULL);
+    client_send(client, "kv.get", "['%s', 'k', {'wait_above': 0}]", third); /* waits in a bucket that counts already */
+    assert_code(client_call(other, "watch.start", "['%s']", second), "resource_exhausted");
+    client_close(client);
+    wait_for_stat(other, "watches.open", 0);
+    watch_recorder_start(other, second, NULL);
+    watch_recorder_start(other, third, NULL);
     daemon_stop(&daemon_of_test);
 }
 END_TEST
@@ -291,7 +317,8 @@ Suite *watch_limit_suite(void)
     TCase *tests = tcase_create("own daemon");
 
     tcase_add_test(tests, the_number_of_watches_is_limited);
-    tcase_add_test(tests, names_that_no_bucket_has_take_no_room_of_followed_buckets);
+    tcase_add_test(tests, a_name_that_no_bucket_has_takes_no_room_of_followed_buckets);
+    tcase_add_test(tests, one_user_watches_a_share_of_the_followed_buckets);
     tcase_add_test(tests, a_thousand_watches_share_one_consumer);
     tcase_add_test(tests, a_client_that_does_not_read_gets_the_revision_to_resume_from_and_delays_nobody);
     tcase_add_test(tests, a_client_that_does_not_read_while_keys_vanish_must_start_over);
