@@ -129,6 +129,49 @@ START_TEST(many_watches_that_are_not_read_end_with_the_revision_to_resume_from)
 }
 END_TEST
 
+/* Read what a watch was delivered from revision 1 on, until it has ended or has delivered this revision. */
+static enum watch_event read_entries(struct watch_recorder *recorder, uint64_t to, uint64_t *last)
+{
+    enum watch_event event = WATCH_ENTRY;
+
+    *last = 0;
+    while (*last < to && (event = watch_recorder_next(recorder)) == WATCH_ENTRY)
+        ck_assert_uint_eq(recorder->revision, ++*last);
+    return event;
+}
+
+START_TEST(what_waits_for_the_watches_of_all_buckets_is_limited)
+{
+    enum { WATCHES = 100, MANY = 800, FEW = 300, AT_ONCE = 50, LIMIT = 1 << 20 };
+    uint64_t last;
+
+    daemon_start(&daemon_of_test, NULL,
+                 "watches:\n  buffer_bytes: 1M\nlimits:\n  out_bytes: 1M\n  stall_timeout: 3600\n");
+    struct client *writer = client_open(&daemon_of_test), *slow = client_open(&daemon_of_test),
+                  *other = client_open(&daemon_of_test);
+    const char *large = client_new_bucket(writer, "'storage': 'memory'"),
+               *small = client_new_bucket(writer, "'storage': 'memory'");
+    struct watch_recorder **ended = start_many(slow, large, WATCHES, NULL),
+                          **live = start_many(other, small, WATCHES, NULL);
+    for (unsigned i = 0; i < MANY; i += AT_ONCE)
+        put_many(writer, large, "k", i, AT_ONCE, 1000);
+    for (unsigned i = 0; i < FEW; i += AT_ONCE) {
+        put_many(writer, small, "k", i, AT_ONCE, 1000);
+        ck_assert_uint_le(stat_of(writer, "watches.backlog_bytes"), LIMIT);
+    }
+    for (unsigned i = 0; i < WATCHES; i++) {
+        ck_assert_int_eq(read_entries(ended[i], MANY, &last), WATCH_ENDED);
+        ck_assert_str_eq(text_at(ended[i]->object, "code"), "resource_exhausted");
+        ck_assert_uint_eq(number_at(ended[i]->object, "revision"), last + 1);
+    }
+    for (unsigned i = 0; i < WATCHES; i++)
+        ck_assert_int_eq(read_entries(live[i], FEW, &last), WATCH_ENTRY);
+    struct watch_recorder *again = watch_recorder_start(slow, large, format_text("'from_revision': %u", MANY));
+    expect_entries(again, MANY, MANY);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 /* Sessions and watches that end while they are behind leave nothing. */
 START_TEST(watches_may_stop_while_they_are_behind)
 {
@@ -415,6 +458,7 @@ Suite *watch_scale_suite(void)
     tcase_add_test(tests, each_of_many_watches_delivers_every_change_once_and_in_order);
     tcase_add_test(tests, watches_of_one_session_do_not_end_each_other);
     tcase_add_test(tests, many_watches_that_are_not_read_end_with_the_revision_to_resume_from);
+    tcase_add_test(tests, what_waits_for_the_watches_of_all_buckets_is_limited);
     tcase_add_test(tests, watches_may_stop_while_they_are_behind);
     tcase_add_test(tests, watches_that_are_behind_deliver_a_recreated_bucket);
     tcase_add_test(tests, many_watches_do_not_deliver_the_daemons_own_key);

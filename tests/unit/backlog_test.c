@@ -4,7 +4,8 @@
 
 #include <string.h>
 
-static struct backlog backlog;
+static struct backlog_budget budget;
+static struct backlog backlog, other;
 static struct backlog_reader readers[2];
 static const struct backlog_reader *lost[2];
 static uint64_t lost_revisions[2];
@@ -12,7 +13,8 @@ static unsigned lost_count;
 
 static void begin(void)
 {
-    memset(&backlog, 0, sizeof(backlog));
+    memset(&budget, 0, sizeof(budget));
+    backlog = other = (struct backlog){.budget = &budget};
     memset(readers, 0, sizeof(readers));
     lost_count = 0;
 }
@@ -23,6 +25,8 @@ static void end(void)
         if (readers[i].change != NULL)
             backlog_move(&backlog, &readers[i], NULL);
     }
+    ck_assert_uint_eq(budget.bytes, 0);
+    ck_assert_ptr_null(budget.backlogs);
     ck_assert_ptr_null(backlog.first);
     ck_assert_uint_eq(backlog.reader_count, 0);
 }
@@ -33,14 +37,19 @@ static void note_lost(struct backlog_reader *reader, uint64_t revision)
     lost_revisions[lost_count++] = revision;
 }
 
-static struct backlog_change *add(uint64_t revision, bool is_unrecorded)
+static struct backlog_change *add_to(struct backlog *to, uint64_t revision, bool is_unrecorded)
 {
     const struct kv_entry entry = {.key = "key", .revision = revision, .operation = KV_PUT};
     const struct watch_packed packed[WATCH_FORMS] = {{"whole", 5}, {"meta", 4}, {NULL, 0}};
-    struct backlog_change *change = backlog_add(&backlog, &entry, is_unrecorded, packed);
+    struct backlog_change *change = backlog_add(to, &entry, is_unrecorded, packed);
 
     ck_assert_ptr_nonnull(change);
     return change;
+}
+
+static struct backlog_change *add(uint64_t revision, bool is_unrecorded)
+{
+    return add_to(&backlog, revision, is_unrecorded);
 }
 
 START_TEST(a_change_is_kept_for_as_long_as_a_reader_needs_it)
@@ -76,6 +85,29 @@ START_TEST(readers_that_are_behind_by_too_much_are_lost_and_the_others_are_not)
 }
 END_TEST
 
+START_TEST(of_all_backlogs_the_largest_loses_its_readers)
+{
+    struct backlog_change *first = add(1, false), *small = add_to(&other, 1, false);
+    uint64_t one = budget.bytes / 2;
+
+    add(2, false);
+    backlog_attach(&backlog, &readers[0], first);
+    backlog_attach(&other, &readers[1], small);
+    ck_assert_uint_eq(budget.bytes, 3 * one);
+    backlog_trim_all(&budget, 3 * one, note_lost);
+    ck_assert_uint_eq(lost_count, 0);
+    backlog_trim_all(&budget, 3 * one - 1, note_lost);
+    ck_assert_uint_eq(lost_count, 1);
+    ck_assert_ptr_eq(lost[0], &readers[0]);
+    ck_assert_uint_eq(lost_revisions[0], 1);
+    ck_assert_ptr_null(backlog.first);
+    ck_assert_uint_eq(budget.bytes, one);
+    backlog_trim_all(&budget, one - 1, note_lost); /* the only change */
+    ck_assert_uint_eq(lost_count, 1);
+    backlog_move(&other, &readers[1], NULL);
+}
+END_TEST
+
 START_TEST(a_reader_that_misses_an_unrecorded_change_has_no_revision_to_resume_from)
 {
     struct backlog_change *before = add(1, false), *unrecorded = add(1, true), *after = add(2, false);
@@ -101,6 +133,7 @@ Suite *backlog_suite(void)
     tcase_add_checked_fixture(tests, begin, end);
     tcase_add_test(tests, a_change_is_kept_for_as_long_as_a_reader_needs_it);
     tcase_add_test(tests, readers_that_are_behind_by_too_much_are_lost_and_the_others_are_not);
+    tcase_add_test(tests, of_all_backlogs_the_largest_loses_its_readers);
     tcase_add_test(tests, a_reader_that_misses_an_unrecorded_change_has_no_revision_to_resume_from);
     suite_add_tcase(suite, tests);
     return suite;

@@ -5,9 +5,18 @@
 #include <utlist.h>
 #include <uv.h>
 
+/* Return the bytes of the changes that are kept. */
+static uint64_t backlog_size(const struct backlog *backlog)
+{
+    return backlog->first != NULL ? backlog->end - backlog->first->begin : 0;
+}
+
 static void backlog_append(struct backlog *backlog, struct backlog_change *change, size_t bytes)
 {
     backlog->end += bytes;
+    backlog->budget->bytes += bytes;
+    if (backlog->first == NULL)
+        DL_APPEND2(backlog->budget->backlogs, backlog, previous_taking, next_taking);
     if (change->is_unrecorded)
         backlog->unrecorded_end = backlog->end;
     if (backlog->last != NULL)
@@ -54,14 +63,20 @@ struct backlog_reader *backlog_any_reader(const struct backlog *backlog)
 /* Free the changes at the beginning to which no reader is attached. */
 static void backlog_free_unneeded(struct backlog *backlog)
 {
+    uint64_t bytes = backlog_size(backlog);
     struct backlog_change *change;
 
+    if (bytes == 0)
+        return;
     while ((change = backlog->first) != NULL && change->readers == NULL) {
         backlog->first = change->next;
-        if (change->next == NULL)
-            backlog->last = NULL;
         free(change);
     }
+    backlog->budget->bytes -= bytes - backlog_size(backlog);
+    if (backlog->first != NULL)
+        return;
+    backlog->last = NULL;
+    DL_DELETE2(backlog->budget->backlogs, backlog, previous_taking, next_taking);
 }
 
 void backlog_attach(struct backlog *backlog, struct backlog_reader *reader, struct backlog_change *change)
@@ -112,6 +127,30 @@ void backlog_trim(struct backlog *backlog, size_t limit, backlog_lost_fn *lost)
     backlog_free_unneeded(backlog);
     while (backlog->first != backlog->last && backlog->end - backlog->first->begin > limit)
         backlog_lose_first(backlog, lost);
+}
+
+static struct backlog *backlog_find_largest(const struct backlog_budget *budget)
+{
+    struct backlog *backlog, *largest = budget->backlogs;
+
+    DL_FOREACH2(budget->backlogs, backlog, next_taking)
+    {
+        if (backlog_size(backlog) > backlog_size(largest))
+            largest = backlog;
+    }
+    return largest;
+}
+
+void backlog_trim_all(struct backlog_budget *budget, size_t limit, backlog_lost_fn *lost)
+{
+    while (budget->bytes > limit) {
+        struct backlog *largest = backlog_find_largest(budget);
+        if (largest->first == largest->last && largest->next_taking == NULL && budget->backlogs == largest)
+            return;
+        /* Until it is empty, if need be: to find the largest one again for each change would take long. */
+        while (budget->bytes > limit && largest->first != NULL)
+            backlog_lose_first(largest, lost);
+    }
 }
 
 void backlog_lose_all(struct backlog *backlog, backlog_lost_fn *lost)

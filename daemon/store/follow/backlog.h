@@ -5,7 +5,7 @@
  * hold up all other calls, so its watches fall behind: each is attached to the first change that it has not been
  * delivered. A job then delivers all later changes to each watch, in slices. Each change is packed once, so delivery to
  * one more watch is cheap. A watch that is behind by more than watches.buffer_bytes is lost: it ends with the revision
- * from which the client can resume.
+ * from which the client can resume. The backlogs of all buckets together are limited in the same way.
  */
 #ifndef DAEMON_STORE_BACKLOG_H
 #define DAEMON_STORE_BACKLOG_H
@@ -43,8 +43,16 @@ struct backlog_change {
     char key[]; /* followed by the packed forms */
 };
 
-/* Zeroed: empty. */
+/* What the backlogs of all buckets take together. Zeroed: nothing. */
+struct backlog_budget {
+    struct backlog *backlogs; /* those that are not empty: a list */
+    uint64_t bytes;
+};
+
+/* Zeroed but for the budget: empty. */
 struct backlog {
+    struct backlog_budget *budget;
+    struct backlog *next_taking, *previous_taking; /* in the budget's list */
     struct backlog_change *first, *last;
     uint64_t end;            /* bytes of all changes that were ever added */
     uint64_t unrecorded_end; /* the same, up to the last unrecorded change */
@@ -76,6 +84,13 @@ uint64_t backlog_resume_revision(const struct backlog *backlog, const struct bac
 
 /* Lose the readers that are behind by more than limit bytes. */
 void backlog_trim(struct backlog *backlog, size_t limit, backlog_lost_fn *lost);
+
+/*
+ * Lose readers until all backlogs together take at most limit bytes: those that are behind the most in the bucket whose
+ * backlog takes the most, so that slow watches of some buckets do not end those of others. A single change may be
+ * larger.
+ */
+void backlog_trim_all(struct backlog_budget *budget, size_t limit, backlog_lost_fn *lost);
 
 /* Lose all readers, because a change could not be added. */
 void backlog_lose_all(struct backlog *backlog, backlog_lost_fn *lost);

@@ -82,7 +82,6 @@ static void follow_add_backlog(const struct backlog *backlog, struct follow_tota
     if (backlog->first == NULL)
         return;
     totals->behind += backlog->reader_count;
-    totals->backlog_bytes += backlog->end - backlog->first->begin;
     if (totals->oldest_change_ns == 0 || backlog->first->added_ns < totals->oldest_change_ns)
         totals->oldest_change_ns = backlog->first->added_ns;
 }
@@ -92,6 +91,7 @@ void follow_total(const struct store *store, struct follow_totals *totals)
     const struct local_copy *copy, *next;
 
     memset(totals, 0, sizeof(*totals));
+    totals->backlog_bytes = store->follow->backlog_budget.bytes;
     HASH_ITER(hh, store->follow->local_copies, copy, next)
     {
         totals->buckets++;

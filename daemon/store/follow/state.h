@@ -11,6 +11,7 @@
 #include "daemon/base/timers.h"
 #include "daemon/nats/request.h"
 #include "daemon/store/context.h"
+#include "daemon/store/follow/backlog.h"
 #include "daemon/store/follow/cache.h"
 #include "daemon/store/follow/walks.h"
 #include "daemon/store/observe.h"
@@ -31,6 +32,7 @@ struct follow_state {
     struct watch *ready_watches; /* that have more to be delivered, and room for it */
     struct job delivering;       /* to ready_watches */
     struct cache_budget cache_budget;
+    struct backlog_budget backlog_budget;
     struct job collecting;   /* the memory of caches that were cleared */
     uint64_t entry_serial;   /* of the last entry that was delivered to watches */
     struct arena list_arena; /* of the listing for cache.buckets */

@@ -40,13 +40,14 @@ static void watch_end_slow(struct watch *watch, uint64_t revision)
 
     if (revision == 0) {
         error_set(&error, ERROR_REVISION_GONE,
-                  "this watch fell behind its bucket by more than watches.buffer_bytes, and missed keys that vanished; "
-                  "start it again without from_revision");
+                  "this watch fell behind its bucket by more than watches.buffer_bytes or limits.out_bytes allow, and "
+                  "missed keys that vanished; start it again without from_revision");
     } else {
-        error_set(&error, ERROR_RESOURCE_EXHAUSTED,
-                  "this watch fell behind its bucket by more than watches.buffer_bytes; start it again with "
-                  "from_revision %" PRIu64,
-                  revision);
+        error_set(
+            &error, ERROR_RESOURCE_EXHAUSTED,
+            "this watch fell behind its bucket by more than watches.buffer_bytes or limits.out_bytes allow; start "
+            "it again with from_revision %" PRIu64,
+            revision);
         error.has_revision = true;
         error.revision = revision;
     }

@@ -11,7 +11,7 @@
 
 void watch_set_init(struct watch_set *set, struct store *store)
 {
-    *set = (struct watch_set){.store = store};
+    *set = (struct watch_set){.store = store, .backlog.budget = &store->follow->backlog_budget};
 }
 
 void watch_set_free(struct watch_set *set)
@@ -180,6 +180,7 @@ static bool watch_set_deliver_change(struct watch_set *set, const struct kv_entr
             is_wanted |= member->ops->deliver(member, entry, set->store->follow->entry_serial, is_unrecorded);
     }
     backlog_trim(&set->backlog, set->store->conf->watches.buffer_bytes, on_reader_lost);
+    backlog_trim_all(set->backlog.budget, set->store->conf->limits.out_bytes, on_reader_lost);
     return is_wanted;
 }
 
