@@ -406,6 +406,35 @@ START_TEST(a_change_that_ends_watches_with_long_filters_delays_nobody)
 }
 END_TEST
 
+/* The watches of the deleted bucket are still being ended when the new one is watched. */
+START_TEST(a_watch_of_a_recreated_bucket_does_not_wait_for_the_end_of_others)
+{
+    enum { SESSIONS = 8, WATCHES = 1000 };
+    struct client *clients[SESSIONS];
+
+    daemon_start(&daemon_of_test, NULL,
+                 format_text("watches:\n  max_filters: 1048576\nlimits:\n  user_percent: 100\n%s",
+                             machine_log_section(TURN_MS)));
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, "'storage': 'memory'");
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        clients[i] = client_open(&daemon_of_test);
+        start_wide(clients[i], bucket, WATCHES, ".>");
+    }
+    daemon_mark_log(&daemon_of_test);
+    assert_ok(client_call(client, "bucket.delete", "['%s']", bucket));
+    wait_until(stat_of(client, "watches.open") < SESSIONS * WATCHES, "the first ends");
+    assert_ok(client_call(client, "bucket.create", "['%s']", bucket));
+    struct watch_recorder *recorder = watch_recorder_start(client, bucket, NULL);
+    watch_recorder_expect(recorder, "ready");
+    wait_for_stat(client, "watches.open", 1);
+    ck_assert_ptr_null(strstr(daemon_log(&daemon_of_test), "slow turn"));
+    put_text(client, bucket, "a", "1");
+    watch_recorder_expect(recorder, "a=1@1");
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 START_TEST(a_watch_looks_through_a_large_bucket_in_slices)
 {
     enum { KEYS = 40000, AT_ONCE = 4000, FILTERS = 64 };
@@ -466,6 +495,7 @@ Suite *watch_scale_suite(void)
     tcase_add_test(tests, a_change_of_many_watches_with_many_filters_delays_nobody);
     tcase_add_test(tests, filters_that_are_alike_do_not_make_each_change_expensive);
     tcase_add_test(tests, a_change_that_ends_watches_with_long_filters_delays_nobody);
+    tcase_add_test(tests, a_watch_of_a_recreated_bucket_does_not_wait_for_the_end_of_others);
     tcase_add_test(tests, a_watch_looks_through_a_large_bucket_in_slices);
     tcase_add_test(tests, a_watch_of_large_keys_begins_as_its_client_reads);
     suite_add_tcase(suite, tests);

@@ -8,6 +8,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
 /* A copy that nobody uses stays for this long, because watches end and start again. */
 #define KEEP_UNUSED_MS 5000u
@@ -170,15 +171,16 @@ static void on_feed_caught_up(void *arg, int64_t question_us, bool has_another_k
         copy->listener->caught_up(copy->listener, has_another_keeper);
 }
 
+static void local_copy_set_over(struct local_copy *copy);
 static void local_copy_start_ending(struct local_copy *copy);
 
 static void on_feed_ended(void *arg, const struct error *error)
 {
     struct local_copy *copy = arg;
 
-    copy->state = LOCAL_COPY_OVER;
-    copy->feed.error = *error;
     reconcile_stop(copy);
+    copy->feed.error = *error;
+    local_copy_set_over(copy);
     local_copy_start_ending(copy);
 }
 
@@ -220,10 +222,27 @@ struct local_copy *local_copy_find(struct store *store, const char *bucket)
     return copy;
 }
 
+static void local_copy_remove_from_table(struct local_copy *copy)
+{
+    struct follow_state *follow = copy->store->follow;
+
+    if (follow->next_ticking == copy)
+        follow->next_ticking = copy->hh.next;
+    HASH_DEL(follow->local_copies, copy);
+    follow->found_local_copy = NULL;
+}
+
+/* The bucket does not exist. If it is created again, it gets another copy, while the watches of this one end. */
+static void local_copy_set_over(struct local_copy *copy)
+{
+    local_copy_remove_from_table(copy);
+    copy->state = LOCAL_COPY_OVER;
+    DL_APPEND2(copy->store->follow->over_local_copies, copy, previous, next);
+}
+
 /* Free a copy. Its watches have ended. */
 static void local_copy_close(struct local_copy *copy)
 {
-    struct follow_state *follow = copy->store->follow;
     struct local_copy_listener *listener = copy->listener;
 
     if (listener != NULL) {
@@ -240,10 +259,10 @@ static void local_copy_close(struct local_copy *copy)
     watch_set_free(&copy->watches);
     if (copy->bucket != NULL)
         bucket_release(copy->bucket);
-    if (follow->next_ticking == copy)
-        follow->next_ticking = copy->hh.next;
-    HASH_DEL(follow->local_copies, copy);
-    follow->found_local_copy = NULL;
+    if (copy->state == LOCAL_COPY_OVER)
+        DL_DELETE2(copy->store->follow->over_local_copies, copy, previous, next);
+    else
+        local_copy_remove_from_table(copy);
     free(copy);
 }
 
@@ -286,7 +305,9 @@ static void on_bucket_opened(void *arg, struct bucket *bucket, const struct erro
         return;
     }
     copy->feed.error = *error;
-    copy->state = error->code == ERROR_BUCKET_NOT_FOUND ? LOCAL_COPY_OVER : LOCAL_COPY_UNOPENED;
+    copy->state = LOCAL_COPY_UNOPENED;
+    if (error->code == ERROR_BUCKET_NOT_FOUND)
+        local_copy_set_over(copy);
     /* Before the first connection to NATS watches need not wait: the caller learns at once that there is none. */
     if (copy->state == LOCAL_COPY_OVER || !connection_get_status(connection)->was_connected)
         local_copy_start_ending(copy);
@@ -341,7 +362,7 @@ static void local_copy_drop_idle_values(struct local_copy *copy)
 /* Do the periodic work of one copy. */
 static void local_copy_tick(struct local_copy *copy)
 {
-    if (copy->state != LOCAL_COPY_OVER && local_copy_is_idle(copy)) {
+    if (local_copy_is_idle(copy)) {
         local_copy_close(copy);
         return;
     }
@@ -424,18 +445,6 @@ static void local_copy_want_values(struct local_copy *copy)
         reconcile_request_load(&copy->reconcile);
 }
 
-/* End the copies of buckets that turned out not to exist. */
-static void local_copy_end_over(struct store *store)
-{
-    struct local_copy *copy, *next;
-
-    HASH_ITER(hh, store->follow->local_copies, copy, next)
-    {
-        if (copy->state == LOCAL_COPY_OVER)
-            local_copy_end(copy, &copy->feed.error);
-    }
-}
-
 /* Of the copies that only serve reads, return the one that was not read for the longest time; NULL: there is none. */
 static struct local_copy *local_copy_find_least_used(struct store *store)
 {
@@ -464,8 +473,7 @@ static void local_copy_make_room(struct store *store, enum local_copy_use use)
     uint64_t now_ms = uv_now(store->loop);
     struct local_copy *copy;
 
-    local_copy_end_over(store);
-    if (!local_copy_are_full(store) || (use == LOCAL_COPY_FOR_READ && now_ms < store->follow->full_until_ms))
+    if (use == LOCAL_COPY_FOR_READ && now_ms < store->follow->full_until_ms)
         return;
     store->follow->full_until_ms = now_ms + REPLACE_EVERY_MS;
     copy = local_copy_find_least_used(store);
@@ -478,10 +486,6 @@ struct local_copy *local_copy_obtain(struct store *store, const char *bucket, st
 {
     struct local_copy *copy = local_copy_find(store, bucket);
 
-    if (copy != NULL && copy->state == LOCAL_COPY_OVER) {
-        local_copy_end(copy, &copy->feed.error);
-        copy = NULL;
-    }
     bool is_new = copy == NULL;
     if (is_new && local_copy_are_full(store))
         local_copy_make_room(store, use);
@@ -539,6 +543,8 @@ void local_copy_end_all(struct store *store)
     {
         local_copy_end(copy, &error);
     }
+    while (store->follow->over_local_copies != NULL)
+        local_copy_end(store->follow->over_local_copies, &error);
     timer_stop(store->timers, &store->follow->tick_timer);
     jobs_remove(store->jobs, &store->follow->ticking);
 }

@@ -36,7 +36,7 @@ enum local_copy_state {
     LOCAL_COPY_UNOPENED, /* the bucket is looked up at the next tick */
     LOCAL_COPY_OPENING,  /* the bucket is being looked up */
     LOCAL_COPY_OPEN,     /* the feed was started */
-    LOCAL_COPY_OVER      /* there is no such bucket: its watches end, then the copy is freed */
+    LOCAL_COPY_OVER      /* there is no such bucket: nobody finds the copy, its watches end, then it is freed */
 };
 
 /*
@@ -60,7 +60,8 @@ struct local_copy_listener {
 };
 
 struct local_copy {
-    UT_hash_handle hh; /* by its name */
+    UT_hash_handle hh;                  /* by its name, unless it is over */
+    struct local_copy *next, *previous; /* if it is over */
     char name[KV_BUCKET_LENGTH_MAX + 1];
     struct store *store;
     enum local_copy_state state;

@@ -19,10 +19,11 @@
 struct follow_state {
     struct store *store;
     struct observer observer;
-    struct feed *feeds;                  /* by stream name: uthash */
-    struct local_copy *local_copies;     /* by bucket name: uthash */
-    struct local_copy *found_local_copy; /* the last one that local_copy_find returned */
-    struct local_copy *next_ticking;     /* the next copy of the present tick; NULL: the tick is over */
+    struct feed *feeds;                   /* by stream name: uthash */
+    struct local_copy *local_copies;      /* by bucket name: uthash */
+    struct local_copy *over_local_copies; /* whose buckets do not exist, and whose watches are being ended: a list */
+    struct local_copy *found_local_copy;  /* the last one that local_copy_find returned */
+    struct local_copy *next_ticking;      /* the next copy of the present tick; NULL: the tick is over */
     struct timer tick_timer;
     struct job ticking;
     struct local_copy_change *changes; /* by the buckets' names: uthash; see changes */
