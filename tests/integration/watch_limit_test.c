@@ -292,6 +292,34 @@ START_TEST(keys_that_vanish_are_delivered_as_deleted)
 }
 END_TEST
 
+START_TEST(a_watch_that_is_not_read_does_not_keep_vanished_keys_from_others)
+{
+    enum { KEYS = 2000, AT_ONCE = 100 };
+    enum watch_event event;
+
+    daemon_start(&daemon_of_test, NULL,
+                 "watches:\n  reconcile_interval: 0.2\n  buffer_bytes: 64K\nlimits:\n  stall_timeout: 3600\n");
+    struct client *client = client_open(&daemon_of_test), *slow = client_open(&daemon_of_test);
+    struct nats *nats = nats_connect_embedded(daemon_of_test.data_dir);
+    const char *bucket = client_new_bucket(client, "'storage': 'memory', 'limit_marker_ttl': 0");
+
+    put_text(client, bucket, "a", "1");
+    for (unsigned i = 0; i < KEYS; i += AT_ONCE)
+        put_many(client, bucket, "k", i, AT_ONCE, 1000);
+    struct watch_recorder *sleeps = watch_recorder_start(slow, bucket, NULL),
+                          *reads = watch_recorder_start(client, bucket, "'filter': 'a'");
+    watch_recorder_expect(reads, "a=1@1 ready");
+    nats_api(nats, "STREAM.PURGE", format_text("KV_%s", bucket), "{'filter': '$KV.%s.a'}", bucket);
+    watch_recorder_expect(reads, format_text("-a@%u", KEYS + 1));
+    do
+        event = watch_recorder_next(sleeps);
+    while (event == WATCH_ENTRY);
+    ck_assert_int_eq(event, WATCH_ENDED);
+    ck_assert_str_eq(text_at(sleeps->object, "code"), "revision_gone");
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 START_TEST(a_transaction_is_delivered_in_the_order_of_its_operations)
 {
     daemon_start(&daemon_of_test, NULL, NULL);
@@ -325,6 +353,7 @@ Suite *watch_limit_suite(void)
     tcase_add_test(tests, a_large_bucket_is_delivered_completely_during_writes);
     tcase_add_test(tests, a_watch_needs_read_access_and_ends_with_it);
     tcase_add_test(tests, keys_that_vanish_are_delivered_as_deleted);
+    tcase_add_test(tests, a_watch_that_is_not_read_does_not_keep_vanished_keys_from_others);
     tcase_add_test(tests, a_transaction_is_delivered_in_the_order_of_its_operations);
     suite_add_tcase(suite, tests);
     return suite;

@@ -21,6 +21,10 @@
 #define STALL_CHECK_MS   5u
 #define ROOM_CHECK_EVERY 64u
 
+/* How long a check that is due waits for watches that begin. A client that does not read must not prevent all checks.
+ */
+#define BEGINNINGS_MAX_MS 10000u
+
 /* Watches of a bucket with more filters are not worth a reading of their keys alone. */
 #define FILTERS_WORTHWHILE 256u
 
@@ -192,15 +196,15 @@ static void on_removing_timer(struct timer *timer)
 }
 
 /*
- * A purge can make a million keys vanish at once. So watches whose clients have not read what was delivered get time
- * to, but not without end: then the watches that cannot keep up end, and the others continue.
+ * A purge can make a million keys vanish at once. So watches whose clients have not read what was delivered, or that
+ * begin, get time to, but not without end: then the watches that cannot keep up end, and the others continue.
  */
 static bool reconcile_must_stall(struct local_copy *copy)
 {
     struct reconcile *reconcile = &copy->reconcile;
     uint64_t now_ms = uv_now(copy->store->loop);
 
-    if (watch_set_has_room(&copy->watches)) {
+    if (copy->watches.beginning_count == 0 && watch_set_has_room(&copy->watches)) {
         reconcile->stalled_ms = 0;
         return false;
     }
@@ -491,15 +495,31 @@ static void reconcile_check(struct local_copy *copy)
                    uv_now(store->loop) + store->conf->calls.max_timeout_ms, on_check_info, copy);
 }
 
-/* While a watch begins, deletions would come in the middle of what it is delivered of its beginning. */
+/* Return whether a check should wait for watches that begin: they would miss deletions that have no message. */
+static bool reconcile_must_await_beginnings(struct local_copy *copy)
+{
+    struct reconcile *reconcile = &copy->reconcile;
+    uint64_t now_ms = uv_now(copy->store->loop);
+
+    if (copy->watches.beginning_count == 0) {
+        reconcile->awaits_ms = 0;
+        return false;
+    }
+    if (reconcile->awaits_ms == 0)
+        reconcile->awaits_ms = now_ms;
+    return now_ms - reconcile->awaits_ms < BEGINNINGS_MAX_MS;
+}
+
 void reconcile_check_if_due(struct local_copy *copy)
 {
-    const struct reconcile *reconcile = &copy->reconcile;
+    struct reconcile *reconcile = &copy->reconcile;
     uint64_t age_ms = uv_now(copy->store->loop) - reconcile->checked_ms;
     bool is_due = reconcile->wants_check || age_ms >= copy->store->conf->watches.reconcile_interval_ms;
 
-    if (is_due && reconcile_is_idle(reconcile) && feed_is_live(&copy->feed) && copy->watches.beginning_count == 0)
-        reconcile_check(copy);
+    if (!is_due || !reconcile_is_idle(reconcile) || !feed_is_live(&copy->feed) || reconcile_must_await_beginnings(copy))
+        return;
+    reconcile->awaits_ms = 0;
+    reconcile_check(copy);
 }
 
 void reconcile_distrust(struct local_copy *copy)

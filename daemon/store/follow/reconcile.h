@@ -52,6 +52,7 @@ struct reconcile {
     bool is_confirmed;           /* the stream has lost messages: what differs is delivered */
 
     uint64_t checked_ms;       /* loop time of the last check */
+    uint64_t awaits_ms;        /* loop time since which a check waits for watches that begin; 0: none does */
     uint64_t checked_subjects; /* in the stream, at the last check */
 
     struct job removing;

@@ -39,9 +39,10 @@ static void watch_end_slow(struct watch *watch, uint64_t revision)
     struct error error;
 
     if (revision == 0) {
-        error_set(&error, ERROR_REVISION_GONE,
-                  "this watch fell behind its bucket by more than watches.buffer_bytes or limits.out_bytes allow, and "
-                  "missed keys that vanished; start it again without from_revision");
+        error_set(
+            &error, ERROR_REVISION_GONE,
+            "this watch was too slow (watches.buffer_bytes, limits.out_bytes), and missed keys that vanished; start "
+            "it again without from_revision");
     } else {
         error_set(
             &error, ERROR_RESOURCE_EXHAUSTED,
@@ -60,6 +61,10 @@ static void watch_end_slow(struct watch *watch, uint64_t revision)
  */
 static void watch_lose(struct watch *watch, uint64_t revision)
 {
+    if (watch->state == WATCH_BEGINNING) {
+        watch_beginning_stop(watch);
+        watch->copy->watches.beginning_count--;
+    }
     watch->state = WATCH_LOST;
     watch->resume_revision = revision;
     watch_continue(watch);
@@ -270,12 +275,23 @@ static void on_member_begin(struct watch_member *member)
     watch_begin_if_current(watch);
 }
 
+/*
+ * Return whether the watch has begun. One that begins is delivered later changes by its readings, but may miss a change
+ * that has no message.
+ */
+static bool watch_has_begun(struct watch *watch, const char *key, enum kv_operation operation, bool is_unrecorded)
+{
+    if (watch->state == WATCH_BEGINNING && is_unrecorded && watch_wants(watch, key, operation))
+        watch_lose(watch, 0);
+    return watch->state == WATCH_LIVE;
+}
+
 static bool on_member_deliver(struct watch_member *member, const struct kv_entry *entry, uint64_t serial,
                               bool is_unrecorded)
 {
     struct watch *watch = watch_of_member(member);
 
-    if (watch->state != WATCH_LIVE)
+    if (!watch_has_begun(watch, entry->key, entry->operation, is_unrecorded))
         return false;
     if (is_unrecorded || entry->revision > watch->delivered)
         watch_deliver_live(watch, entry, serial, is_unrecorded);
@@ -286,7 +302,7 @@ static bool on_member_fall_behind(struct watch_member *member, struct backlog_ch
 {
     struct watch *watch = watch_of_member(member);
 
-    if (watch->state != WATCH_LIVE)
+    if (!watch_has_begun(watch, change->key, change->operation, change->is_unrecorded))
         return false;
     if (change->is_unrecorded || change->revision > watch->delivered) {
         watch->state = WATCH_BEHIND;
