@@ -230,7 +230,7 @@ void watch_beginning_leave_cache(struct watch *watch)
     if (beginning->step != WATCH_WALKING && beginning->step != WATCH_FETCHING)
         return;
     watch_beginning_stop(watch);
-    beginning_read_stream(watch);
+    beginning_continue_later(watch, WATCH_PAUSING, 0); /* many watches may leave together */
 }
 
 /* --- From the stream ------------------------------------------------------------------------------- */

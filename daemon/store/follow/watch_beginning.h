@@ -64,7 +64,7 @@ void watch_beginning_free(struct watch *watch);
 /* Delete markers up to this revision are about to be removed. */
 void watch_beginning_note_removal(struct watch *watch, uint64_t revision);
 
-/* The cache is about to be cleared: read the rest from the stream. */
+/* The cache is about to be cleared: soon read the rest from the stream. */
 void watch_beginning_leave_cache(struct watch *watch);
 
 #endif

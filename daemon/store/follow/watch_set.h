@@ -17,7 +17,7 @@
 
 struct watch_member;
 
-/* What a watch does. Only begin, leave_cache and end may remove the member from its set, and no other one. */
+/* What a watch does. Only begin and end may remove the member from its set, and no other one. */
 struct watch_member_ops {
     /* The bucket may be followed now: begin, if the watch has not begun. */
     void (*begin)(struct watch_member *member);
