@@ -17,19 +17,12 @@
 /* Writes that a call starts in its turn. */
 #define BULK_WRITE_TURN 16u
 
-/* The calls of one session on one bucket that have more writes to start. */
-struct bulk_owner {
-    struct bulk_owner *next, *previous;
-    uint64_t identity;
-    struct bulk_write *first; /* whose turn it is */
-};
-
 /* The window of one bucket. It exists while a call writes to the bucket. */
 struct bulk_window {
     UT_hash_handle hh; /* by bucket */
     struct bulk_window *next, *previous;
-    struct bulk_owner *first; /* whose turn it is; NULL: all writes were started */
-    bool is_listed;           /* in the list of those with writes to start */
+    struct fair_queue waiting; /* calls that have more writes to start */
+    bool is_listed;            /* in the list of those with writes to start */
     unsigned in_flight;
     char bucket[];
 };
@@ -158,7 +151,7 @@ static struct bulk_window *bulk_write_obtain_window(struct bulk_writes *all, con
 /* List the window if it has writes to start. If it has none, and none in flight, it goes. */
 static void bulk_write_update_window(struct bulk_writes *all, struct bulk_window *window)
 {
-    bool has_some = window->first != NULL;
+    bool has_some = fair_queue_first(&window->waiting) != NULL;
 
     if (has_some && !window->is_listed)
         DL_APPEND2(all->first, window, previous, next);
@@ -176,39 +169,6 @@ static void bulk_write_end_write(struct bulk_window *window, struct store *store
     window->in_flight -= count;
     store->bulk_writes->in_flight -= count;
     bulk_write_update_window(store->bulk_writes, window);
-}
-
-/* Return the window's owner with this identity, created if there is none; NULL if memory ran out. */
-static struct bulk_owner *bulk_write_obtain_owner(struct bulk_window *window, uint64_t identity)
-{
-    struct bulk_owner *owner;
-
-    DL_FOREACH2(window->first, owner, next)
-    {
-        if (owner->identity == identity)
-            return owner;
-    }
-    owner = calloc(1, sizeof(*owner));
-    if (owner == NULL)
-        return NULL;
-    owner->identity = identity;
-    DL_APPEND2(window->first, owner, previous, next);
-    return owner;
-}
-
-/* The call has started all its writes. */
-static void bulk_write_leave_owner(struct bulk_write *bulk)
-{
-    struct bulk_owner *owner = bulk->owner;
-
-    if (owner == NULL)
-        return;
-    bulk->owner = NULL;
-    DL_DELETE2(owner->first, bulk, previous_bulk, next_bulk);
-    if (owner->first != NULL)
-        return;
-    DL_DELETE2(bulk->window->first, owner, previous, next);
-    free(owner);
 }
 
 /* --- Turns ----------------------------------------------------------------------------------------- */
@@ -236,19 +196,16 @@ static void bulk_write_begin_some(struct bulk_write *bulk)
     bulk->is_filling = false;
 }
 
-/* The owner whose turn it is starts some writes of a call. Then it is the next owner's, and the next call's turn. */
+/* The call whose turn it is starts some writes. If it has more, it waits for its next turn. */
 static void bulk_write_give_turn(struct bulk_window *window)
 {
-    struct bulk_owner *owner = window->first;
-    struct bulk_write *bulk = owner->first;
+    struct fair_queue_entry *first = fair_queue_first(&window->waiting);
+    struct bulk_write *bulk = (struct bulk_write *)((char *)first - offsetof(struct bulk_write, turn));
 
     bulk_write_begin_some(bulk);
-    DL_DELETE2(window->first, owner, previous, next);
-    DL_APPEND2(window->first, owner, previous, next);
-    DL_DELETE2(owner->first, bulk, previous_bulk, next_bulk);
-    DL_APPEND2(owner->first, bulk, previous_bulk, next_bulk);
-    if (bulk->next == bulk->count)
-        bulk_write_leave_owner(bulk);
+    fair_queue_remove(&bulk->turn);
+    if (bulk->next < bulk->count)
+        fair_queue_append(&window->waiting, &bulk->turn, bulk->arena->owner);
     bulk_write_finish_if_done(bulk);
 }
 
@@ -321,7 +278,7 @@ static void bulk_write_cancel(struct arena_task *task)
     struct bulk_write *bulk = ARENA_TASK_OWNER(task, struct bulk_write, task);
     struct store *store = bulk->store;
 
-    bulk_write_leave_owner(bulk);
+    fair_queue_remove(&bulk->turn);
     bulk_write_end_write(bulk->window, store, (unsigned)bulk->in_flight);
     jobs_add(store->jobs, &store->bulk_writes->filling, bulk_write_run_filling);
 }
@@ -331,20 +288,17 @@ void bulk_write(struct store *store, struct arena *arena, struct bulk_write *bul
     bulk->store = store;
     bulk->arena = arena;
     bulk->window = bulk_write_obtain_window(store->bulk_writes, bulk->bucket_name);
-    bulk->owner = bulk->window != NULL ? bulk_write_obtain_owner(bulk->window, arena->owner) : NULL;
-    if (bulk->owner == NULL) {
+    if (bulk->window == NULL) {
         for (; bulk->next < bulk->count; bulk->next++) {
             if (bulk->results[bulk->next].error == NULL)
                 bulk->results[bulk->next].error = bulk_copy_error(NULL, NULL);
         }
-        if (bulk->window != NULL)
-            bulk_write_update_window(store->bulk_writes, bulk->window);
         bulk->done(bulk->arg);
         return;
     }
     arena_begin_task(arena, &bulk->task, bulk_write_cancel);
     bulk->task.is_unsent = bulk_write_is_unsent;
-    DL_APPEND2(bulk->owner->first, bulk, previous_bulk, next_bulk);
+    fair_queue_append(&bulk->window->waiting, &bulk->turn, arena->owner);
     bulk_write_update_window(store->bulk_writes, bulk->window);
     bulk_write_fill_windows(store);
 }

@@ -2,13 +2,14 @@
  * bulk_write: many writes in one call, each with a result of its own.
  *
  * Used by the handlers. The writes are sent like single ones. The bulk calls of a bucket share one window of writes in
- * flight, and all calls together share a larger one; in a window, the owners of the calls take turns. So a single write
+ * flight, and all calls together share a larger one; in a window, users and sessions take turns. So a single write
  * waits for at most one window of others' bulk writes, and a bucket without a leader does not use up the window of all.
  */
 #ifndef DAEMON_STORE_BULK_WRITE_H
 #define DAEMON_STORE_BULK_WRITE_H
 
 #include "daemon/base/arena.h"
+#include "daemon/base/fair_queue.h"
 #include "daemon/store/write/operation.h"
 #include "daemon/store/write/write.h"
 
@@ -34,8 +35,7 @@ struct bulk_write {
     struct arena *arena;
     struct arena_task task;
     struct bulk_window *window;
-    struct bulk_owner *owner; /* NULL: all writes were started */
-    struct bulk_write *next_bulk, *previous_bulk;
+    struct fair_queue_entry turn; /* while it has more writes to start */
     struct bulk_slot *spare;
     struct error late; /* of all writes that have not begun at the deadline */
     size_t next;
