@@ -31,7 +31,7 @@ struct arena {
     msgpack_zone zone;
     struct arena_task *tasks; /* the newest first */
     size_t bytes;             /* that were allocated */
-    uint64_t owner;           /* id of the session that it serves; 0: none */
+    uint64_t owner;           /* the session that it serves: see fair_queue_identity; 0: none */
     uint64_t call_id;         /* of the call that it serves, for the log; 0: none */
     struct arena *caller; /* of that call, if this one is only for a part: what is at NATS counts there; NULL: none */
     /* What the call waits for at NATS (requests, batches, look-ups of buckets), and how long it has waited in all. */

@@ -1,5 +1,5 @@
 /*
- * turns: lets few work at a time. Owners take turns, as in fair_queue.
+ * turns: lets few work at a time. Users and sessions take turns, as in fair_queue.
  *
  * Used for work that takes much memory or time from its beginning to its end: compactions, and lists of buckets.
  */
@@ -25,8 +25,7 @@ struct turns {
     struct job giving;
 };
 
-/* Wait for a turn. begin is called once, from the loop. identity: see fair_queue_append; those without one are one
- * owner. */
+/* Wait for a turn. begin is called once, from the loop. identity: see fair_queue_append. */
 void turns_wait(struct turns *turns, struct turn *turn, uint64_t identity, void (*begin)(struct turn *turn));
 
 /* Give the turn back, or stop waiting for it. */

@@ -109,7 +109,6 @@ void handle_bucket_compact(struct call *call)
         return;
     compact->bucket_name = call->bucket;
     compact->deadline_ms = call->deadline_ms;
-    compact->user = (uint64_t)call->user->uid + 1;
     compact->is_wanted = call_is_wanted;
     compact->done = bucket_answer_removed;
     compact->arg = call;

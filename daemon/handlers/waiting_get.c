@@ -257,7 +257,7 @@ void waiting_get_start(struct call *call, const char *key, uint64_t above, void 
     waiting->watch.filters = &waiting->filter;
     waiting->watch.filter_count = 1;
     waiting->watch.from = WATCH_LAST;
-    waiting->watch.owner = call->session->id;
+    waiting->watch.owner = call->arena.owner;
     waiting->watch.ops = &waiting_get_ops;
     waiting->watch.arg = waiting;
     usage_add(call->dispatcher->usage, call->user, USAGE_FILTERS, 1);

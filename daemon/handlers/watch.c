@@ -430,7 +430,7 @@ void handle_watch_start(struct call *call)
     watch->watch.filters = (const char *const *)watch->filters;
     watch->watch.ops = &watch_ops;
     watch->watch.arg = watch;
-    watch->watch.owner = call->session->id;
+    watch->watch.owner = call->arena.owner;
     watch->resource.ops = &watch_resource_ops;
     watch->resource.kind = SESSION_WATCH;
     watch->waiter.on_room = session_watch_on_room;

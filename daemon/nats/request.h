@@ -122,7 +122,7 @@ struct request {
      */
     struct request_limit *limit; /* NULL: none. It counts from the attempt that is sent after it was set, to the end */
     unsigned weight;             /* in limit; 0 counts as 1 */
-    uint64_t owner;              /* id of the session for which it is; 0: none */
+    uint64_t owner;              /* the session for which it is: see fair_queue_identity; 0: none */
     uint64_t call_id;            /* id of the call for which it is, for the log; 0: none */
     struct arena *caller;        /* of that call: learns how long the request was at NATS; NULL: none */
     const char *label;           /* what it is about, for the log, such as a stream's name; borrowed; NULL: nothing */
@@ -166,7 +166,8 @@ void request_start(struct requests *requests, struct request *request, const str
  */
 void request_end(struct request *request);
 
-/* Before request_start: the request is for the call of the arena. Its session takes turns, and the log has its id. */
+/* Before request_start: the request is for the call of the arena. It takes turns with others, and the log has its id.
+ */
 static inline void request_set_caller(struct request *request, struct arena *arena)
 {
     request->caller = arena;

@@ -3,7 +3,7 @@
  *
  * Used by request and by the store, for requests that take the server milliseconds: of a thousand at once most would be
  * sent again before they are answered, and the server would have ever more to do. A request takes places according to
- * its weight, and one may always go. The other requests wait, and their owners take turns.
+ * its weight, and one may always go. The other requests wait, and users and sessions take turns: see fair_queue.
  */
 #ifndef DAEMON_NATS_REQUEST_LIMIT_H
 #define DAEMON_NATS_REQUEST_LIMIT_H

@@ -1,5 +1,6 @@
 #include "daemon/rpc/call.h"
 
+#include "daemon/base/fair_queue.h"
 #include "daemon/base/metrics.h"
 #include "daemon/rpc/dispatch.h"
 #include "daemon/rpc/options.h"
@@ -87,7 +88,7 @@ struct call *call_new(struct dispatcher *dispatcher, struct session *session, si
     call->resource.kind = SESSION_PENDING;
     call->arena.charge = call_charge;
     call->arena.charge_arg = call;
-    call->arena.owner = session->id;
+    call->arena.owner = fair_queue_identity(session->uid, session->id);
     call->arena.call_id = call->id;
     call->user = session->user;
     call->user->holders++;

@@ -253,13 +253,30 @@ START_TEST(a_domain_can_be_named)
 }
 END_TEST
 
+/* The test answers instead of JetStream. */
+static struct nats *begin_deletions(void)
+{
+    nats_server_start(&server, NULL);
+    struct nats *jetstream = nats_connect(server.port, NULL, NULL);
+    nats_subscribe(jetstream, "$JS.elsewhere.API.STREAM.DELETE.*");
+    daemon_prepare(&daemon_of_test);
+    daemon_configure(&daemon_of_test, format_text("%s  domain: elsewhere\n", nats_server_section(&server)), NULL);
+    return jetstream;
+}
+
+static void answer_deletions(struct nats *jetstream, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        nats_next(jetstream);
+        nats_reply(jetstream, "{\"success\":true}");
+    }
+}
+
 /* A client that removes many buckets has a few requests at the server at a time. Others take turns with it. */
 START_TEST(changes_of_many_buckets_leave_room_for_those_of_others)
 {
-    nats_server_start(&server, NULL);
-    struct nats *jetstream = nats_connect(server.port, NULL, NULL); /* the test answers instead of JetStream */
-    nats_subscribe(jetstream, "$JS.elsewhere.API.STREAM.DELETE.*");
-    daemon_start(&daemon_of_test, format_text("%s  domain: elsewhere\n", nats_server_section(&server)), NULL);
+    struct nats *jetstream = begin_deletions();
+    daemon_restart(&daemon_of_test);
     daemon_wait_log(&daemon_of_test, "nats: connected");
     struct client *greedy = client_open(&daemon_of_test), *other = client_open(&daemon_of_test);
     for (unsigned i = 0; i < 50; i++)
@@ -269,18 +286,48 @@ START_TEST(changes_of_many_buckets_leave_room_for_those_of_others)
     uint32_t id = client_send(other, "bucket.delete", "['theirs']");
     wait_until(stat_of(other, "calls_in_flight") >= 51, "the other's call");
 
-    for (unsigned i = 0; i < 10; i++) {
-        nats_next(jetstream);
-        nats_reply(jetstream, "{\"success\":true}");
-    }
+    answer_deletions(jetstream, 10);
     assert_ok(client_wait(other, id));
-    for (unsigned i = 0; i < 41; i++) {
-        nats_next(jetstream);
-        nats_reply(jetstream, "{\"success\":true}");
-    }
+    answer_deletions(jetstream, 41);
     for (unsigned i = 0; i < 50; i++)
         assert_ok(client_receive(greedy));
     daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
+START_TEST(a_user_with_many_sessions_leaves_as_much_room_as_with_one)
+{
+    enum { SESSIONS = 50, OTHER_USER = 4000 };
+    struct client *greedy[SESSIONS];
+    struct sockaddr_un address;
+    socklen_t length;
+
+    if (geteuid() != 0) {
+        test_run_skip("a_user_with_many_sessions_leaves_as_much_room_as_with_one", "only root can be several users");
+        return;
+    }
+    struct nats *jetstream = begin_deletions();
+    int listener = daemon_listen_without_file(&address, &length);
+    daemon_spawn(&daemon_of_test, NULL, listener);
+    daemon_wait_log(&daemon_of_test, "nats: connected");
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        greedy[i] = client_open_address(&address, length);
+        client_send(greedy[i], "bucket.delete", "['b%u']", i);
+    }
+    struct client *other = client_open_as(OTHER_USER, &address, length);
+    /* The call that asks is one of them. */
+    wait_until(stat_of(other, "calls_in_flight") >= SESSIONS + 1, "all calls");
+    uint32_t id = client_send(other, "bucket.delete", "['theirs']");
+    wait_until(stat_of(greedy[0], "calls_in_flight") >= SESSIONS + 2, "the other's call");
+
+    answer_deletions(jetstream, 10);
+    assert_ok(client_wait(other, id));
+    answer_deletions(jetstream, SESSIONS + 1 - 10);
+    for (unsigned i = 0; i < SESSIONS; i++)
+        assert_ok(client_receive(greedy[i]));
+    daemon_stop(&daemon_of_test);
+    close(listener);
     nats_server_stop(&server);
 }
 END_TEST
@@ -555,6 +602,7 @@ Suite *external_suite(void)
     tcase_add_test(tests, a_domain_can_be_named);
     tcase_add_test(tests, reading_a_whole_bucket_needs_no_count_of_its_keys);
     tcase_add_test(tests, changes_of_many_buckets_leave_room_for_those_of_others);
+    tcase_add_test(tests, a_user_with_many_sessions_leaves_as_much_room_as_with_one);
     tcase_add_test(tests, the_first_server_may_be_down);
     tcase_add_test(tests, the_daemon_fails_over_to_another_server);
     tcase_add_test(tests, a_user_who_may_not_ask_for_the_servers_version_is_served);

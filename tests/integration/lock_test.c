@@ -925,9 +925,7 @@ START_TEST(one_user_cannot_hold_all_locks)
     assert_code_says(client_call(same, "kv.create", "['%s', 'host.2', 'x', {'ephemeral': true}]", bucket),
                      "resource_exhausted", says);
     if (geteuid() == 0) {
-        ck_assert_int_eq(seteuid(OTHER_USER), 0);
-        struct client *other = client_open_address(&address, length);
-        ck_assert_int_eq(seteuid(0), 0);
+        struct client *other = client_open_as(OTHER_USER, &address, length);
         for (unsigned i = 0; i < 4; i++)
             acquire(other, bucket, format_text("other.%u", i));
         assert_code_says(client_call(other, "lock.acquire", "['%s', 'other.4']", bucket), "resource_exhausted",

@@ -258,14 +258,6 @@ END_TEST
 
 /* --- Users ----------------------------------------------------------------------------------------- */
 
-static struct client *open_as(unsigned user, const struct sockaddr_un *address, socklen_t length)
-{
-    ck_assert_int_eq(seteuid(user), 0);
-    struct client *client = client_open_address(address, length);
-    ck_assert_int_eq(seteuid(0), 0);
-    return client;
-}
-
 static void try_users(const char *access, size_t seen, const char *kill_code)
 {
     struct sockaddr_un address;
@@ -277,7 +269,7 @@ static void try_users(const char *access, size_t seen, const char *kill_code)
     daemon_spawn(&daemon_of_test, NULL, listener);
     daemon_wait_ready(&daemon_of_test);
     struct client *root = client_open_address(&address, length), *victim = client_open_address(&address, length);
-    struct client *user = open_as(NOBODY, &address, length), *peer = open_as(NOBODY, &address, length);
+    struct client *user = client_open_as(NOBODY, &address, length), *peer = client_open_as(NOBODY, &address, length);
     unsigned long long root_id = session_of(victim), peer_id = session_of(peer), user_id = session_of(user);
 
     struct answer *sessions = list_sessions(user, "");

@@ -46,6 +46,14 @@ struct client *client_open_address(const struct sockaddr_un *address, socklen_t 
     return client;
 }
 
+struct client *client_open_as(unsigned user, const struct sockaddr_un *address, socklen_t length)
+{
+    ck_assert_int_eq(seteuid(user), 0);
+    struct client *client = client_open_address(address, length);
+    ck_assert_int_eq(seteuid(0), 0);
+    return client;
+}
+
 struct client *client_open_path(const char *path)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};

@@ -39,6 +39,9 @@ struct client *client_open(const struct daemon *daemon);
 struct client *client_open_path(const char *path);
 struct client *client_open_address(const struct sockaddr_un *address, socklen_t length);
 
+/* The same as another user, for a test that runs as root. See daemon_listen_without_file. */
+struct client *client_open_as(unsigned user, const struct sockaddr_un *address, socklen_t length);
+
 /* Connect to shared_daemon. Each test has a client of its own. */
 struct client *client_open_shared(void);
 

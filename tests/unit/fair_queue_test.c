@@ -1,10 +1,16 @@
-/* Requests that wait take turns by owner; the requests of one owner keep their order. */
+/* What waits takes turns by user, and then by session; the entries of one session keep their order. */
 #include "daemon/base/fair_queue.h"
 #include "tests/unit/suites.h"
 
 static struct fair_queue queue;
 static struct fair_queue_entry entries[6];
-enum { FIRST = 1, SECOND };
+
+/* One session each of two users, and further sessions of the first. */
+#define FIRST      fair_queue_identity(0, 1)
+#define SECOND     fair_queue_identity(1000, 2)
+#define FIRST_B    fair_queue_identity(0, 3)
+#define FIRST_C    fair_queue_identity(0, 4)
+#define AFTER_WRAP fair_queue_identity(0, UINT32_MAX)
 
 static void begin_test(void)
 {
@@ -19,7 +25,7 @@ static void expect_next(size_t number)
     fair_queue_remove(&entries[number]);
 }
 
-START_TEST(owners_take_turns)
+START_TEST(users_take_turns)
 {
     fair_queue_append(&queue, &entries[0], FIRST);
     fair_queue_append(&queue, &entries[1], FIRST);
@@ -37,7 +43,7 @@ START_TEST(owners_take_turns)
 }
 END_TEST
 
-START_TEST(a_newcomer_comes_before_owners_that_have_had_a_turn)
+START_TEST(a_newcomer_comes_before_users_that_have_had_a_turn)
 {
     fair_queue_append(&queue, &entries[0], FIRST);
     fair_queue_append(&queue, &entries[1], FIRST);
@@ -109,17 +115,74 @@ START_TEST(an_entry_that_is_put_back_keeps_its_place)
 }
 END_TEST
 
+START_TEST(a_user_with_many_sessions_has_the_turns_of_one)
+{
+    fair_queue_append(&queue, &entries[0], FIRST);
+    fair_queue_append(&queue, &entries[1], FIRST_B);
+    fair_queue_append(&queue, &entries[2], FIRST_C);
+    fair_queue_append(&queue, &entries[3], SECOND);
+    fair_queue_append(&queue, &entries[4], SECOND);
+    expect_next(0);
+    expect_next(3);
+    expect_next(1);
+    expect_next(4);
+    expect_next(2);
+    ck_assert_ptr_null(fair_queue_first(&queue));
+}
+END_TEST
+
+START_TEST(the_sessions_of_a_user_take_turns)
+{
+    fair_queue_append(&queue, &entries[0], FIRST);
+    fair_queue_append(&queue, &entries[1], FIRST);
+    fair_queue_append(&queue, &entries[2], FIRST_B);
+    expect_next(0);
+    fair_queue_append(&queue, &entries[3], FIRST_C); /* a newcomer */
+    expect_next(2);
+    expect_next(3);
+    expect_next(1);
+    ck_assert_ptr_null(fair_queue_first(&queue));
+}
+END_TEST
+
+START_TEST(no_session_has_the_identity_of_its_user_or_of_nobody)
+{
+    fair_queue_append(&queue, &entries[0], fair_queue_identity(UINT32_MAX - 1, 0));
+    fair_queue_append(&queue, &entries[1], AFTER_WRAP);
+    fair_queue_append(&queue, &entries[2], 0);
+    expect_next(0);
+    expect_next(1);
+    expect_next(2);
+    ck_assert_ptr_null(fair_queue_first(&queue));
+}
+END_TEST
+
+START_TEST(an_entry_that_gives_up_leaves_the_turn_to_its_session)
+{
+    fair_queue_append(&queue, &entries[0], FIRST);
+    fair_queue_append(&queue, &entries[1], FIRST);
+    fair_queue_append(&queue, &entries[2], SECOND);
+    fair_queue_remove(&entries[1]);
+    expect_next(0);
+    expect_next(2);
+}
+END_TEST
+
 Suite *fair_queue_suite(void)
 {
     Suite *suite = suite_create("fair queue");
     TCase *tests = tcase_create("fair queue");
 
     tcase_add_checked_fixture(tests, begin_test, NULL);
-    tcase_add_test(tests, owners_take_turns);
-    tcase_add_test(tests, a_newcomer_comes_before_owners_that_have_had_a_turn);
+    tcase_add_test(tests, users_take_turns);
+    tcase_add_test(tests, a_newcomer_comes_before_users_that_have_had_a_turn);
     tcase_add_test(tests, newcomers_do_not_keep_the_others_waiting_for_ever);
     tcase_add_test(tests, an_entry_that_gives_up_leaves_the_others_turns);
     tcase_add_test(tests, an_entry_that_is_put_back_keeps_its_place);
+    tcase_add_test(tests, a_user_with_many_sessions_has_the_turns_of_one);
+    tcase_add_test(tests, the_sessions_of_a_user_take_turns);
+    tcase_add_test(tests, no_session_has_the_identity_of_its_user_or_of_nobody);
+    tcase_add_test(tests, an_entry_that_gives_up_leaves_the_turn_to_its_session);
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-enum { DAEMON, MANY, ONE };
+enum { DAEMON = -1, MANY, ONE };
 
 struct compaction {
     struct turn turn;
@@ -30,9 +30,11 @@ static void begin(struct turn *turn)
     ((struct compaction *)((char *)turn - offsetof(struct compaction, turn)))->position = ++begun;
 }
 
-static void wait_for_turn(size_t number, uint64_t user)
+/* Each is of a session of its own. */
+static void wait_for_turn(size_t number, int user)
 {
-    turns_wait(&turns, &compactions[number].turn, user, begin);
+    turns_wait(&turns, &compactions[number].turn, user != DAEMON ? fair_queue_identity((uint32_t)user, number) : 0,
+               begin);
     jobs_run(&jobs);
 }
 

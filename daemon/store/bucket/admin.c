@@ -23,7 +23,8 @@ struct admin_state {
 
 /*
  * The server handles API requests one after the other, and a change of a stream takes milliseconds. So few are in
- * flight at a time, and sessions take turns: a client that changes thousands of buckets does not block the others.
+ * flight at a time, and users and sessions take turns: a client that changes thousands of buckets does not block the
+ * others.
  */
 static void admin_call_api(struct admin *admin, const char *verb, const char *name, json_t *body,
                            jetstream_call_fn *done)

@@ -54,8 +54,8 @@ struct bucket_wait {
 
 /*
  * Open a bucket whose name is well-formed. ready is called once, maybe from within: with a bucket that the callee must
- * bucket_release, or with an error. owner: the identity of the session that it is for, or NULL; look-ups of different
- * owners take turns.
+ * bucket_release, or with an error. owner: the session that it is for, see fair_queue_identity, or 0; users and
+ * sessions take turns.
  */
 void bucket_open(struct store *store, struct bucket_wait *wait, const char *name, uint64_t owner, uint64_t deadline_ms,
                  bucket_ready_fn *ready, void *arg);

@@ -534,7 +534,7 @@ void compact_start(struct store *store, struct arena *arena, struct compact *com
     DL_APPEND2(store->compact->compactions, compact, previous, next);
     arena_begin_task(arena, &compact->task, cancel_compact);
     compact->task.is_unsent = compact_is_unsent;
-    turns_wait(&store->compact->turns, &compact->turn, compact->user, on_compact_turn);
+    turns_wait(&store->compact->turns, &compact->turn, arena->owner, on_compact_turn);
 }
 
 /* Send nothing more to the bucket. The call ends from the loop. */

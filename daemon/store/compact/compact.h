@@ -56,7 +56,6 @@ struct compact {
     const char *bucket_name;
     int64_t older_than_s;  /* 0: of any age; -1: the bucket's marker_ttl, or COMPACT_DEFAULT_AGE_S if it has none */
     bool needs_marker_ttl; /* does nothing if the bucket has none */
-    uint64_t user;         /* that takes turns with others: uid + 1; 0: the daemon itself */
     uint64_t deadline_ms;
     bool (*is_wanted)(void *arg); /* false: nobody waits for the answer; NULL: always true */
     compact_done_fn *done;

@@ -3,7 +3,7 @@
  *
  * Used by cached_read and entries_read, and by the handler of kv.keys for what it packs. A client may have hundreds of
  * such calls in flight. If each were a job of its own, a session in the ordinary line would wait for a slice of all of
- * them. So all walks together have one place in that line, and the sessions take turns in it.
+ * them. So all walks together have one place in that line, in which users and sessions take turns.
  */
 #ifndef DAEMON_STORE_WALKS_H
 #define DAEMON_STORE_WALKS_H
@@ -26,7 +26,7 @@ struct walks {
 
 /*
  * Call step once, when the walk's turn comes. It works until jobs_slice_is_over, and may add the walk again. session:
- * the identity of the session that it is for. Does nothing if the walk waits already.
+ * see fair_queue_identity. Does nothing if the walk waits already.
  */
 void walks_add(struct store *store, struct walk *walk, uint64_t session, void (*step)(struct walk *walk));
 

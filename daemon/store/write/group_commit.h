@@ -4,8 +4,8 @@
  * Used by write; each bucket has one. If each ack takes an fsync, one fsync for many writes is much faster. Otherwise
  * the fixed cost of a batch would only slow the writes down. With buckets.group_commit: auto, in embedded mode with
  * sync_interval: always, 16 or more waiting writes are sent as one batch, and fewer are sent singly. A bucket has one
- * batch in flight. Sessions take turns: thousands of waiting writes of one session do not delay the writes of others. A
- * session's writes of one key keep their order.
+ * batch in flight. Users and sessions take turns: thousands of waiting writes of one do not delay the writes of others.
+ * A session's writes of one key keep their order.
  */
 #ifndef DAEMON_STORE_GROUP_COMMIT_H
 #define DAEMON_STORE_GROUP_COMMIT_H

@@ -26,11 +26,11 @@ struct group_commit {
     bool is_dirty;
     bool cannot_batch; /* the server has said so */
     enum group_commit_linger linger;
-    struct fair_queue waiting; /* by session */
-    struct fair_queue alone;   /* writes that cannot be in a batch; each is sent singly, at once */
-    size_t waiting_count;      /* in both queues */
-    size_t single;             /* single writes in flight */
-    size_t in_batch;           /* writes in the batch in flight; 0: none is in flight */
+    struct fair_queue waiting;
+    struct fair_queue alone; /* writes that cannot be in a batch; each is sent singly, at once */
+    size_t waiting_count;    /* in both queues */
+    size_t single;           /* single writes in flight */
+    size_t in_batch;         /* writes in the batch in flight; 0: none is in flight */
 
     double concurrency; /* recent number of writes that wait for an answer at the same time */
     uint64_t conditions_single_until_ms;
