@@ -47,37 +47,45 @@ static enum conf_access method_access(const struct method *method)
     return (method->flags & METHOD_NEEDS_READ) != 0 ? CONF_ACCESS_READ : CONF_ACCESS_NONE;
 }
 
-/* False: the call is answered. */
-/* Writes to a mirror change the bucket that it copies. */
-static bool dispatch_may_write_through(struct call *call, enum conf_access needed)
-{
-    const struct dispatcher *dispatcher = call->dispatcher;
-
-    if (needed != CONF_ACCESS_WRITE || dispatcher->access.count == 0 || call->bucket == NULL)
-        return true;
-    const char *written = dispatcher->ops->written_bucket(dispatcher->context, call->bucket);
-    return written == call->bucket || call_access(call, written) >= needed;
-}
-
-static bool dispatch_check_access(struct call *call)
+static void dispatch_refuse_access(struct call *call)
 {
     const struct method *method = call->method;
     bool names_bucket = (method->flags & METHOD_NAMES_BUCKET) != 0;
-
-    /* Without its bucket the method is about none. */
-    if (names_bucket && call->bucket == NULL)
-        return true;
-    enum conf_access needed = method_access(method);
-    if (needed == CONF_ACCESS_NONE ||
-        (call_access(call, call->bucket) >= needed && dispatch_may_write_through(call, needed)))
-        return true;
     unsigned uid = (unsigned)call->user->uid;
+
     log_limited(&call->dispatcher->refused_log, "calls were refused", CONF_LOG_INFO,
                 "session of pid %d uid %u: %s refused for %s%s", (int)call->pid, uid, method->name,
                 names_bucket ? "bucket " : "all buckets", names_bucket ? call->bucket : "");
     call_fail_with(call, ERROR_PERMISSION_DENIED, "uid %u may not call %s for %s; the access rules say who may", uid,
                    method->name, names_bucket ? "this bucket" : "all buckets");
+}
+
+/* False: the call is answered. */
+static bool dispatch_check_access(struct call *call)
+{
+    enum conf_access needed = method_access(call->method);
+
+    /* Without its bucket the method is about none. */
+    if ((call->method->flags & METHOD_NAMES_BUCKET) != 0 && call->bucket == NULL)
+        return true;
+    if (needed == CONF_ACCESS_NONE || call_access(call, call->bucket) >= needed)
+        return true;
+    dispatch_refuse_access(call);
     return false;
+}
+
+/* A write to a mirror changes the bucket that it copies. Only a look-up shows whether the bucket is one. */
+static void dispatch_on_written_bucket(struct call *call, const char *written)
+{
+    if (written == call->bucket || call_access(call, written) >= CONF_ACCESS_WRITE)
+        call->method->handle(call);
+    else
+        dispatch_refuse_access(call);
+}
+
+static bool dispatch_must_find_written_bucket(const struct call *call)
+{
+    return (call->method->flags & METHOD_WRITES) == METHOD_WRITES && call->dispatcher->access.count > 0;
 }
 
 /* --- Checks of a call: false means that the call is answered ----------------------------------------- */
@@ -194,7 +202,10 @@ static void dispatch_call(struct call *call, const struct rpc_message *message)
     if ((call->method->flags & METHOD_NEEDS_NATS) != 0 && !call_needs_nats(call))
         return;
     call_debug(call, "begins");
-    call->method->handle(call);
+    if (dispatch_must_find_written_bucket(call))
+        dispatcher->ops->find_written_bucket(call, dispatch_on_written_bucket);
+    else
+        call->method->handle(call);
 }
 
 static void dispatch_refuse_message(struct session *session, const struct rpc_message *message, const char *reason)

@@ -32,10 +32,11 @@ struct dispatcher_ops {
     const char *(*check_bucket_name)(const char *name, size_t length);
     /* Return whether a call that needs NATS can be served now, or can wait. False: *error says why not. */
     bool (*is_available)(void *context, struct error *error);
-    /* Return the bucket that a write to this one changes: the origin of a mirror. As far as it is known: otherwise
-     * bucket.
+    /*
+     * Look up the call's bucket. Then call found, maybe from within, with the bucket that a write to it changes: the
+     * origin of a mirror, otherwise the bucket itself. If it cannot be looked up, the call is answered.
      */
-    const char *(*written_bucket)(void *context, const char *bucket);
+    void (*find_written_bucket)(struct call *call, void (*found)(struct call *call, const char *written));
 };
 
 struct dispatcher {

@@ -37,6 +37,7 @@ struct bucket_entry {
     uint64_t looked_up_ms;
     uint64_t doubtful_until_ms; /* until then, its settings may change at any time */
     enum bucket_look_up look_up;
+    bool is_answering;    /* a caller is being answered now, and may open the bucket again */
     bool is_forgotten;    /* bucket is no longer used, except for what it shares with the next one */
     struct error failure; /* of the look-up that has ended, for callers that still wait; code ERROR_NONE: none */
     struct job answering; /* answers the callers that waited for it */
@@ -295,7 +296,9 @@ static bool bucket_run_answering(struct job *job)
     while (entry->last_waited != NULL) {
         struct bucket_wait *wait = entry->waiting;
         bucket_remove_wait(wait);
+        entry->is_answering = !has_failed;
         wait->ready(wait->arg, has_failed ? NULL : bucket_retain(entry->bucket), has_failed ? &entry->failure : NULL);
+        entry->is_answering = false;
         if (entry->last_waited != NULL && jobs_slice_is_over(entry->store->jobs))
             return true;
     }
@@ -441,8 +444,9 @@ static bool bucket_entry_is_fresh(const struct bucket_entry *entry)
 
     if (entry->doubtful_until_ms > now_ms)
         ttl_ms = DOUBTFUL_TTL_MS;
-    return entry->bucket != NULL && !entry->is_forgotten && entry->look_up == BUCKET_LOOK_UP_NONE &&
-           now_ms - entry->looked_up_ms < ttl_ms;
+    bool is_over =
+        entry->look_up == BUCKET_LOOK_UP_NONE || (entry->look_up == BUCKET_LOOK_UP_RUNS && entry->is_answering);
+    return entry->bucket != NULL && !entry->is_forgotten && is_over && now_ms - entry->looked_up_ms < ttl_ms;
 }
 
 void bucket_open(struct store *store, struct bucket_wait *wait, const char *name, uint64_t owner, uint64_t deadline_ms,
