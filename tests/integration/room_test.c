@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -204,6 +205,47 @@ START_TEST(a_full_store_refuses_values_and_accepts_deletes)
     assert_ok(client_call(client, "bucket.purge", "['b']"));
     wait_until_put_again(1);
     wait_until_healthy(true);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+static struct answer *commit_in_doubt(uint64_t sent_us)
+{
+    return client_call(client, "txn.commit",
+                       "['b', [], [['put', 'first', 'x'], ['put', 'last', '%0*d']], {'id': 'txn-000001', "
+                       "'first_sent': %" PRIu64 "}]",
+                       (int)VALUE_BYTES * 3, 0, sent_us);
+}
+
+/* The earlier call was admitted by a daemon that was killed, and nobody has seen its answer. */
+START_TEST(a_transaction_in_doubt_is_sent_again_only_if_there_is_room)
+{
+    daemon_prepare(&daemon_of_test);
+    start(DAEMON_SYNCS_SELDOM "  max_store: 4M\n");
+    struct client *other = client_open(&daemon_of_test);
+    uint64_t sent_us = now_ms() * 1000;
+
+    assert_ok(client_call(client, "txn.commit", "['b', [], [['put', 'first', 'old'], ['put', 'last', 'old']]]"));
+    pid_t nats = daemon_nats_pid(&daemon_of_test);
+    pid_suspend(nats);
+    client_send(other, "txn.commit",
+                "['b', [], [['put', 'first', 'x'], ['put', 'last', '%0*d']], {'id': 'txn-000001', 'timeout': 30}]",
+                (int)VALUE_BYTES * 3, 0);
+    wait_until(strstr(object_text(&client_call(client, "daemon.dump", "[]")->result), "\"kind\"=>\"batch\"") != NULL,
+               "the batch");
+    process_kill(&daemon_of_test.process);
+    kill(nats, SIGKILL);
+    daemon_restart(&daemon_of_test);
+    client = client_open(&daemon_of_test);
+
+    unsigned count = put_until_refused("nats.max_store");
+    struct answer *answer = commit_in_doubt(sent_us);
+    assert_code_says(answer, "resource_exhausted", "nats.max_store");
+    ck_assert_str_eq(text_at(&answer->error, "outcome"), "unknown");
+    for (unsigned i = 0; i < count; i++)
+        assert_ok(client_call(client, "kv.purge", "['b', 'k%u']", i));
+    wait_until_put_again(0);
+    wait_until(strcmp(answer_code(commit_in_doubt(sent_us)), "ok") == 0, "room");
     daemon_stop(&daemon_of_test);
 }
 END_TEST
@@ -454,6 +496,7 @@ Suite *room_suite(void)
     TCase *tests = tcase_create("embedded");
 
     tcase_add_test(tests, a_full_store_refuses_values_and_accepts_deletes);
+    tcase_add_test(tests, a_transaction_in_doubt_is_sent_again_only_if_there_is_room);
     tcase_add_test(tests, a_full_store_keeps_locks_and_ephemeral_keys);
     tcase_add_test(tests, after_all_writes_the_usage_is_what_the_server_stores);
     tcase_add_test(tests, the_reserve_of_the_disk_is_for_deletes);

@@ -152,7 +152,10 @@ static void on_txn_committed(void *arg, uint64_t first_sequence, unsigned err_co
     struct txn *txn = arg;
 
     txn->is_in_batch = false;
-    if (err_code == JETSTREAM_WRONG_LAST_SEQUENCE || err_code == JETSTREAM_WRONG_LAST_SEQUENCE_CONSTANT) {
+    if (txn->lacks_room && err_code == JETSTREAM_WRONG_LAST_SEQUENCE) {
+        txn->error.outcome = ERROR_OUTCOME_UNKNOWN; /* the copy of the earlier call could still arrive */
+        txn_finish(txn, 0, &txn->error);
+    } else if (err_code == JETSTREAM_WRONG_LAST_SEQUENCE || err_code == JETSTREAM_WRONG_LAST_SEQUENCE_CONSTANT) {
         journal_note_refused(txn->store->journal, &txn->journal);
         txn_verify(txn);
     } else {
@@ -400,13 +403,16 @@ static void on_txn_earlier_call_check(struct timer *timer)
 
 /*
  * An earlier call has sent the batch. If it is not stored, a condition on the stream must be verified again, as if the
- * server had refused it. Other conditions are in the messages.
+ * server had refused it. Other conditions are in the messages. Without room it is not sent again, only looked for.
  */
 static void txn_continue_in_doubt(struct txn *txn, const struct journal_copy *copy)
 {
+    txn->lacks_room = !txn_admit(txn);
+    bool ends_if_not_stored = txn->is_on_stream || txn->lacks_room;
+
     txn_prepare_batch(txn);
     txn->batch.has_expected_last = false;
-    batch_start_in_doubt(txn->store, &txn->batch, copy, txn->is_on_stream ? JETSTREAM_WRONG_LAST_SEQUENCE : 0);
+    batch_start_in_doubt(txn->store, &txn->batch, copy, ends_if_not_stored ? JETSTREAM_WRONG_LAST_SEQUENCE : 0);
 }
 
 static void txn_describe(struct txn *txn)

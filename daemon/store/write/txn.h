@@ -54,6 +54,7 @@ struct txn {
     struct key_index by_key;
     bool is_of_former_stream; /* an earlier call wrote it to a stream that has been recreated or set back */
     bool is_on_stream;        /* the condition is on the stream's last sequence */
+    bool lacks_room;          /* an earlier call has sent it, and it cannot be sent again: see error */
     bool is_in_batch;         /* the batch is being sent, or its outcome is asked for */
     bool contradicts;         /* two conditions on one key cannot both hold */
     unsigned tries;
