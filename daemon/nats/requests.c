@@ -158,7 +158,8 @@ void requests_forget_limit(struct requests *requests, const struct request_limit
 {
     struct request *request;
 
-    for (enum request_state state = REQUEST_IDLE; state < REQUEST_STATES; state++) {
+    /* Only stragglers may have places, so there are seldom any: without one, all requests need not be looked at. */
+    for (enum request_state state = REQUEST_IDLE; limit->taken > 0 && state < REQUEST_STATES; state++) {
         DL_FOREACH(requests->in_state[state], request)
         {
             if (request->place.limit == limit)

@@ -619,7 +619,8 @@ START_TEST(a_bucket_beyond_those_that_the_daemon_keeps_costs_no_more_than_others
     nats_server_start(&server, NULL);
     daemon_start(&daemon_of_test, nats_server_section(&server), "calls:\n  timeout: 60\n");
     other = client_open(&daemon_of_test);
-    assert_ok(client_call(other, "bucket.list", "[]"));
+    const char *bucket = client_new_bucket(other, NULL);
+    put_text(other, bucket, "k", "v");
     nats_server_freeze(&server);
     for (unsigned i = 0; i < SESSIONS; i++)
         clients[i] = client_open(&daemon_of_test);
@@ -634,8 +635,38 @@ START_TEST(a_bucket_beyond_those_that_the_daemon_keeps_costs_no_more_than_others
     nats_server_thaw(&server);
     for (unsigned i = 0; i < SESSIONS * CALLS; i++)
         assert_code(client_wait(clients[i / CALLS], sent[i]), "bucket_not_found");
-    const char *bucket = client_new_bucket(other, NULL);
-    put_text(other, bucket, "k", "v");
+    /* They have not displaced a bucket that nobody uses: it is not looked up again. */
+    struct nats *requests = nats_connect(server.port, NULL, NULL);
+    nats_subscribe(requests, "$JS.API.STREAM.*.*");
+    put_text(other, bucket, "k", "w");
+    client_new_bucket(other, NULL);
+    ck_assert_ptr_nonnull(strstr(nats_next(requests), "subjects")); /* of STREAM.CREATE */
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
+START_TEST(clients_that_leave_take_their_look_ups_along)
+{
+    struct nats_server server = {0};
+    struct client *leaving, *other;
+
+    nats_server_start(&server, NULL);
+    daemon_start(&daemon_of_test, nats_server_section(&server), "calls:\n  timeout: 60\n");
+    leaving = client_open(&daemon_of_test);
+    other = client_open(&daemon_of_test);
+    assert_ok(client_call(other, "bucket.list", "[]"));
+    nats_server_freeze(&server);
+    for (unsigned i = 0; i < ROUND; i++)
+        client_send(leaving, "kv.get", "['missing%u', 'k']", i);
+    wait_for_stat(other, "calls_in_flight", ROUND + 1);
+    ck_assert_uint_ge(number_at(&client_call(other, "daemon.dump", "[]")->result, "requests.count"), ROUND);
+    client_close(leaving);
+    wait_for_stat(other, "calls_in_flight", 1);
+    /* Those that were sent keep their places. */
+    ck_assert_uint_le(number_at(&client_call(other, "daemon.dump", "[]")->result, "requests.count"), 40);
+    nats_server_thaw(&server);
+    assert_code(client_call(other, "kv.get", "['missing1', 'k']"), "bucket_not_found");
     daemon_stop(&daemon_of_test);
     nats_server_stop(&server);
 }
@@ -676,6 +707,7 @@ Suite *bucket_suite(void)
     tcase_add_test(tests, writes_are_republished_to_the_configured_subject);
     tests = tcase_create("a daemon of its own");
     tcase_add_test(tests, a_bucket_beyond_those_that_the_daemon_keeps_costs_no_more_than_others);
+    tcase_add_test(tests, clients_that_leave_take_their_look_ups_along);
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -14,10 +14,10 @@
 /* Look-ups that are at NATS at a time. */
 #define LOOK_UPS_MAX 32u
 
-/* Number of buckets beyond which idle ones are dropped. */
-#define ENTRIES_MAX 10000u
+/* Number of buckets beyond which idle ones are dropped. Names that are only looked up do not count. */
+#define BUCKETS_MAX 10000u
 
-/* Number of buckets that are looked at for each new one. */
+/* Number of entries that are looked at for each new bucket. */
 #define LOOKED_AT_MAX 16u
 
 enum bucket_look_up {
@@ -49,6 +49,8 @@ struct bucket_entry {
 
 struct bucket_table {
     struct bucket_entry *by_name;  /* uthash */
+    unsigned count;                /* entries with a bucket */
+    bool is_ending;                /* all waiters are being answered */
     struct request_limit look_ups; /* at NATS at a time */
     const struct bucket_attachment_ops *attachment_ops;
     uint64_t removals;            /* see bucket_note_removal */
@@ -248,25 +250,44 @@ static void bucket_set_late_error(const struct bucket_wait *wait, struct error *
               request_trouble_text(&wait->entry->call.request));
 }
 
-static void on_bucket_wait_over(struct timer *timer)
-{
-    struct bucket_wait *wait = (struct bucket_wait *)((char *)timer - offsetof(struct bucket_wait, timer));
-    struct error error;
-
-    bucket_set_late_error(wait, &error);
-    bucket_remove_wait(wait);
-    wait->ready(wait->arg, NULL, &error);
-}
-
 /* --- Looking up ------------------------------------------------------------------------------------ */
 
 static void bucket_drop_entry(struct bucket_entry *entry)
 {
     HASH_DEL(entry->store->buckets->by_name, entry);
+    entry->store->buckets->count -= entry->bucket != NULL;
     jobs_remove(entry->store->jobs, &entry->answering);
     if (entry->bucket != NULL)
         bucket_release(entry->bucket);
     free(entry);
+}
+
+/*
+ * Nobody waits for the look-up of an unknown name any more. Otherwise clients that come and go could leave any number
+ * of look-ups behind. What has changed a bucket in doubt wants to know it.
+ */
+static void bucket_drop_unwanted_entry(struct bucket_entry *entry)
+{
+    bool is_asked_for = entry->call.request.state != REQUEST_IDLE;
+    bool is_doubtful = entry->doubtful_until_ms > uv_now(entry->store->loop);
+
+    if (entry->waiting != NULL || entry->bucket != NULL || !is_asked_for || is_doubtful ||
+        entry->store->buckets->is_ending)
+        return;
+    jetstream_cancel(&entry->call);
+    bucket_drop_entry(entry);
+}
+
+static void on_bucket_wait_over(struct timer *timer)
+{
+    struct bucket_wait *wait = (struct bucket_wait *)((char *)timer - offsetof(struct bucket_wait, timer));
+    struct bucket_entry *entry = wait->entry;
+    struct error error;
+
+    bucket_set_late_error(wait, &error);
+    bucket_remove_wait(wait);
+    bucket_drop_unwanted_entry(entry);
+    wait->ready(wait->arg, NULL, &error);
 }
 
 static void bucket_start_look_up(struct bucket_entry *entry);
@@ -330,16 +351,45 @@ static bool bucket_share(struct bucket_entry *entry, const struct bucket *old, j
     return true;
 }
 
+/* Return whether nobody uses the bucket. */
+static bool bucket_entry_is_idle(const struct bucket_entry *entry)
+{
+    return entry->look_up == BUCKET_LOOK_UP_NONE && entry->waiting == NULL && entry->bucket->references == 1 &&
+           !bucket_shared_is_in_use(entry->bucket->shared);
+}
+
+/*
+ * Make room: drop idle buckets, the oldest first (uthash keeps the order of insertion). A bucket in use stays, because
+ * its attachment knows which keys are in doubt and which writes wait. It becomes the newest, so that the next call
+ * looks at others: if thousands are in use, each new one would look at all of them.
+ */
+static void bucket_evict_idle(struct store *store)
+{
+    struct bucket_table *table = store->buckets;
+
+    for (unsigned i = 0; i < LOOKED_AT_MAX && table->count > BUCKETS_MAX; i++) {
+        struct bucket_entry *entry = table->by_name;
+        if (bucket_entry_is_idle(entry)) {
+            bucket_drop_entry(entry);
+        } else {
+            HASH_DEL(table->by_name, entry);
+            HASH_ADD_STR(table->by_name, name, entry);
+        }
+    }
+}
+
 static void on_bucket_looked_up(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct bucket_entry *entry = arg;
     struct bucket *old = entry->bucket;
+    struct bucket_table *table = entry->store->buckets;
 
     (void)err_code;
     if (entry->look_up == BUCKET_LOOK_UP_STALE && entry->waiting != NULL) {
         bucket_start_look_up(entry);
         return;
     }
+    table->count -= old != NULL;
     entry->bucket = NULL;
     entry->is_forgotten = false;
     entry->failure.code = ERROR_NONE;
@@ -365,6 +415,9 @@ static void on_bucket_looked_up(void *arg, json_t *answer, unsigned err_code, co
     }
     if (old != NULL)
         bucket_release(old);
+    table->count += entry->bucket != NULL;
+    if (table->count > BUCKETS_MAX)
+        bucket_evict_idle(entry->store);
     bucket_answer_waits(entry);
 }
 
@@ -380,33 +433,6 @@ static void bucket_start_look_up(struct bucket_entry *entry)
     entry->call.request.owner = entry->waiting != NULL ? entry->waiting->owner : 0;
     jetstream_call(&store->jetstream, &entry->call, "STREAM.INFO", stream, NULL,
                    uv_now(store->loop) + store->conf->calls.max_timeout_ms, on_bucket_looked_up, entry);
-}
-
-/* Return whether nobody uses the bucket. */
-static bool bucket_entry_is_idle(const struct bucket_entry *entry)
-{
-    return entry->look_up == BUCKET_LOOK_UP_NONE && entry->waiting == NULL && entry->bucket->references == 1 &&
-           !bucket_shared_is_in_use(entry->bucket->shared);
-}
-
-/*
- * Make room: drop idle buckets, the oldest first (uthash keeps the order of insertion). A bucket in use stays, because
- * its attachment knows which keys are in doubt and which writes wait. It becomes the newest, so that the next call
- * looks at others: if thousands are in use, each new one would look at all of them.
- */
-static void bucket_evict_idle(struct store *store)
-{
-    struct bucket_table *table = store->buckets;
-
-    for (unsigned i = 0; i < LOOKED_AT_MAX && HASH_COUNT(table->by_name) >= ENTRIES_MAX; i++) {
-        struct bucket_entry *entry = table->by_name;
-        if (bucket_entry_is_idle(entry)) {
-            bucket_drop_entry(entry);
-        } else {
-            HASH_DEL(table->by_name, entry);
-            HASH_ADD_STR(table->by_name, name, entry);
-        }
-    }
 }
 
 static struct bucket_entry *bucket_find_entry(const struct store *store, const char *name)
@@ -430,8 +456,6 @@ static struct bucket_entry *bucket_add_entry(struct store *store, const char *na
 
     if (entry == NULL)
         return NULL;
-    if (HASH_COUNT(store->buckets->by_name) >= ENTRIES_MAX)
-        bucket_evict_idle(store);
     entry->store = store;
     snprintf(entry->name, sizeof(entry->name), "%s", name);
     HASH_ADD_STR(store->buckets->by_name, name, entry);
@@ -479,8 +503,12 @@ void bucket_open(struct store *store, struct bucket_wait *wait, const char *name
 
 void bucket_wait_cancel(struct bucket_wait *wait)
 {
-    if (wait->entry != NULL)
-        bucket_remove_wait(wait);
+    struct bucket_entry *entry = wait->entry;
+
+    if (entry == NULL)
+        return;
+    bucket_remove_wait(wait);
+    bucket_drop_unwanted_entry(entry);
 }
 
 void bucket_each(const struct store *store, void (*visit)(void *arg, const struct bucket *bucket), void *arg)
@@ -523,6 +551,7 @@ size_t bucket_fail_waiting(struct store *store)
     struct error error;
     size_t count = 0;
 
+    store->buckets->is_ending = true;
     error_set(&error, ERROR_UNAVAILABLE, "the daemon is shutting down");
     HASH_ITER(hh, store->buckets->by_name, entry, next)
     {
