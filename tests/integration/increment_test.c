@@ -342,6 +342,33 @@ START_TEST(increments_with_different_ttls_are_not_combined)
 END_TEST
 
 /* A TTL has whole seconds. If each increment rounded it, the counter would live on or end early. */
+/* Those with different TTLs are a write each, so thousands of one session take long. */
+START_TEST(increments_of_one_session_do_not_keep_those_of_others_waiting)
+{
+    enum { MANY = 2000 };
+    uint32_t sent[MANY];
+
+    daemon_start(&daemon_of_test, NULL, "calls:\n  timeout: 60\n");
+    struct client *greedy = client_open(&daemon_of_test), *other = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(other, NULL);
+    assert_ok(client_call(other, "kv.increment", "['%s', 'n', 1]", bucket));
+    pid_suspend(daemon_nats_pid(&daemon_of_test));
+    for (unsigned i = 0; i < MANY; i++)
+        sent[i] = client_send(greedy, "kv.increment", "['%s', 'n', 1, {'ttl': %u}]", bucket, 10000 + i);
+    wait_for_stat(other, "calls_in_flight", MANY + 1); /* and daemon.stats itself */
+    uint32_t id = client_send(other, "kv.increment", "['%s', 'n', 1]", bucket);
+    wait_for_stat(greedy, "calls_in_flight", MANY + 2);
+    pid_resume(daemon_nats_pid(&daemon_of_test));
+    const struct answer *answer = client_wait(other, id);
+    assert_ok(answer);
+    ck_assert_int_le(atoi(object_text(&answer->result) + 1), 10); /* [value, revision] */
+    for (unsigned i = 0; i < MANY; i++)
+        assert_ok(client_wait(greedy, sent[i]));
+    expect_value(other, bucket, "n", format_text("%u", MANY + 2));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 START_TEST(increments_do_not_prolong_a_ttl_that_goes_on)
 {
     struct client *client = client_open_shared();
@@ -474,6 +501,7 @@ Suite *increment_suite(void)
     tcase_add_test(shared, increments_beside_other_writes_lose_none);
     tcase_add_test(shared, a_ttl_goes_on_or_starts_anew);
     tcase_add_test(shared, increments_with_different_ttls_are_not_combined);
+    tcase_add_test(shared, increments_of_one_session_do_not_keep_those_of_others_waiting);
     tcase_add_test(shared, increments_do_not_prolong_a_ttl_that_goes_on);
     tcase_add_test(shared, a_repeated_increment_is_done_once_and_has_the_first_result);
     tcase_add_test(shared, increments_of_a_bucket_that_does_not_exist_fail);

@@ -42,11 +42,9 @@ struct counter {
     struct counter *next, *previous; /* in the list of those that are queued, or of those that are idle */
     struct store *store;
     enum counter_state state;
-    struct increment *waiting, *written;
-    struct increment *refused; /* that end in this turn, all with one error */
-    struct increment *checked; /* that ask again in this turn whether an earlier call's copy is stored */
-    size_t waiting_count;
-    uint64_t latest_deadline_ms; /* of those that have waited */
+    struct fair_queue waiting;
+    struct increment *lists[INCREMENT_PLACES]; /* of those that neither wait nor are outside, by their place */
+    uint64_t latest_deadline_ms;               /* of those that have waited */
 
     struct counter_value value;
     /* It was read after the increments below this number had come: it may be the reason to refuse them. */
@@ -76,47 +74,58 @@ struct counters {
 
 /* --- Lists of increments --------------------------------------------------------------------------- */
 
-/* Move the increment to a list, to its end or its beginning; NULL: only out of the present one. */
-static void counter_move(struct increment *increment, struct increment **list, enum increment_place place,
-                         bool is_first)
+static void counter_move(struct increment *increment, enum increment_place place)
 {
     struct counter *counter = increment->counter;
+    bool was_written = increment->place == INCREMENT_WRITTEN, is_written = place == INCREMENT_WRITTEN;
 
-    if (increment->list != NULL)
-        DL_DELETE2(*increment->list, increment, previous, next);
     if (increment->place == INCREMENT_WAITING)
-        counter->waiting_count--;
-    if (increment->place == INCREMENT_WRITTEN)
+        fair_queue_remove(&increment->turn);
+    else if (increment->place != INCREMENT_OUTSIDE)
+        DL_DELETE2(counter->lists[increment->place], increment, previous, next);
+    if (was_written)
         arena_note_answered(increment->modify.arena, uv_now(counter->store->loop));
-    increment->list = list;
     increment->place = place;
-    if (list == NULL) {
+    if (place == INCREMENT_OUTSIDE)
         timer_stop(counter->store->timers, &increment->timer);
-        return;
-    }
-    if (is_first)
-        DL_PREPEND2(*list, increment, previous, next);
-    else
-        DL_APPEND2(*list, increment, previous, next);
-    if (place == INCREMENT_WAITING)
-        counter->waiting_count++;
-    if (place == INCREMENT_WRITTEN)
+    else if (place != INCREMENT_WAITING)
+        DL_APPEND2(counter->lists[place], increment, previous, next);
+    if (is_written)
         arena_note_sent(increment->modify.arena, uv_now(counter->store->loop));
+}
+
+/* Let those of a place wait again, before those that wait and in their order. */
+static void counter_take_back(struct counter *counter, enum increment_place place)
+{
+    while (counter->lists[place] != NULL) {
+        struct increment *last = counter->lists[place]->previous; /* utlist: the head's is the tail */
+        counter_move(last, INCREMENT_WAITING);
+        fair_queue_put_back(&counter->waiting, &last->turn, last->modify.arena->owner);
+    }
+}
+
+/* Return the increment whose turn it is; NULL: none waits. */
+static struct increment *counter_first_waiting(const struct counter *counter)
+{
+    struct fair_queue_entry *first = fair_queue_first(&counter->waiting);
+
+    return first != NULL ? (struct increment *)((char *)first - offsetof(struct increment, turn)) : NULL;
 }
 
 static void counter_finish_one(struct increment *increment, uint64_t revision, const struct error *error)
 {
     int64_t value = increment->value;
 
-    counter_move(increment, NULL, INCREMENT_OUTSIDE, false);
+    counter_move(increment, INCREMENT_OUTSIDE);
     modify_finish(&increment->modify, revision, value, error);
 }
 
-/* End all of a list; the callbacks may remove others from it. */
-static void counter_finish_all(struct increment **list, uint64_t revision, const struct error *error)
+/* End all of a place; the callbacks may remove others from it. */
+static void counter_finish_all(struct counter *counter, enum increment_place place, uint64_t revision,
+                               const struct error *error)
 {
-    while (*list != NULL)
-        counter_finish_one(*list, revision, error);
+    while (counter->lists[place] != NULL)
+        counter_finish_one(counter->lists[place], revision, error);
 }
 
 /* --- Counters -------------------------------------------------------------------------------------- */
@@ -144,7 +153,7 @@ static void counter_end_arena(struct counter *counter)
 /* Free a counter that is in no list. */
 static void counter_free(struct counter *counter)
 {
-    assert(counter->waiting == NULL && counter->written == NULL);
+    assert(counter_first_waiting(counter) == NULL && counter->lists[INCREMENT_WRITTEN] == NULL);
     counter_end_arena(counter);
     timer_stop(counter->store->timers, &counter->pause);
     HASH_DEL(counter->store->counters->by_name, counter);
@@ -208,22 +217,20 @@ struct counter *counter_obtain(struct store *store, struct arena *arena, const c
 /* End those that wait with an error, up to a turn's number. Those with a later deadline continue. */
 static void counter_refuse_waiting(struct counter *counter, uint64_t deadline_ms, const struct error *error)
 {
-    struct increment *increment, *next;
+    struct increment *increment;
     unsigned examined = 0, refused = 0;
 
-    DL_FOREACH_SAFE2(counter->waiting, increment, next, next)
-    {
-        if (refused == COMBINED_MAX || examined++ == EXAMINED_MAX)
-            break;
-        if (increment->modify.deadline_ms > deadline_ms)
-            continue;
-        counter_move(increment, &counter->refused, INCREMENT_REFUSED, false);
-        refused++;
+    while (refused < COMBINED_MAX && examined++ < EXAMINED_MAX &&
+           (increment = counter_first_waiting(counter)) != NULL) {
+        bool is_refused = increment->modify.deadline_ms <= deadline_ms;
+        counter_move(increment, is_refused ? INCREMENT_REFUSED : INCREMENT_LEFT);
+        refused += is_refused;
     }
-    counter_finish_all(&counter->refused, 0, error);
+    counter_take_back(counter, INCREMENT_LEFT);
+    counter_finish_all(counter, INCREMENT_REFUSED, 0, error);
 }
 
-/* Begin something in an arena of its own, for the session whose increment has waited longest. */
+/* Begin something in an arena of its own, for the session whose turn it is. */
 static bool counter_begin_arena(struct counter *counter)
 {
     struct error error;
@@ -236,8 +243,9 @@ static bool counter_begin_arena(struct counter *counter)
         counter_queue(counter);
         return false;
     }
-    counter->arena.owner = counter->waiting->modify.arena->owner;
-    counter->arena.call_id = counter->waiting->modify.arena->call_id;
+    const struct arena *first = counter_first_waiting(counter)->modify.arena;
+    counter->arena.owner = first->owner;
+    counter->arena.call_id = first->call_id;
     return true;
 }
 
@@ -279,68 +287,48 @@ static int64_t counter_ttl_of(const struct counter *counter, const struct increm
     return increment->keep_ttl && counter->value.expires_us > 0 ? 0 : increment->ttl_s;
 }
 
-enum counter_verdict { COUNTER_TAKES, COUNTER_LEAVES, COUNTER_REFUSES, COUNTER_CHECKS };
-
 /*
- * Decide about an increment, after those that were taken already. LEAVES: it waits for the next write. An overflow
- * after others is judged when they are stored.
+ * Return the place of an increment, after those that are written already. LEFT: it waits for the next write. An
+ * overflow after others is judged when they are stored.
  */
-static enum counter_verdict counter_judge(struct counter *counter, struct increment *increment)
+static enum increment_place counter_judge(struct counter *counter, struct increment *increment)
 {
-    const struct increment *first = counter->written;
+    const struct increment *first = counter->lists[INCREMENT_WRITTEN];
     const struct increment *last = first != NULL ? first->previous : NULL; /* the head's previous one is the tail */
     int64_t present = counter->value.kind == COUNTER_VALUE_ABSENT ? increment->initial : counter->value.number;
     int64_t before = last != NULL ? last->value : present;
 
     if (!modify_may_write_at(&increment->modify, counter->value.revision))
-        return COUNTER_CHECKS;
+        return INCREMENT_CHECKED;
     if (counter->value.kind == COUNTER_VALUE_TEXT)
-        return COUNTER_REFUSES;
+        return INCREMENT_REFUSED;
     if (first != NULL && counter_ttl_of(counter, increment) != counter_ttl_of(counter, first))
-        return COUNTER_LEAVES;
+        return INCREMENT_LEFT;
     if (!__builtin_add_overflow(before, increment->delta, &increment->value))
-        return COUNTER_TAKES;
-    return first != NULL ? COUNTER_LEAVES : COUNTER_REFUSES;
+        return INCREMENT_WRITTEN;
+    return first != NULL ? INCREMENT_LEFT : INCREMENT_REFUSED;
 }
 
 /*
- * Choose increments for the next write, in their order. Return whether a value that was not read would refuse one: then
- * it must be read first.
+ * Choose increments for the next write, in the order of their turns. Return whether a value that was not read would
+ * refuse one: then it must be read first.
  */
 static bool counter_choose(struct counter *counter)
 {
-    struct increment *increment, *next;
+    struct increment *increment;
     unsigned examined = 0, taken = 0;
+    bool must_read = false;
 
-    DL_FOREACH_SAFE2(counter->waiting, increment, next, next)
-    {
-        if (taken == COMBINED_MAX || examined++ == EXAMINED_MAX)
+    while (taken < COMBINED_MAX && examined++ < EXAMINED_MAX && (increment = counter_first_waiting(counter)) != NULL) {
+        enum increment_place place = counter_judge(counter, increment);
+        must_read = place == INCREMENT_REFUSED && increment->number >= counter->read_for;
+        if (must_read)
             break;
-        switch (counter_judge(counter, increment)) {
-        case COUNTER_TAKES:
-            counter_move(increment, &counter->written, INCREMENT_WRITTEN, false);
-            taken++;
-            break;
-        case COUNTER_LEAVES:
-            break;
-        case COUNTER_REFUSES:
-            if (increment->number >= counter->read_for)
-                return true;
-            counter_move(increment, &counter->refused, INCREMENT_REFUSED, false);
-            break;
-        case COUNTER_CHECKS:
-            counter_move(increment, &counter->checked, INCREMENT_REFUSED, false);
-            break;
-        }
+        counter_move(increment, place);
+        taken += place == INCREMENT_WRITTEN;
     }
-    return false;
-}
-
-/* Put those whose write was not stored back to those that wait, before them and in their order. */
-static void counter_take_back(struct counter *counter)
-{
-    while (counter->written != NULL)
-        counter_move(counter->written->previous, &counter->waiting, INCREMENT_WAITING, true);
+    counter_take_back(counter, INCREMENT_LEFT);
+    return must_read;
 }
 
 static void on_counter_pause_over(struct timer *timer)
@@ -355,7 +343,7 @@ static void counter_note_conflict(struct counter *counter)
 
     counter->store->counters->stats.conflicts++;
     counter->value.kind = COUNTER_VALUE_UNKNOWN;
-    counter_take_back(counter);
+    counter_take_back(counter, INCREMENT_WRITTEN);
     if (++counter->conflicts <= CONFLICTS_AT_ONCE) {
         counter_queue(counter);
         return;
@@ -379,11 +367,11 @@ static void on_counter_written(void *arg, uint64_t revision, const struct error 
     if (error != NULL) {
         struct error copy = *error;
         counter->value.kind = COUNTER_VALUE_UNKNOWN;
-        counter_finish_all(&counter->written, 0, &copy);
+        counter_finish_all(counter, INCREMENT_WRITTEN, 0, &copy);
     } else {
         counter_value_write(&counter->value, counter->store, counter->bucket_name, counter->new_number, revision,
                             counter->new_expires_us);
-        counter_finish_all(&counter->written, revision, NULL);
+        counter_finish_all(counter, INCREMENT_WRITTEN, revision, NULL);
     }
     counter_queue(counter);
 }
@@ -393,7 +381,7 @@ static void counter_note_sent(struct write *write, const struct journal_copy *co
     struct counter *counter = (struct counter *)((char *)write - offsetof(struct counter, write));
     struct increment *increment;
 
-    DL_FOREACH2(counter->written, increment, next)
+    DL_FOREACH2(counter->lists[INCREMENT_WRITTEN], increment, next)
     {
         modify_note_sent(&increment->modify, copy, increment->value);
     }
@@ -401,7 +389,7 @@ static void counter_note_sent(struct write *write, const struct journal_copy *co
 
 static void counter_set_ttl(struct counter *counter, struct operation *operation)
 {
-    int64_t ttl_s = counter_ttl_of(counter, counter->written);
+    int64_t ttl_s = counter_ttl_of(counter, counter->lists[INCREMENT_WRITTEN]);
 
     if (ttl_s == 0) {
         operation_keep_ttl(operation, counter->value.expires_us);
@@ -420,7 +408,7 @@ static void counter_write(struct counter *counter)
     struct increment *increment;
 
     memset(write, 0, sizeof(*write));
-    counter->new_number = counter->written->previous->value;
+    counter->new_number = counter->lists[INCREMENT_WRITTEN]->previous->value;
     write->bucket_name = counter->bucket_name;
     write->operation.key = counter->key;
     write->operation.kind = KV_PUT;
@@ -430,7 +418,7 @@ static void counter_write(struct counter *counter)
     write->operation.value_bytes =
         (size_t)snprintf(counter->text, sizeof(counter->text), "%" PRId64, counter->new_number);
     counter_set_ttl(counter, &write->operation);
-    DL_FOREACH2(counter->written, increment, next)
+    DL_FOREACH2(counter->lists[INCREMENT_WRITTEN], increment, next)
     {
         if (increment->modify.deadline_ms > write->deadline_ms)
             write->deadline_ms = increment->modify.deadline_ms;
@@ -449,10 +437,10 @@ static void counter_write(struct counter *counter)
 /* End those that were refused, and let those check that must. The callbacks may remove others. */
 static void counter_end_refused(struct counter *counter, const struct error *error)
 {
-    counter_finish_all(&counter->refused, 0, error);
-    while (counter->checked != NULL) {
-        struct increment *increment = counter->checked;
-        counter_move(increment, NULL, INCREMENT_OUTSIDE, false);
+    counter_finish_all(counter, INCREMENT_REFUSED, 0, error);
+    while (counter->lists[INCREMENT_CHECKED] != NULL) {
+        struct increment *increment = counter->lists[INCREMENT_CHECKED];
+        counter_move(increment, INCREMENT_OUTSIDE);
         modify_check(&increment->modify);
     }
 }
@@ -469,7 +457,7 @@ static bool on_counter_found(void *arg, const struct kv_entry *entry)
 static bool counter_knows_value(struct counter *counter)
 {
     return counter_value_is_usable(&counter->value, counter->store, counter->bucket_name) ||
-           (counter->conflicts == 0 && counter->waiting != NULL &&
+           (counter->conflicts == 0 && counter_first_waiting(counter) != NULL &&
             observe_find(counter->store, counter->bucket_name, counter->key, on_counter_found, counter));
 }
 
@@ -480,20 +468,20 @@ static void counter_continue(struct counter *counter)
 
     counter_leave_list(counter);
     counter->state = COUNTER_DECIDING;
-    if (counter->waiting != NULL && !counter_begin_arena(counter))
+    if (counter_first_waiting(counter) != NULL && !counter_begin_arena(counter))
         return;
     bool is_known = counter_knows_value(counter);
-    bool must_read = counter->waiting != NULL && (!is_known || counter_choose(counter));
+    bool must_read = counter_first_waiting(counter) != NULL && (!is_known || counter_choose(counter));
     counter->read_for = 0;
     counter_value_set_refusal(&counter->value, &refusal);
     if (must_read)
         counter_read(counter);
-    else if (counter->written != NULL)
+    else if (counter->lists[INCREMENT_WRITTEN] != NULL)
         counter_write(counter);
     counter_end_refused(counter, &refusal);
     if (counter->state != COUNTER_DECIDING)
         return;
-    if (counter->waiting != NULL) {
+    if (counter_first_waiting(counter) != NULL) {
         counter_queue(counter);
         return;
     }
@@ -531,11 +519,11 @@ bool counter_leave(struct increment *increment)
         return false;
     if (is_sent && counter_write_is_unsent(counter)) {
         counter_end_arena(counter);
-        counter_take_back(counter);
+        counter_take_back(counter, INCREMENT_WRITTEN);
         counter_queue(counter);
         is_sent = false;
     }
-    counter_move(increment, NULL, INCREMENT_OUTSIDE, false);
+    counter_move(increment, INCREMENT_OUTSIDE);
     return is_sent;
 }
 
@@ -545,7 +533,8 @@ void counter_join(struct counter *counter, struct increment *increment)
 
     increment->counter = counter;
     increment->number = counter->next_number++;
-    counter_move(increment, &counter->waiting, INCREMENT_WAITING, false);
+    increment->place = INCREMENT_WAITING;
+    fair_queue_append(&counter->waiting, &increment->turn, increment->modify.arena->owner);
     if (deadline_ms > counter->latest_deadline_ms)
         counter->latest_deadline_ms = deadline_ms;
     if (counter->state == COUNTER_IDLE) {

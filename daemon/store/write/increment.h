@@ -6,12 +6,14 @@
  * it would have got alone, after the increments before it. If somebody else has written to the key, the value is read
  * again, and all are tried again.
  *
- * Increments with different TTLs are not combined. Overflow, the initial value and the deadline concern one increment
- * only. One that gives up before the write was sent is taken out of it; after that, it counts.
+ * Users and sessions take turns. Increments with different TTLs are not combined. Overflow, the initial value and the
+ * deadline concern one increment only. One that gives up before the write was sent is taken out of it; after that, it
+ * counts.
  */
 #ifndef DAEMON_STORE_INCREMENT_H
 #define DAEMON_STORE_INCREMENT_H
 
+#include "daemon/base/fair_queue.h"
 #include "daemon/store/write/modify.h"
 
 struct increment;
@@ -23,8 +25,11 @@ typedef void increment_done_fn(void *arg, int64_t value, uint64_t revision, cons
 enum increment_place {
     INCREMENT_OUTSIDE, /* it has not begun, or has ended */
     INCREMENT_WAITING, /* for the next write of its key */
+    INCREMENT_LEFT,    /* not chosen for the next write; it waits again in a moment */
     INCREMENT_WRITTEN, /* its key's write is in progress */
-    INCREMENT_REFUSED  /* it is about to end with an error */
+    INCREMENT_REFUSED, /* it is about to end with an error */
+    INCREMENT_CHECKED, /* it is about to ask again whether an earlier call's copy is stored */
+    INCREMENT_PLACES
 };
 
 /* The owner embeds it, zeroed but for what it sets, in the arena's memory. */
@@ -40,8 +45,8 @@ struct increment {
 
     /* private */
     enum increment_place place;
-    struct increment **list; /* in which it is */
-    struct increment *next, *previous;
+    struct fair_queue_entry turn;      /* while INCREMENT_WAITING */
+    struct increment *next, *previous; /* of those in the same place, otherwise */
     struct counter *counter;
     uint64_t number;    /* counts the increments of the counter */
     struct timer timer; /* of the deadline */
