@@ -108,7 +108,7 @@ static void fair_queue_become_first(struct fair_queue_member *member)
     DL_PREPEND2(line->newcomers, member, previous, next);
 }
 
-/* The member has had its turn, or nothing of it waits any more. */
+/* The member has had its turn, or nothing of it is left. */
 static void fair_queue_advance(struct fair_queue_member *member, bool had_turn, bool has_more)
 {
     struct fair_queue_line *line = fair_queue_line_of(member);

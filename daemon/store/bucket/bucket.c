@@ -263,8 +263,8 @@ static void bucket_drop_entry(struct bucket_entry *entry)
 }
 
 /*
- * Nobody waits for the look-up of an unknown name any more. Otherwise clients that come and go could leave any number
- * of look-ups behind. What has changed a bucket in doubt wants to know it.
+ * Give up the look-up of an unknown name if nobody waits for it. Otherwise clients that come and go could leave any
+ * number of look-ups behind. That of a bucket in doubt goes on.
  */
 static void bucket_drop_unwanted_entry(struct bucket_entry *entry)
 {
