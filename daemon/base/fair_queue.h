@@ -57,6 +57,12 @@ static inline uint64_t fair_queue_identity(uint32_t uid, uint64_t session)
     return ((uint64_t)uid + 1) << 32 | (session % UINT32_MAX + 1);
 }
 
+/* Return what stands for the user in the identity of a session; 0: nobody. */
+static inline uint64_t fair_queue_user(uint64_t identity)
+{
+    return identity >> 32;
+}
+
 /* Append an entry to those of its session. identity: of the session, see fair_queue_identity; 0: of nobody. */
 void fair_queue_append(struct fair_queue *queue, struct fair_queue_entry *entry, uint64_t identity);
 

@@ -23,7 +23,7 @@ static bool kv_answer_at_once(struct call *call, const char *key, get_done_fn *d
 {
     struct cache_view view;
 
-    switch (cached_read_try(call_store(call), call->bucket, key, strlen(key), &view)) {
+    switch (cached_read_try(call_store(call), &call->arena, call->bucket, key, strlen(key), &view)) {
     case LOCAL_COPY_HAS:
         done(call, &view.entry, NULL);
         return true;

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static void setup(void)
 {
@@ -542,6 +543,66 @@ START_TEST(a_bucket_with_too_many_keys_leaves_memory_to_others)
 }
 END_TEST
 
+/* Each of the many small buckets is smaller than the one bucket of the other user. */
+START_TEST(a_user_with_many_small_buckets_leaves_memory_to_other_users)
+{
+    enum { BUCKETS = 12, KEYS = 250, VICTIM_KEYS = 500 };
+    struct daemon daemon = {0};
+    struct sockaddr_un address;
+    socklen_t length;
+
+    if (geteuid() != 0) {
+        test_run_skip("a_user_with_many_small_buckets_leaves_memory_to_other_users",
+                      "only root can become another user");
+        return;
+    }
+    daemon_prepare(&daemon);
+    daemon_configure(&daemon, NULL, "cache:\n  max_bytes: 262144\n");
+    int listener = daemon_listen_without_file(&address, &length);
+    daemon_spawn(&daemon, NULL, listener);
+    daemon_wait_ready(&daemon);
+    struct client *victim = client_open_address(&address, length);
+    ck_assert_int_eq(seteuid(4000), 0);
+    struct client *other = client_open_address(&address, length);
+    ck_assert_int_eq(seteuid(0), 0);
+
+    const char *bucket = client_new_bucket(victim, NULL);
+    put_many(victim, bucket, "k.", 0, VICTIM_KEYS, 8);
+    wait_until_loaded(victim, bucket, "k.000000");
+    for (unsigned i = 0; i < BUCKETS; i++) {
+        const char *small = client_new_bucket(other, NULL);
+        put_many(other, small, "k.", 0, KEYS, 8);
+        text_of(other, small, "k.000000"); /* this begins its copy */
+    }
+    daemon_wait_log(&daemon, "caching disabled");
+    uint64_t hits = stat_of(victim, "cache.hits");
+    for (unsigned i = 0; i < VICTIM_KEYS; i += 50)
+        ck_assert_ptr_nonnull(text_of(victim, bucket, format_text("k.%06u", i)));
+    ck_assert_uint_eq(stat_of(victim, "cache.hits"), hits + VICTIM_KEYS / 50);
+    daemon_stop(&daemon);
+    close(listener);
+}
+END_TEST
+
+START_TEST(a_bucket_that_was_given_up_comes_back_when_there_is_room)
+{
+    enum { KEYS = 1000 };
+    struct daemon daemon = {0};
+
+    daemon_start(&daemon, NULL, "cache:\n  max_bytes: 65536\n  idle_timeout: 0.5\n");
+    struct client *client = client_open(&daemon);
+    const char *bucket = client_new_bucket(client, NULL);
+    put_many(client, bucket, "k.", 0, KEYS, 8);
+    text_of(client, bucket, "k.000000");
+    daemon_wait_log(&daemon, format_text("bucket %s: caching disabled", bucket));
+    daemon_configure(&daemon, NULL, "cache:\n  max_bytes: 1M\n  idle_timeout: 0.5\n");
+    process_signal(&daemon.process, SIGHUP);
+    daemon_wait_log(&daemon, "is in effect");
+    wait_until_loaded(client, bucket, "k.000000"); /* which reads it all the time */
+    daemon_stop(&daemon);
+}
+END_TEST
+
 START_TEST(a_bucket_that_grows_too_large_is_reported_with_its_keys)
 {
     struct daemon daemon = {0};
@@ -666,6 +727,8 @@ Suite *memory_suite(void)
     tcase_add_test(own, values_expire_by_later_settings);
     tcase_add_test(own, values_beyond_the_limit_of_memory_are_read_through);
     tcase_add_test(own, a_bucket_with_too_many_keys_leaves_memory_to_others);
+    tcase_add_test(own, a_user_with_many_small_buckets_leaves_memory_to_other_users);
+    tcase_add_test(own, a_bucket_that_was_given_up_comes_back_when_there_is_room);
     tcase_add_test(own, a_bucket_that_grows_too_large_is_reported_with_its_keys);
     tcase_add_test(own, watched_buckets_evict_buckets_that_are_only_read);
     suite_add_tcase(suite, own);

@@ -36,7 +36,8 @@ static void end(void)
     cache_clear(&cache);
     cache_collect(&budget, UINT_MAX);
     ck_assert_uint_eq(budget.bytes, 0);
-    ck_assert_ptr_null(budget.first);
+    ck_assert_uint_eq(budget.nobody.cache_count, 0);
+    ck_assert_ptr_null(budget.users);
 }
 
 /* --- Short ways ------------------------------------------------------------------------------------ */
@@ -393,6 +394,38 @@ START_TEST(values_of_the_largest_bucket_are_evicted_first)
 }
 END_TEST
 
+/* Whoever fills a thousand small caches does not drive out the values of a larger one of another user. */
+START_TEST(values_of_the_user_with_the_most_memory_are_evicted_first)
+{
+    enum { OTHERS = 100 };
+    static struct cache others[OTHERS];
+
+    budget.max_bytes = 512 * 1024;
+    cache_user_join(&cache, 1);
+    for (unsigned i = 0; i < 100; i++)
+        set_numbered(&cache, i, 1000, i + 1);
+    for (unsigned k = 0; k < OTHERS; k++) {
+        cache_init(&others[k], &budget);
+        cache_user_join(&others[k], 2);
+        for (unsigned i = 0; i < 10; i++)
+            set_numbered(&others[k], i, 1000, i + 1);
+    }
+    ck_assert_uint_eq(cache.value_bytes, 100 * 1000);
+    ck_assert_uint_gt(budget.evicted, 0);
+    ck_assert_uint_le(budget.bytes, budget.max_bytes);
+    ck_assert_ptr_eq(cache_user_largest(&budget), others[0].user);
+    ck_assert_uint_eq(others[0].user->bytes + cache.user->bytes, budget.bytes);
+    const struct cache *most = cache_user_most_values(others[0].user);
+    for (unsigned k = 0; k < OTHERS; k++)
+        ck_assert_uint_le(others[k].value_bytes, 2 * most->value_bytes);
+    cache_user_join(&others[0], 1);
+    ck_assert_uint_eq(cache.user->bytes, cache.bytes + others[0].bytes);
+    for (unsigned k = 0; k < OTHERS; k++)
+        cache_clear(&others[k]);
+    ck_assert_uint_eq(HASH_COUNT(budget.users), 1);
+}
+END_TEST
+
 START_TEST(an_evicted_value_comes_back_in_its_place)
 {
     struct kv_entry entry = entry_of("b", "value of b", 10, 2);
@@ -643,6 +676,7 @@ Suite *cache_suite(void)
     tcase_add_test(tests, values_that_were_read_long_ago_are_evicted_too);
     tcase_add_test(tests, keys_alone_cannot_exceed_the_budget);
     tcase_add_test(tests, values_of_the_largest_bucket_are_evicted_first);
+    tcase_add_test(tests, values_of_the_user_with_the_most_memory_are_evicted_first);
     tcase_add_test(tests, an_evicted_value_comes_back_in_its_place);
     tcase_add_test(tests, only_the_value_of_the_same_revision_comes_back);
     tcase_add_test(tests, a_value_without_bytes_is_never_missed);

@@ -27,6 +27,7 @@ enum cache_flags {
 static void cache_account(struct cache *cache, size_t more, size_t less)
 {
     cache->bytes += more - less;
+    cache->user->bytes += more - less;
     cache->budget->bytes += more - less;
 }
 
@@ -227,6 +228,7 @@ static void cache_add_value(struct cache *cache, struct cache_key *key, const st
         return;
     key->flags |= (uint8_t)(HAS_VALUE | (has_headers ? HAS_HEADERS : 0));
     cache->value_bytes += key->value_bytes;
+    cache_user_note_values(cache);
     cache_account(cache, block_bytes(key->value), 0);
 }
 
@@ -235,6 +237,7 @@ static void cache_free_value(struct cache *cache, struct cache_key *key)
     if (!(key->flags & HAS_VALUE))
         return;
     cache->value_bytes -= key->value_bytes;
+    cache_user_note_values(cache);
     cache_account(cache, 0, block_bytes(key->value));
     free(key->value);
     key->value = NULL;
@@ -318,24 +321,19 @@ static bool cache_evict_one(struct cache *cache, unsigned *chains)
 enum room {
     ROOM_MADE,
     ROOM_LATER, /* the hand has gone far, and met no value that may be evicted */
-    ROOM_NEVER  /* there are no values left */
+    ROOM_NEVER  /* the user with the most memory has no values left */
 };
 
-/* Evict values, first those of the cache that has most of them. */
+/* Evict values of the user who has the most memory, first those of a cache that has most of them. */
 static enum room cache_make_room(struct cache_budget *budget)
 {
     unsigned chains = WALK_CHAINS_MAX;
 
     while (budget->bytes > budget->max_bytes) {
-        struct cache *largest = budget->first, *cache;
-        DL_FOREACH(budget->first, cache)
-        {
-            if (cache->value_bytes > largest->value_bytes)
-                largest = cache;
-        }
-        if (largest == NULL || largest->value_bytes == 0)
+        struct cache *cache = cache_user_most_values(cache_user_largest(budget));
+        if (cache == NULL)
             return ROOM_NEVER;
-        if (!cache_evict_one(largest, &chains))
+        if (!cache_evict_one(cache, &chains))
             return ROOM_LATER;
     }
     return ROOM_MADE;
@@ -521,7 +519,7 @@ void cache_init(struct cache *cache, struct cache_budget *budget)
 {
     memset(cache, 0, sizeof(*cache));
     cache->budget = budget;
-    DL_APPEND2(budget->first, cache, previous, next);
+    cache_user_join(cache, 0);
 }
 
 void cache_clear(struct cache *cache)
@@ -542,7 +540,7 @@ void cache_clear(struct cache *cache)
     free((void *)cache->segments);
     cache_account(cache, 0, table_bytes + cache->order.bytes);
     key_order_clear(&cache->order);
-    DL_DELETE2(budget->first, cache, previous, next);
+    cache_user_leave(cache);
     memset(cache, 0, sizeof(*cache));
 }
 
@@ -550,10 +548,12 @@ void cache_empty(struct cache *cache)
 {
     struct cache_budget *budget = cache->budget;
     struct cache_cursor *cursors = cache->cursors, *cursor;
+    uint64_t user = cache->user->id;
     uint8_t mark = cache->mark;
 
     cache_clear(cache);
     cache_init(cache, budget);
+    cache_user_join(cache, user);
     cache->cursors = cursors;
     cache->mark = mark;
     LL_FOREACH2(cursors, cursor, next_cursor)

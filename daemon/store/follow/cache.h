@@ -5,14 +5,15 @@
  * entry. A key is a block of memory that does not move: its name, and what is known of its last entry. The value is
  * another block, unless it was evicted. Keys are found by linear hashing (Litwin, 1980): the table grows by one chain
  * at a time, so that adding a key never moves all others. Keys are also in a list from the oldest revision to the
- * newest, and those that are not deleted are in byte order. If all caches together exceed their budget, values are
- * evicted by the CLOCK algorithm (second chance), which keeps values that were read recently. The blocks of a cache
- * that is cleared pass to the budget, which frees them a slice at a time.
+ * newest, and those that are not deleted are in byte order. If all caches together exceed their budget, values of the
+ * user with the most memory (cache_user) are evicted by the CLOCK algorithm (second chance), which keeps values that
+ * were read recently. The blocks of a cache that is cleared pass to the budget, which frees them a slice at a time.
  */
 #ifndef DAEMON_STORE_CACHE_H
 #define DAEMON_STORE_CACHE_H
 
 #include "daemon/nats/kv.h"
+#include "daemon/store/follow/cache_user.h"
 #include "daemon/store/follow/cache_value.h"
 #include "daemon/store/read/key_order.h"
 
@@ -37,8 +38,9 @@ struct cache_key {
 
 /* The memory that all caches share. */
 struct cache_budget {
-    struct cache *first; /* all of them */
-    size_t bytes;        /* of blocks, with malloc's overhead, and of tables */
+    struct cache_user nobody; /* of caches that no user has caused */
+    struct cache_user *users; /* the others, by id: uthash */
+    size_t bytes;             /* of blocks, with malloc's overhead, and of tables */
     size_t max_bytes;
     uint64_t evicted;
     struct cache_key *garbage; /* of caches that were cleared, linked by newer */
@@ -52,8 +54,10 @@ struct cache_cursor {
 };
 
 struct cache {
-    struct cache *next, *previous;
+    struct cache *next, *previous; /* of its class */
     struct cache_budget *budget;
+    struct cache_user *user;
+    unsigned value_class; /* see cache_user */
     struct cache_key ***segments; /* of SEGMENT_CHAINS chains each */
     size_t segment_count, segment_capacity;
     size_t chain_count;     /* chains in use */
@@ -78,6 +82,7 @@ struct cache_view {
     struct message_header headers[CACHE_HEADERS_MAX];
 };
 
+/* The cache's memory counts for nobody, until cache_user_join. */
 void cache_init(struct cache *cache, struct cache_budget *budget);
 
 /* Empty the cache, and remove it from its budget. Its keys count until cache_collect has freed them. */
@@ -97,7 +102,7 @@ struct cache_key *cache_find(const struct cache *cache, const char *key, size_t 
  * Those of a reading come in the order of their revisions, so their places are found quickly. While a cursor is in use,
  * which may have passed that place, the entry becomes the newest in any case. expires_us: since the epoch; 0: never.
  * Without with_value the value is not kept. Values of this and other caches may be evicted. NULL: out of memory, or the
- * budget has no room for keys alone.
+ * budget has no room, and the user with the most memory has no values.
  */
 struct cache_key *cache_set(struct cache *cache, const struct kv_entry *entry, int64_t expires_us, bool with_value);
 

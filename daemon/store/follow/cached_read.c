@@ -33,7 +33,7 @@ bool cached_read_must_be_current(struct store *store, const char *bucket, enum r
 }
 
 /* Return the local copy with values. NULL: the bucket was not looked up yet, or too many buckets are followed. */
-static struct local_copy *cached_read_obtain_copy(struct store *store, const char *bucket)
+static struct local_copy *cached_read_obtain_copy(struct store *store, const char *bucket, uint64_t user)
 {
     struct local_copy *copy = local_copy_find(store, bucket);
     struct error ignored;
@@ -41,7 +41,7 @@ static struct local_copy *cached_read_obtain_copy(struct store *store, const cha
     if (copy == NULL && bucket_find_known(store, bucket) == NULL)
         return NULL;
     if (copy == NULL || !contents_have_values(&copy->contents))
-        copy = local_copy_obtain(store, bucket, NULL, LOCAL_COPY_FOR_READ, &ignored);
+        copy = local_copy_obtain(store, bucket, NULL, LOCAL_COPY_FOR_READ, user, &ignored);
     if (copy != NULL)
         copy->read_ms = copy->used_ms = uv_now(store->loop);
     return copy;
@@ -84,10 +84,10 @@ bool cached_read_is_ready(struct store *store, const char *bucket)
 
 /* --- One key --------------------------------------------------------------------------------------- */
 
-enum local_copy_answer cached_read_try(struct store *store, const char *bucket, const char *key, size_t length,
-                                       struct cache_view *view)
+enum local_copy_answer cached_read_try(struct store *store, const struct arena *arena, const char *bucket,
+                                       const char *key, size_t length, struct cache_view *view)
 {
-    struct local_copy *copy = cached_read_obtain_copy(store, bucket);
+    struct local_copy *copy = cached_read_obtain_copy(store, bucket, fair_queue_user(arena->owner));
     uint64_t revision;
     enum local_copy_answer answer =
         copy != NULL ? local_copy_get(copy, key, length, view, &revision) : LOCAL_COPY_UNSURE;
@@ -143,7 +143,7 @@ static void on_fetch_wait_over(void *arg, bool has_come)
 
 void cached_read_fetch(struct store *store, struct arena *arena, struct cached_read_fetch *fetch)
 {
-    struct local_copy *copy = cached_read_obtain_copy(store, fetch->get.bucket_name);
+    struct local_copy *copy = cached_read_obtain_copy(store, fetch->get.bucket_name, fair_queue_user(arena->owner));
     const char *key = fetch->get.key;
     enum local_copy_answer answer = LOCAL_COPY_UNSURE;
     struct cache_view view;
@@ -205,7 +205,7 @@ static void cached_read_wait(struct cached_read_snapshot *snapshot, struct local
 
 void cached_read_await_snapshot(struct store *store, struct arena *arena, struct cached_read_snapshot *snapshot)
 {
-    struct local_copy *copy = cached_read_obtain_copy(store, snapshot->bucket_name);
+    struct local_copy *copy = cached_read_obtain_copy(store, snapshot->bucket_name, fair_queue_user(arena->owner));
 
     snapshot->store = store;
     snapshot->arena = arena;

@@ -34,8 +34,8 @@ void cached_read_count(struct store *store, size_t keys, bool are_from_memory);
  * Look for a key in memory; the view is valid until the caller returns to the loop. If the bucket was looked up before,
  * the first call creates its local copy. After LOCAL_COPY_WAITS or LOCAL_COPY_UNSURE call cached_read_fetch.
  */
-enum local_copy_answer cached_read_try(struct store *store, const char *bucket, const char *key, size_t length,
-                                       struct cache_view *view);
+enum local_copy_answer cached_read_try(struct store *store, const struct arena *arena, const char *bucket,
+                                       const char *key, size_t length, struct cache_view *view);
 
 /* One get, from memory or from NATS. The owner embeds it, zeroed; it lives until get.done was called. */
 struct cached_read_fetch {

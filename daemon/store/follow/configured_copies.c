@@ -28,7 +28,7 @@ static void on_listed(void *arg, const char *const *names, size_t count, const s
     struct error refusal;
 
     for (size_t i = 0; error == NULL && i < count; i++) {
-        if (local_copy_obtain(store, names[i], NULL, LOCAL_COPY_CONFIGURED, &refusal) == NULL)
+        if (local_copy_obtain(store, names[i], NULL, LOCAL_COPY_CONFIGURED, 0, &refusal) == NULL)
             log_warning("bucket %s: not cached: %s; trying again", names[i], refusal.message);
     }
     if (error != NULL)

@@ -15,6 +15,9 @@
 /* Less than any key takes in the cache beside its name. */
 #define KEY_BYTES_MIN 64u
 
+/* What there must be for each key of contents that were given up, before they are loaded again. */
+#define KEY_BYTES_ROOM 256u
+
 /* --- Expiry ---------------------------------------------------------------------------------------- */
 
 /*
@@ -156,29 +159,35 @@ void contents_give_up(struct local_copy *copy)
     watch_set_leave_cache(&copy->watches);
     contents_log_giving_up(copy);
     copy->contents.state = CONTENTS_GIVEN_UP;
+    copy->contents.given_up_ms = uv_now(copy->store->loop);
     local_copy_fail_waits(copy);
     contents_stop_dropping(copy);
     cache_empty(&copy->contents.cache);
     contents_collect_later(copy->store);
 }
 
+bool contents_may_come_back(const struct local_copy *copy)
+{
+    const struct store *store = copy->store;
+    const struct cache_budget *budget = &store->follow->cache_budget;
+    size_t room = budget->max_bytes > budget->bytes ? budget->max_bytes - budget->bytes : 0;
+
+    return copy->contents.state == CONTENTS_GIVEN_UP && copy->feed.info.subjects < room / KEY_BYTES_ROOM &&
+           uv_now(store->loop) - copy->contents.given_up_ms >= store->conf->cache.idle_timeout_ms;
+}
+
 /*
- * Give up the contents with the most memory, so that one bucket's keys do not evict those of others. What was given up
- * a moment ago may still have to be freed.
+ * Of the user with the most memory, give up the contents that have most of it. The keys of many small buckets would
+ * otherwise drive out those of a larger one of another user. What was given up a moment ago may still have to be freed.
  */
 static void contents_give_up_largest(struct store *store)
 {
-    struct local_copy *copy, *next, *largest = NULL;
+    struct cache_budget *budget = &store->follow->cache_budget;
+    struct cache *largest =
+        budget->garbage == NULL ? cache_user_largest_cache(cache_user_largest(budget)) : NULL;
 
-    if (store->follow->cache_budget.garbage != NULL)
-        return;
-    HASH_ITER(hh, store->follow->local_copies, copy, next)
-    {
-        if (largest == NULL || copy->contents.cache.bytes > largest->contents.cache.bytes)
-            largest = copy;
-    }
     if (largest != NULL)
-        contents_give_up(largest);
+        contents_give_up((struct local_copy *)((char *)largest - offsetof(struct local_copy, contents.cache)));
 }
 
 /* --- Entries --------------------------------------------------------------------------------------- */

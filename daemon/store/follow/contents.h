@@ -2,8 +2,9 @@
  * contents: the keys and values that a local copy has in memory.
  *
  * Used by local_copy. For watches the copy has the keys that they were delivered, to notice when one vanishes without a
- * message. For reads it has all keys, and their values within cache.max_bytes. If there is no room for the keys of all
- * buckets, the bucket with the most memory gives up its contents.
+ * message. For reads it has all keys, and their values within cache.max_bytes. The memory counts for the user who
+ * has caused it. If there is no room for the keys of all buckets, the user with the most memory gives up the contents of
+ * the bucket that has most of it.
  */
 #ifndef DAEMON_STORE_CONTENTS_H
 #define DAEMON_STORE_CONTENTS_H
@@ -29,6 +30,7 @@ struct contents {
     enum contents_state state;
     struct job dropping; /* drops values that are no longer wanted, a slice at a time */
     struct cache_cursor drop_cursor;
+    uint64_t given_up_ms; /* loop time, if it is given up */
 };
 
 void contents_init(struct contents *contents, struct store *store);
@@ -71,8 +73,11 @@ bool contents_are_too_large(const struct local_copy *copy);
 /* Give up the contents, because there is no room for the keys alone. */
 void contents_give_up(struct local_copy *copy);
 
-/* Keep an entry, and its value if values are wanted. May give up the contents of the bucket that has the most memory.
- */
+/* Return whether they were given up cache.idle_timeout ago or longer, and there is room for the bucket's keys now. */
+bool contents_may_come_back(const struct local_copy *copy);
+
+/* Keep an entry, and its value if values are wanted. May give up the contents of a bucket of the user with the most
+ * memory. */
 void contents_keep(struct local_copy *copy, const struct kv_entry *entry);
 
 /* A watch was delivered an entry that was read beside the feed: keep its key if the contents are those of watches. */

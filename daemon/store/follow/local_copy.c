@@ -359,10 +359,16 @@ static void local_copy_drop_idle_values(struct local_copy *copy)
     min_revision_clear(&copy->min_revisions);
 }
 
+/* The next read loads the bucket again; one of cache.buckets is loaded at the next reconcile_interval at the latest. */
+static bool local_copy_should_begin_anew(const struct local_copy *copy)
+{
+    return copy->watches.count == 0 && copy->listener == NULL && contents_may_come_back(copy);
+}
+
 /* Do the periodic work of one copy. */
 static void local_copy_tick(struct local_copy *copy)
 {
-    if (local_copy_is_idle(copy)) {
+    if (local_copy_is_idle(copy) || local_copy_should_begin_anew(copy)) {
         local_copy_close(copy);
         return;
     }
@@ -431,13 +437,14 @@ static struct local_copy *local_copy_create(struct store *store, const char *buc
     return copy;
 }
 
-static void local_copy_want_values(struct local_copy *copy)
+static void local_copy_want_values(struct local_copy *copy, uint64_t user)
 {
     bool is_begun = copy->feed.is_placed, is_idle = reconcile_is_idle(&copy->reconcile);
 
     copy->read_ms = copy->used_ms = uv_now(copy->store->loop);
     if (!contents_want_values(copy))
         return;
+    cache_user_join(&copy->contents.cache, user);
     /* A feed that has not begun waits for the load; beside one that has, the load comes now, or at the next tick. */
     if (is_begun && is_idle && feed_is_live(&copy->feed))
         reconcile_load(copy);
@@ -482,7 +489,7 @@ static void local_copy_make_room(struct store *store, enum local_copy_use use)
 }
 
 struct local_copy *local_copy_obtain(struct store *store, const char *bucket, struct bucket *known,
-                                     enum local_copy_use use, struct error *error)
+                                     enum local_copy_use use, uint64_t user, struct error *error)
 {
     struct local_copy *copy = local_copy_find(store, bucket);
 
@@ -503,8 +510,10 @@ struct local_copy *local_copy_obtain(struct store *store, const char *bucket, st
     }
     if (use == LOCAL_COPY_CONFIGURED)
         copy->is_configured = true;
+    if (is_new || copy->is_configured)
+        cache_user_join(&copy->contents.cache, copy->is_configured ? 0 : user);
     if (use != LOCAL_COPY_FOR_WATCH)
-        local_copy_want_values(copy);
+        local_copy_want_values(copy, copy->is_configured ? 0 : user);
     if (is_new && known != NULL)
         on_bucket_opened(copy, bucket_retain(known), NULL);
     else if (is_new)
@@ -515,7 +524,7 @@ struct local_copy *local_copy_obtain(struct store *store, const char *bucket, st
 bool local_copy_listen(struct store *store, const char *bucket, struct local_copy_listener *listener,
                        struct error *error)
 {
-    struct local_copy *copy = local_copy_obtain(store, bucket, NULL, LOCAL_COPY_FOR_WATCH, error);
+    struct local_copy *copy = local_copy_obtain(store, bucket, NULL, LOCAL_COPY_FOR_WATCH, 0, error);
 
     if (copy == NULL)
         return false;

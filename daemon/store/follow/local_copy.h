@@ -88,10 +88,11 @@ enum local_copy_use { LOCAL_COPY_FOR_WATCH, LOCAL_COPY_FOR_READ, LOCAL_COPY_CONF
 /*
  * Return the copy of a bucket that exists, as far as is known; create it if there is none. known: the bucket as it was
  * looked up just now; NULL: it is looked up for the new copy. NULL, with an error of resource_exhausted: too many
- * buckets are followed already.
+ * buckets are followed already. user: see fair_queue_user. The memory of the copy counts for the user who has created
+ * it, and then for the one whose read has made it keep values; for nobody if the configuration names the bucket.
  */
 struct local_copy *local_copy_obtain(struct store *store, const char *bucket, struct bucket *known,
-                                     enum local_copy_use use, struct error *error);
+                                     enum local_copy_use use, uint64_t user, struct error *error);
 
 /* Return the copy of a bucket; NULL: there is none. */
 struct local_copy *local_copy_find(struct store *store, const char *bucket);
