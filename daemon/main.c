@@ -80,14 +80,14 @@ static uint64_t main_thread_cpu_ns(void)
  * Log a slow turn. Processor time counts, because on a busy machine a turn may wait for a processor. Reading it takes a
  * system call, some 2 % of a cached read, so it is done only if there is a limit.
  */
-static void main_check_turn(struct daemon *daemon, uint64_t took_ns)
+static void main_check_turn(struct daemon *daemon)
 {
     unsigned limit_ms = daemon->conf.log.slow_turn_ms;
 
     if (limit_ms == 0)
         return;
     uint64_t cpu_ns = main_thread_cpu_ns(), used_ns = cpu_ns - daemon->turn_cpu_ns;
-    if (daemon->turn_cpu_ns > 0 && used_ns > limit_ms * 1000000ull && took_ns > limit_ms * 1000000ull)
+    if (daemon->turn_cpu_ns > 0 && used_ns > limit_ms * 1000000ull)
         log_limited(&daemon->slow_turn_log, "slow turns", CONF_LOG_WARNING,
                     "loop: slow turn: %.1f ms of processor time (log.slow_turn is %.3g s); the last call was %s",
                     (double)used_ns / 1e6, limit_ms / 1000.0, dispatcher_last_method(&daemon->core.dispatcher));
@@ -117,7 +117,8 @@ static void main_on_turn_end(uv_prepare_t *handle)
     if (core_has_more(&daemon->core))
         uv_idle_start(&daemon->more, main_on_more);
     uint64_t now_ns = uv_hrtime();
-    main_check_turn(daemon, core_end_turn(&daemon->core, now_ns));
+    core_end_turn(&daemon->core, now_ns);
+    main_check_turn(daemon);
     busy_poll_turn(&daemon->busy_poll, reads - daemon->reads, daemon->core.metrics.calls, now_ns);
     daemon->reads = reads;
 }
