@@ -4,8 +4,6 @@
 #include "daemon/base/log.h"
 #include "daemon/base/usergroup.h"
 #include "daemon/core.h"
-#include "daemon/handlers/session_holding.h"
-#include "daemon/handlers/watch.h"
 #include "daemon/transport/server.h"
 
 #include <stdio.h>
@@ -44,8 +42,7 @@ void reload(struct core *core, const char *conf_path, struct busy_poll *busy_pol
     server_raise_descriptor_limit(conf);
     session_list_reload(&core->sessions);
     dispatcher_reload(&core->dispatcher, &fresh_access);
-    watches_reload(&core->dispatcher, &core->sessions);
-    session_holdings_reload(&core->dispatcher, &core->sessions);
+    recheck_start(&core->sessions);
     store_reload(&core->store);
     busy_poll_allow(busy_poll, conf->calls.busy_poll == CONF_BUSY_POLL_AUTO);
     monitor_reload(&core->monitor);

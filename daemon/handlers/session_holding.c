@@ -74,7 +74,19 @@ static void session_holding_on_release(struct session_resource *resource)
     session_holding_free(held);
 }
 
-static const struct session_resource_ops session_holding_ops = {session_holding_on_close, session_holding_on_release};
+static void session_holding_on_recheck(void *dispatcher, struct session_resource *resource)
+{
+    const struct session_holding *held = session_holding_of(resource);
+    struct error error;
+
+    if (dispatcher_session_access(dispatcher, held->session, held->holding->lease->in->name) >= CONF_ACCESS_WRITE)
+        return;
+    error_set(&error, ERROR_PERMISSION_DENIED, SESSION_HOLDING_DENIED);
+    holding_take_away(held->holding, &error);
+}
+
+static const struct session_resource_ops session_holding_ops = {session_holding_on_close, session_holding_on_release,
+                                                                session_holding_on_recheck};
 
 static void session_holding_notify(const struct session_holding *held, const struct error *error)
 {
@@ -151,34 +163,8 @@ void session_holding_remove(struct holding *holding)
     session_holding_free(held);
 }
 
-/* --- Changed access rules -------------------------------------------------------------------------- */
-
 bool session_holding_is_allowed(const struct call *call)
 {
     return call->session == NULL ||
            dispatcher_session_access(call->dispatcher, call->session, call->bucket) >= CONF_ACCESS_WRITE;
-}
-
-static void session_holdings_reload_session(struct dispatcher *dispatcher, struct session *session)
-{
-    struct session_resource *resource = session->resources[SESSION_HOLDING], *next;
-
-    for (; resource != NULL; resource = next) {
-        struct session_holding *held = session_holding_of(resource);
-        struct holding *holding = held->holding;
-        struct error error;
-        next = resource->next;
-        if (dispatcher_session_access(dispatcher, session, holding->lease->in->name) >= CONF_ACCESS_WRITE)
-            continue;
-        error_set(&error, ERROR_PERMISSION_DENIED, SESSION_HOLDING_DENIED);
-        holding_take_away(holding, &error);
-    }
-}
-
-void session_holdings_reload(struct dispatcher *dispatcher, struct session_list *sessions)
-{
-    for (struct session *session = sessions->first; session != NULL; session = session->next) {
-        if (!session_is_closing(session))
-            session_holdings_reload_session(dispatcher, session);
-    }
 }

@@ -32,9 +32,6 @@ struct holding *session_holding_find(struct call *call, const char *key);
 /* The session gives up the holding, which the caller ends. */
 void session_holding_remove(struct holding *holding);
 
-/* The access rules may have changed: end the holdings that they forbid now. */
-void session_holdings_reload(struct dispatcher *dispatcher, struct session_list *sessions);
-
 /* Why a lock or an ephemeral key is denied or taken away. */
 #define SESSION_HOLDING_DENIED "the access rules have changed and no longer allow to write to this bucket"
 

@@ -291,8 +291,19 @@ static void session_watch_on_session_release(struct session_resource *resource)
     session_watch_free(watch);
 }
 
-static const struct session_resource_ops watch_resource_ops = {session_watch_on_session_close,
-                                                               session_watch_on_session_release};
+static void session_watch_on_recheck(void *dispatcher, struct session_resource *resource)
+{
+    struct session_watch *watch = session_watch_of_resource(resource);
+    struct error error;
+
+    if (dispatcher_session_access(dispatcher, watch->session, watch->bucket) >= CONF_ACCESS_READ)
+        return;
+    error_set(&error, ERROR_PERMISSION_DENIED, "the access rules have changed and no longer allow to read this bucket");
+    watch_end(&watch->watch, &error);
+}
+
+static const struct session_resource_ops watch_resource_ops = {
+    session_watch_on_session_close, session_watch_on_session_release, session_watch_on_recheck};
 
 /* --- watch.start ----------------------------------------------------------------------------------- */
 
@@ -462,32 +473,6 @@ void handle_watch_stop(struct call *call)
     }
     msgpack_pack_nil(call_begin_result(call));
     call_end_result(call);
-}
-
-/* --- Changed access rules -------------------------------------------------------------------------- */
-
-static void watches_reload_session(struct dispatcher *dispatcher, struct session *session)
-{
-    struct session_resource *resource = session->resources[SESSION_WATCH], *next;
-
-    for (; resource != NULL; resource = next) {
-        struct session_watch *watch = session_watch_of_resource(resource);
-        struct error error;
-        next = resource->next;
-        if (dispatcher_session_access(dispatcher, session, watch->bucket) >= CONF_ACCESS_READ)
-            continue;
-        error_set(&error, ERROR_PERMISSION_DENIED,
-                  "the access rules have changed and no longer allow to read this bucket");
-        watch_end(&watch->watch, &error);
-    }
-}
-
-void watches_reload(struct dispatcher *dispatcher, struct session_list *sessions)
-{
-    for (struct session *session = sessions->first; session != NULL; session = session->next) {
-        if (!session_is_closing(session))
-            watches_reload_session(dispatcher, session);
-    }
 }
 
 /* --- Seeing inside --------------------------------------------------------------------------------- */

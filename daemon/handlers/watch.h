@@ -10,9 +10,6 @@
 #include "daemon/rpc/dispatch.h"
 #include "daemon/store/follow/backlog.h"
 
-/* The access rules may have changed: end the watches that they forbid now. */
-void watches_reload(struct dispatcher *dispatcher, struct session_list *sessions);
-
 /*
  * Return an entry as clients get it. serial: see watch_ops. The bytes are valid until the next entry is packed. The
  * second function returns all forms of it.

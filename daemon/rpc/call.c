@@ -28,7 +28,7 @@
 
 static void call_abandon(struct session_resource *resource);
 
-static const struct session_resource_ops call_resource_ops = {call_abandon, NULL};
+static const struct session_resource_ops call_resource_ops = {.on_close = call_abandon};
 
 /* --- Life ------------------------------------------------------------------------------------------ */
 

@@ -45,6 +45,7 @@ void session_add_resource(struct session *session, struct session_resource *reso
 
 void session_remove_resource(struct session *session, struct session_resource *resource)
 {
+    recheck_leave_resource(&session->list->recheck, resource);
     DL_DELETE2(session->resources[resource->kind], resource, previous, next);
     session->counts[resource->kind]--;
     if (resource->kind == SESSION_PENDING || resource->kind == SESSION_WAITING)
@@ -120,6 +121,7 @@ static void session_free(struct session *session)
         usage_subtract(&list->usage, session->user, USAGE_SESSIONS, 1);
         usage_release(&list->usage, session->user);
     }
+    recheck_leave_session(&list->recheck, session);
     if (session->previous != NULL)
         session->previous->next = session->next;
     else
@@ -457,6 +459,7 @@ void session_list_free(struct session_list *list)
 {
     assert(list->first == NULL);
     garbage_end(&list->garbage);
+    jobs_remove(list->jobs, &list->recheck.job);
     free(list->read_buffer);
     outbox_spares_free(&list->spares);
 }

@@ -18,6 +18,7 @@
 #include "daemon/transport/garbage.h"
 #include "daemon/transport/inbox.h"
 #include "daemon/transport/outbox.h"
+#include "daemon/transport/recheck.h"
 #include "daemon/transport/usage.h"
 #include "proto/error.h"
 #include "proto/frame.h"
@@ -57,6 +58,8 @@ struct session_resource_ops {
     void (*on_close)(struct session_resource *resource);
     /* End a lasting resource and free its memory, some turns later. It is no longer in a list. */
     void (*on_release)(struct session_resource *resource);
+    /* The access rules have changed: end a lasting resource that they forbid now. arg: that of session_ops. */
+    void (*on_recheck)(void *arg, struct session_resource *resource);
 };
 
 /* The owner embeds it: a call or a watch. */
@@ -86,6 +89,7 @@ struct session_list {
     void *ops_arg;
     struct usage usage;
     struct garbage garbage;
+    struct recheck recheck;
     struct outbox_spares spares;
     struct session *first;
     struct session *dirty; /* have something to write, or may resume reading, at the turn's end */

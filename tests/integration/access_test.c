@@ -7,6 +7,7 @@
 
 #include <grp.h>
 #include <signal.h>
+#include <string.h>
 #include <unistd.h>
 
 #define NOBODY 65534u
@@ -182,6 +183,36 @@ START_TEST(a_reload_changes_the_rules_for_existing_sessions)
 }
 END_TEST
 
+/* Each key is matched against patterns that take long. A slow turn would be in the log. */
+START_TEST(a_reload_checks_thousands_of_keys_without_a_slow_turn)
+{
+    enum { KEYS = 8000, RULES = 60 };
+    static uint32_t sent[KEYS];
+    char rules[RULES * 128] = "access:\n";
+
+    daemon_start(&daemon_of_test, NULL, "calls:\n  timeout: 60\n");
+    struct client *client = client_open(&daemon_of_test), *other = client_open(&daemon_of_test);
+    const char *bucket = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    assert_ok(client_call(client, "bucket.create", "['%s']", bucket));
+    for (unsigned i = 0; i < KEYS; i++)
+        sent[i] = client_send(client, "kv.put", "['%s', 'k%u', '', {'ephemeral': true}]", bucket, i);
+    for (unsigned i = 0; i < KEYS; i++)
+        assert_ok(client_wait(client, sent[i]));
+    for (unsigned i = 0; i < RULES; i++)
+        strcat(rules, "  - {buckets: [\"*aaaaaaaaaaaaaaaaaaaaaaaaaaaaab*\"], allow: read}\n");
+    strcat(rules, "  - {buckets: [\"*\"], allow: ");
+    daemon_configure(&daemon_of_test, NULL, format_text("%swrite}\n", rules));
+    process_signal(&daemon_of_test.process, SIGHUP);
+    daemon_wait_log(&daemon_of_test, "is in effect");
+    daemon_configure(&daemon_of_test, NULL, format_text("%sread}\n", rules));
+    process_signal(&daemon_of_test.process, SIGHUP);
+    daemon_wait_log(&daemon_of_test, "is in effect");
+    wait_for_stat(other, "locks.held", 0);
+    client_close(client); /* it has not read what it has lost */
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 /* The calls began before the reload. Their answers must obey the new rules. */
 START_TEST(a_reload_changes_the_rules_for_calls_that_wait)
 {
@@ -319,6 +350,7 @@ Suite *access_suite(void)
     tcase_add_test(tests, access_is_checked_before_the_bucket_is_looked_up);
     tcase_add_test(tests, a_mirror_gives_no_right_to_write);
     tcase_add_test(own, a_reload_changes_the_rules_for_existing_sessions);
+    tcase_add_test(own, a_reload_checks_thousands_of_keys_without_a_slow_turn);
     tcase_add_test(own, a_reload_changes_the_rules_for_calls_that_wait);
     tcase_add_test(own, users_and_groups_are_distinguished);
     tcase_add_test(own, a_group_counts_however_many_groups_the_peer_has);

@@ -57,7 +57,7 @@ struct cache {
     struct cache *next, *previous; /* of its class */
     struct cache_budget *budget;
     struct cache_user *user;
-    unsigned value_class; /* see cache_user */
+    unsigned value_class;         /* see cache_user */
     struct cache_key ***segments; /* of SEGMENT_CHAINS chains each */
     size_t segment_count, segment_capacity;
     size_t chain_count;     /* chains in use */

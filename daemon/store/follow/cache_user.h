@@ -23,7 +23,7 @@ struct cache_budget;
 struct cache_user {
     UT_hash_handle hh; /* by id */
     uint64_t id;
-    size_t bytes;                           /* of its caches */
+    size_t bytes; /* of its caches */
     size_t cache_count;
     struct cache *by_values[CACHE_CLASSES]; /* its caches, by class; class 0 has no values */
 };

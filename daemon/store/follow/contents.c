@@ -183,8 +183,7 @@ bool contents_may_come_back(const struct local_copy *copy)
 static void contents_give_up_largest(struct store *store)
 {
     struct cache_budget *budget = &store->follow->cache_budget;
-    struct cache *largest =
-        budget->garbage == NULL ? cache_user_largest_cache(cache_user_largest(budget)) : NULL;
+    struct cache *largest = budget->garbage == NULL ? cache_user_largest_cache(cache_user_largest(budget)) : NULL;
 
     if (largest != NULL)
         contents_give_up((struct local_copy *)((char *)largest - offsetof(struct local_copy, contents.cache)));

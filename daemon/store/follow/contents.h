@@ -3,8 +3,8 @@
  *
  * Used by local_copy. For watches the copy has the keys that they were delivered, to notice when one vanishes without a
  * message. For reads it has all keys, and their values within cache.max_bytes. The memory counts for the user who
- * has caused it. If there is no room for the keys of all buckets, the user with the most memory gives up the contents of
- * the bucket that has most of it.
+ * has caused it. If there is no room for the keys of all buckets, the user with the most memory gives up the contents
+ * of the bucket that has most of it.
  */
 #ifndef DAEMON_STORE_CONTENTS_H
 #define DAEMON_STORE_CONTENTS_H
