@@ -3,6 +3,7 @@
 #include "daemon/base/clock.h"
 #include "daemon/store/lease/held_write.h"
 #include "daemon/store/lease/holding_line.h"
+#include "daemon/store/lease/holding_pass.h"
 #include "daemon/store/lease/lease_file.h"
 #include "daemon/store/lease/leases.h"
 #include "daemon/store/lease/lock.h"
@@ -34,21 +35,12 @@ static struct timers *holding_timers(const struct holding *holding)
     return holding->lease->in->store->timers;
 }
 
-/* Return the first holding of the lease from this one on, in the order in which they were made; NULL: none. */
-static struct holding *holding_next_of_lease(const struct lease *lease, struct holding *holding)
-{
-    while (holding != NULL && holding->lease != lease)
-        holding = holding->hh.next;
-    return holding;
-}
-
 /* Another holding replaces it in the table. */
 static void holding_leave_table(struct holding *holding)
 {
     if (!holding->is_known)
         return;
-    if (holding->lease->next_taken == holding)
-        holding->lease->next_taken = holding_next_of_lease(holding->lease, holding->hh.next);
+    holding_pass_leave(holding->lease->in, holding);
     HASH_DEL(holding->lease->in->holdings, holding);
     holding->is_known = false;
 }
@@ -367,8 +359,7 @@ static void on_holding_vouched_until(struct timer *timer)
         holding_end(holding);
 }
 
-/* The deletion of its key does not begin within the call. The holding may be gone after it. */
-static void holding_lose(struct holding *holding, const struct error *error)
+void holding_lose(struct holding *holding, const struct error *error)
 {
     holding_tell_lost(holding, error);
     timer_stop(holding_timers(holding), &holding->timer);
@@ -396,63 +387,6 @@ void holding_end_lost(struct lease_bucket *in)
             holding_get_in_line(holding);
     }
     holding_line_run(in);
-}
-
-void holding_check_all(struct lease *lease)
-{
-    struct lease_bucket *in = lease->in;
-    struct holding *holding, *next;
-
-    HASH_ITER(hh, in->holdings, holding, next)
-    {
-        if (holding->lease == lease && holding_can_be_attached(holding) && holding->doubts != in->doubts)
-            holding_line_join(holding);
-    }
-}
-
-void holding_check_locks(struct lease *lease)
-{
-    struct holding *holding, *next;
-
-    HASH_ITER(hh, lease->in->holdings, holding, next)
-    {
-        if (holding->lease == lease && holding->kind == HOLDING_LOCK && holding_can_be_attached(holding))
-            holding_line_check(holding);
-    }
-    holding_line_run(lease->in);
-}
-
-void holding_check_unseen(struct lease_bucket *in)
-{
-    struct holding *holding, *next;
-
-    HASH_ITER(hh, in->holdings, holding, next)
-    {
-        if (!holding->is_seen && holding_can_be_attached(holding))
-            holding_line_check(holding);
-    }
-    holding_line_run(in);
-}
-
-void holding_begin_taking_away(struct lease *lease)
-{
-    lease->next_taken = holding_next_of_lease(lease, lease->in->holdings);
-}
-
-bool holding_take_some_away(struct lease *lease, const struct error *error)
-{
-    struct lease_bucket *in = lease->in;
-    struct holding *holding;
-
-    while ((holding = lease->next_taken) != NULL) {
-        lease->next_taken = holding_next_of_lease(lease, holding->hh.next);
-        if (holding_can_be_attached(holding))
-            holding_lose(holding, error);
-        if (jobs_slice_is_over(in->store->jobs))
-            return true;
-    }
-    holding_line_run(in);
-    return false;
 }
 
 void holding_free_all(struct lease_bucket *in)

@@ -109,6 +109,9 @@ void holding_leave(struct holding *holding);
  */
 void holding_take_away(struct holding *holding, const struct error *error);
 
+/* The same, but its key is not deleted within the call. For holding_pass. */
+void holding_lose(struct holding *holding, const struct error *error);
+
 /* The sessions that lost holdings have ended: delete the keys now. */
 void holding_end_lost(struct lease_bucket *in);
 
@@ -119,27 +122,8 @@ void holding_end(struct holding *holding);
 void holding_release(struct holding *holding, struct holding_release *release, void (*done)(void *arg), void *arg);
 void holding_cancel_release(struct holding_release *release);
 
-/*
- * Put the lease's holdings in line for a look whether their keys are still theirs, unless that is known since the
- * bucket's last doubt.
- */
-void holding_check_all(struct lease *lease);
-
-/* The same for all its locks, and begin at once. */
-void holding_check_locks(struct lease *lease);
-
-/*
- * All changes of the bucket were delivered. A holding of which nothing was delivered is looked at: a server that has
- * lost its write may have lost nothing else.
- */
-void holding_check_unseen(struct lease_bucket *in);
-
 /* A change of the bucket was delivered. */
 void holding_note_entry(struct lease_bucket *in, const struct kv_entry *entry);
-
-/* Take a lease's holdings away: begin, then some of them, until the slice is over. Return whether there are more. */
-void holding_begin_taking_away(struct lease *lease);
-bool holding_take_some_away(struct lease *lease, const struct error *error);
 
 /* Return whether all deletions are done, and more come only when sessions end that still have holdings. */
 bool holding_is_idle(const struct lease_bucket *in);

@@ -3,7 +3,7 @@
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/store/lease/held_write.h"
-#include "daemon/store/lease/holding_line.h"
+#include "daemon/store/lease/holding_pass.h"
 #include "daemon/store/lease/lease_end.h"
 #include "daemon/store/lease/lease_file.h"
 #include "daemon/store/lease/lease_key.h"
@@ -111,7 +111,6 @@ static void lease_stop_work(struct lease *lease)
 void lease_free(struct lease *lease)
 {
     lease_stop_work(lease);
-    jobs_remove(lease->in->store->jobs, &lease->losing);
     arena_destroy(&lease->arena);
     free(lease);
 }
@@ -224,7 +223,7 @@ static void lease_doubt_keys(struct lease *lease)
 {
     lease_bucket_doubt(lease->in);
     lease->needs_scan = true;
-    holding_check_locks(lease);
+    holding_pass_start(lease->in, HOLDING_PASS_LOCKS);
 }
 
 static void lease_look(struct lease *lease);
@@ -337,7 +336,7 @@ static void lease_check_unfollowed(struct lease *lease)
         return;
     lease->check_ms = now_ms + lease->ttl_ms / 3;
     if (!is_followed)
-        holding_check_locks(lease);
+        holding_pass_start(lease->in, HOLDING_PASS_LOCKS);
 }
 
 /* Return whether the lease must be lost now, so that the sessions are notified in time. */

@@ -64,11 +64,10 @@ struct lease {
     bool allows_ttl;         /* the bucket does */
     struct bucket_wait wait;
     struct lease_scan scan;
-    uint64_t scan_doubts;       /* of the bucket, when the scan began */
-    struct job losing;          /* tells the sessions, a slice at a time */
-    struct holding *next_taken; /* the next one that losing looks at; NULL: none */
-    struct error lost;          /* why */
-    struct arena arena;         /* of the present work */
+    uint64_t scan_doubts; /* of the bucket, when the scan began */
+    bool is_losing;       /* a pass takes its holdings away; no session gets another one */
+    struct error lost;    /* why */
+    struct arena arena;   /* of the present work */
     struct lease_wait *waits;
 };
 

@@ -3,6 +3,7 @@
 #include "daemon/store/lease/foreign_lease.h"
 #include "daemon/store/lease/held_write.h"
 #include "daemon/store/lease/holding_line.h"
+#include "daemon/store/lease/holding_pass.h"
 #include "daemon/store/lease/lease.h"
 #include "daemon/store/lease/lease_scan.h"
 #include "daemon/store/lease/lock.h"
@@ -105,7 +106,7 @@ static void lease_bucket_on_caught_up(struct local_copy_listener *listener, bool
 {
     struct lease_bucket *in = lease_bucket_of(listener);
 
-    holding_check_unseen(in);
+    holding_pass_start(in, HOLDING_PASS_UNSEEN);
     if (!has_another_keeper)
         return;
     lease_bucket_doubt_deletions(in);
@@ -302,6 +303,7 @@ void lease_bucket_free(struct lease_bucket *in)
     local_copy_stop_listening(&in->listener);
     lease_bucket_stop_listing(in);
     jobs_remove(in->store->jobs, &in->answering);
+    jobs_remove(in->store->jobs, &in->passing);
     foreign_lease_free_all(in);
     holding_free_all(in);
     lease_free_all(in);

@@ -38,11 +38,15 @@ struct lease_bucket {
     struct holding *holdings;    /* by key */
     struct lease_wait *answered; /* that get the lease, or an error, a slice at a time */
     struct job answering;
-    struct error open_error;      /* that they get */
-    struct holding *line;         /* holdings that end: their keys are to be looked at or deleted */
-    struct holding *checks;       /* holdings that sessions have: their keys are to be looked at */
-    unsigned turn;                /* counts the holdings that were taken while both lines had some */
-    unsigned working;             /* holdings whose keys are being looked at or deleted */
+    struct error open_error;     /* that they get */
+    struct holding *line;        /* holdings that end: their keys are to be looked at or deleted */
+    struct holding *checks;      /* holdings that sessions have: their keys are to be looked at */
+    unsigned turn;               /* counts the holdings that were taken while both lines had some */
+    unsigned working;            /* holdings whose keys are being looked at or deleted */
+    struct job passing;          /* see holding_pass */
+    struct holding *next_passed; /* the next holding that it visits; NULL: the pass is over */
+    unsigned pass_kinds;         /* of the present pass; 0: there is none */
+    unsigned next_pass_kinds;
     uint64_t doubts;              /* how often the bucket may have become another one, or lost messages */
     unsigned lost;                /* holdings that are lost and not yet in line */
     uint64_t deleted_revision;    /* of the last marker of this daemon that is stored; 0: it was delivered */

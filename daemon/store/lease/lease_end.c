@@ -1,19 +1,11 @@
 #include "daemon/store/lease/lease_end.h"
 
 #include "daemon/store/lease/foreign_lease.h"
-#include "daemon/store/lease/holding.h"
+#include "daemon/store/lease/holding_pass.h"
 #include "daemon/store/lease/lease_file.h"
 #include "daemon/store/lease/lease_key.h"
 
 #include <utlist.h>
-
-/* Tell the sessions, a slice at a time. The holdings then delete their keys. */
-static bool run_losing(struct job *job)
-{
-    struct lease *lease = (struct lease *)((char *)job - offsetof(struct lease, losing));
-
-    return holding_take_some_away(lease, &lease->lost);
-}
 
 void lease_end_begin(struct lease *lease)
 {
@@ -28,8 +20,8 @@ void lease_end_notify(struct lease *lease, const struct error *why)
 {
     lease->lost = *why;
     lease->lost.bucket = lease->lost.key = NULL;
-    holding_begin_taking_away(lease);
-    jobs_add_shared(lease->in->store->jobs, &lease->losing, run_losing);
+    lease->is_losing = true;
+    holding_pass_start(lease->in, HOLDING_PASS_LOSE);
 }
 
 /* --- Its own key ----------------------------------------------------------------------------------- */
@@ -91,7 +83,7 @@ void lease_end_tick(struct lease *lease)
 {
     bool may_try = lease->work == LEASE_IDLE && lease_now(lease) >= lease->renew_ms;
 
-    if (!may_try || jobs_is_queued(&lease->losing))
+    if (!may_try || holding_pass_is_running(lease->in))
         return;
     if (lease->is_given_up)
         lease->needs_scan = false;

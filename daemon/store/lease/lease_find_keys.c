@@ -1,6 +1,7 @@
 #include "daemon/store/lease/foreign_lease.h"
 #include "daemon/store/lease/held_write.h"
 #include "daemon/store/lease/holding_line.h"
+#include "daemon/store/lease/holding_pass.h"
 #include "daemon/store/lease/lease.h"
 
 #include <string.h>
@@ -46,7 +47,7 @@ static void on_lease_keys_found(void *arg, const struct error *error)
     bool is_outdated = lease->scan_doubts != lease->in->doubts;
     lease->needs_scan = is_incomplete || is_outdated;
     if (!is_outdated)
-        holding_check_all(lease); /* those of which the scan has not seen the keys */
+        holding_pass_start(lease->in, HOLDING_PASS_OUTDATED); /* those of which the scan has not seen the keys */
     holding_line_run(lease->in);
 }
 
