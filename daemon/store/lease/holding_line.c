@@ -13,6 +13,12 @@
 /* Deletions and looks of one bucket in progress at a time: a session may end with ten thousand keys. */
 #define WORKING_MAX 128u
 
+/*
+ * The same of all buckets together. One in each bucket may exceed this, so that no bucket waits for others. A session
+ * may end with keys in hundreds of buckets: all at once would be more than the server answers in time.
+ */
+#define WORKING_ALL_MAX 512u
+
 /* If both lines have holdings, each eighth one is taken from the line of checks. */
 #define CHECK_EACH 8u
 
@@ -60,6 +66,7 @@ static void holding_leave_line(struct holding *holding)
 static void holding_stop_working(struct holding *holding)
 {
     holding->lease->in->working--;
+    holding->lease->in->store->leases->working--;
     holding->is_working = false;
     holding->changed_revision = 0;
     arena_destroy(&holding->arena);
@@ -327,13 +334,19 @@ static bool holding_line_skip(struct holding *holding)
     return true;
 }
 
+/* Return whether one more may be in progress. */
+static bool holding_line_has_room(const struct lease_bucket *in)
+{
+    return in->working == 0 || (in->working < WORKING_MAX && in->store->leases->working < WORKING_ALL_MAX);
+}
+
 void holding_line_run(struct lease_bucket *in)
 {
     if (in->store->leases->is_ended)
         return;
     unsigned started = 0, skipped = 0;
     /* One that fails at once gets in line again. */
-    while (started < WORKING_MAX && skipped < SKIPPED_MAX && in->working < WORKING_MAX) {
+    while (started < WORKING_MAX && skipped < SKIPPED_MAX && holding_line_has_room(in)) {
         bool is_check = in->checks != NULL && (in->line == NULL || ++in->turn % CHECK_EACH == 0);
         struct holding *holding = is_check ? in->checks : in->line;
         if (holding == NULL)
@@ -348,6 +361,7 @@ void holding_line_run(struct lease_bucket *in)
         holding_leave_line(holding);
         holding->is_working = true;
         in->working++;
+        in->store->leases->working++;
         bool may_delete = holding->state == HOLDING_ENDING && holding_is_certain(holding);
         if (!(may_delete ? holding_delete(holding) : holding_look(holding))) {
             holding_try_again(holding);

@@ -69,6 +69,7 @@ struct leases {
     struct lease_bucket *buckets; /* uthash */
     struct request_limit scans;   /* for the keys of ended leases */
     struct lease_file *file;
+    unsigned working; /* of all buckets */
     struct observer observer;
     bool is_draining;        /* the daemon ends: waits for locks are refused */
     bool is_ended;           /* nothing new is begun */
