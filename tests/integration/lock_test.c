@@ -489,6 +489,42 @@ START_TEST(thousands_of_keys_that_waited_for_the_lease_are_written_without_a_slo
 }
 END_TEST
 
+/* All at once would be more than the server can answer in time, and the leases of others could not be renewed. */
+START_TEST(the_keys_of_many_buckets_are_deleted_a_few_at_a_time)
+{
+    enum { BUCKETS = 40, KEYS = 40, IN_PROGRESS_MAX = 800 };
+    static uint32_t sent[BUCKETS][KEYS];
+    const char *buckets[BUCKETS];
+
+    nats_server_start(&server, NULL);
+    daemon_start(&daemon_of_test, nats_server_section(&server), "calls:\n  timeout: 60\nlocks:\n  lease_ttl: 600\n");
+    struct client *holder = client_open(&daemon_of_test), *other = client_open(&daemon_of_test);
+    for (unsigned i = 0; i < BUCKETS; i++) {
+        buckets[i] = client_new_bucket(holder, NULL);
+        for (unsigned j = 0; j < KEYS; j++)
+            sent[i][j] = client_send(holder, "kv.put", "['%s', 'k%u', '', {'ephemeral': true}]", buckets[i], j);
+    }
+    for (unsigned i = 0; i < BUCKETS; i++) {
+        for (unsigned j = 0; j < KEYS; j++)
+            assert_ok(client_wait(holder, sent[i][j]));
+    }
+    nats_server_freeze(&server);
+    client_close(holder);
+    wait_for_stat(other, "locks.held", 0);
+    const struct answer *dump = client_call(other, "daemon.dump", "[]");
+    assert_ok(dump);
+    ck_assert_uint_gt(number_at(&dump->result, "requests.count"), BUCKETS);
+    ck_assert_uint_le(number_at(&dump->result, "requests.count"), IN_PROGRESS_MAX);
+    nats_server_thaw(&server);
+    for (unsigned i = 0; i < BUCKETS; i++) {
+        for (unsigned j = 0; j < KEYS; j++)
+            wait_until_absent(other, buckets[i], format_text("k%u", j));
+    }
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
 /* --- Owners ---------------------------------------------------------------------------------------- */
 
 START_TEST(an_owner_comes_back_to_its_lock)
@@ -987,6 +1023,7 @@ Suite *lock_suite(void)
     tcase_add_test(shared, a_session_that_acquires_twice_for_an_owner_holds_it_once);
     tcase_add_test(own, a_daemon_that_ends_does_not_keep_lost_locks);
     tcase_add_test(own, thousands_of_keys_that_waited_for_the_lease_are_written_without_a_slow_turn);
+    tcase_add_test(own, the_keys_of_many_buckets_are_deleted_a_few_at_a_time);
     tcase_add_test(own, an_acquisition_ends_with_its_timeout);
     tcase_add_test(own, a_release_ends_with_its_timeout);
     tcase_add_test(shared, wrong_arguments_are_refused);
