@@ -204,8 +204,9 @@ static struct lease_line *lease_file_append(struct lease_file *file, const char 
     return line;
 }
 
-void lease_file_add_deletion(struct store *store, const char *bucket, const char *id, const char *key,
-                             uint64_t revision, void (*noted)(void *arg), void *arg)
+/* key NULL: add a lease. */
+static void lease_file_add_line(struct store *store, const char *bucket, const char *id, const char *key,
+                                uint64_t revision, void (*noted)(void *arg), void *arg)
 {
     struct lease_file *file = store->leases->file;
     struct lease_line *line = file->path != NULL ? lease_file_append(file, bucket, id, key, revision) : NULL;
@@ -221,7 +222,13 @@ void lease_file_add_deletion(struct store *store, const char *bucket, const char
 
 void lease_file_add(struct store *store, const char *bucket, const char *id, void (*noted)(void *arg), void *arg)
 {
-    lease_file_add_deletion(store, bucket, id, NULL, 0, noted, arg);
+    lease_file_add_line(store, bucket, id, NULL, 0, noted, arg);
+}
+
+void lease_file_add_deletion(struct store *store, const char *bucket, const char *id, const char *key,
+                             uint64_t revision, void (*noted)(void *arg), void *arg)
+{
+    lease_file_add_line(store, bucket, id, key, revision, noted, arg);
 }
 
 static void lease_line_drop(struct lease_file *file, struct lease_line **lines, struct lease_line *line)
