@@ -1,7 +1,7 @@
 /*
  * holding_pass: goes through all holdings of a bucket, a slice at a time: there can be a hundred thousand.
  *
- * Used by lease, lease_end and lease_bucket. A pass puts holdings in line for a look at their keys, and takes away
+ * Used by the files of the room. A pass puts holdings in line for a look at their keys, and takes away
  * those of leases that are lost. It visits those that are added meanwhile, too. What is asked for during a pass is done
  * for the rest of it, and for the others in the next one.
  */
