@@ -316,6 +316,11 @@ INSTALLED_DIRS = $(SYSCONFDIR)/kvstored $(DOCDIR) $(if $(SYSTEM),,$(SYSCONFDIR) 
     $(MANDIR)/man3 $(MANDIR)/man5 $(MANDIR)/man8 $(MANDIR) $(BASHCOMPDIR) $(PREFIX)/share/bash-completion $(ZSHCOMPDIR) \
     $(PREFIX)/share/zsh $(FISHCOMPDIR) $(PREFIX)/share/fish $(PREFIX)/share $(LIBDIR)/pkgconfig $(PYTHONDIR) \
     $(dir $(PYTHONDIR)) $(LIBDIR) $(INCLUDEDIR) $(BINDIR) $(SBINDIR) $(PREFIX)/var)
+# The documents keep their places in the sources, so that the links between them work.
+DOCUMENTS = README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md client/lib/kvstore.h conf/kvstored.yaml conf/settings.md \
+    proto/protocol.md tests/bench/README.md tests/sim/README.md \
+    $(wildcard docs/*.md docs/guides/*.md docs/monitoring/*.yml docs/monitoring/*.json client/examples/*.c \
+    client/examples/clients/go/*.go client/examples/clients/node/*.mjs)
 PYTHON_FILES = $(patsubst client/python/%,%,$(wildcard client/python/kvstored/*.py) client/python/kvstored/py.typed)
 
 # Make directories with this mode. `install -d` alone would also change the mode of those that exist.
@@ -337,8 +342,8 @@ install: all $(if $(SYSTEM),install-units)
 	install -D -m 644 client/completion/kvctl.fish $(DESTDIR)$(FISHCOMPDIR)/kvctl.fish
 	$(if $(PYTHON_VERSION),for file in $(PYTHON_FILES); do \
 	    install -D -m 644 client/python/$$file $(DESTDIR)$(PYTHONDIR)/$$file || exit 1; done)
-	install -D -m 644 docs/monitoring/alerts.yml $(DESTDIR)$(DOCDIR)/alerts.yml
-	install -D -m 644 docs/monitoring/dashboard.json $(DESTDIR)$(DOCDIR)/dashboard.json
+	for file in $(DOCUMENTS); do \
+	    install -D -m 644 $$file $(DESTDIR)$(DOCDIR)/$$file || exit 1; done
 	[ -e $(INSTALLED_CONFIG) ] || \
 	    sed -e '' $(if $(SYSTEM),,$(USER_PATHS)) conf/kvstored.yaml | install -m 640 /dev/stdin $(INSTALLED_CONFIG)
 	for page in $(wildcard docs/man/*.[1-8]); do \
@@ -359,7 +364,9 @@ uninstall:
 	    $(DESTDIR)$(LIBDIR)/libkvstore.so $(DESTDIR)$(LIBDIR)/libkvstore.so.$(SOVERSION) \
 	    $(addprefix $(DESTDIR)$(INCLUDEDIR)/,$(notdir $(CLIENT_HEADERS))) $(DESTDIR)$(LIBDIR)/pkgconfig/kvstore.pc \
 	    $(DESTDIR)$(BASHCOMPDIR)/kvctl $(DESTDIR)$(ZSHCOMPDIR)/_kvctl $(DESTDIR)$(FISHCOMPDIR)/kvctl.fish \
-	    $(DESTDIR)$(DOCDIR)/alerts.yml $(DESTDIR)$(DOCDIR)/dashboard.json
+	    $(addprefix $(DESTDIR)$(DOCDIR)/,$(DOCUMENTS))
+	for directory in $(sort $(filter-out ./,$(dir $(DOCUMENTS)))); do \
+	    (cd $(DESTDIR)$(DOCDIR) && rmdir -p --ignore-fail-on-non-empty "$$directory") 2>/dev/null || true; done
 	$(if $(PYTHON_VERSION),rm -rf $(DESTDIR)$(PYTHONDIR)/kvstored)
 	$(if $(SYSTEM),rm -f $(addprefix $(DESTDIR),$(UNITDIR)/kvstored.service $(UNITDIR)/kvstored.socket \
 	    $(SYSUSERSDIR)/kvstored.conf $(TMPFILESDIR)/kvstored.conf $(DOCDIR)/private-network.conf))

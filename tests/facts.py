@@ -20,6 +20,8 @@ import re
 import subprocess
 import sys
 
+from links import check_links, read
+
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/operations.md", "docs/monitoring.md", "docs/scaling.md",
              "docs/performance.md", "docs/architecture.md", "docs/clients.md", "proto/protocol.md",
@@ -47,11 +49,6 @@ LIMITS = [
     ("PAGE_KEYS_FREE", "proto/protocol.md", r"are more than ([\d,]+), and are more than"),
     ("SETTING_RULES_MAX", "conf/settings.md", r"There are at most ([\d,]+) rules"),
 ]
-
-
-def read(path):
-    with open(path, encoding="utf-8") as file:
-        return file.read()
 
 
 def list_files(*patterns):
@@ -180,29 +177,6 @@ def check_names():
     return findings
 
 
-# --- Links ------------------------------------------------------------------------------------------------
-
-def anchor_of(heading):
-    """Return the anchor that GitHub and others make of a heading."""
-    return re.sub(r"[^\w -]", "", heading.strip().lower()).replace(" ", "-")
-
-
-def check_links():
-    findings = []
-    for path in list_files("*.md"):
-        text = re.sub(r"```.*?```", "", read(path), flags=re.S)
-        for target in re.findall(r"\]\(([^)\s]+)\)", text):
-            if re.match(r"\w+:", target):
-                continue
-            file, _, anchor = target.partition("#")
-            file = os.path.normpath(os.path.join(os.path.dirname(path), file)) if file else path
-            if not os.path.exists(file):
-                findings.append(f"{path}: links to {target}, which does not exist")
-            elif anchor and anchor not in map(anchor_of, re.findall(r"^#+ (.*)$", read(file), re.M)):
-                findings.append(f"{path}: links to {target}, and {file} has no such section")
-    return findings
-
-
 # --- Version ----------------------------------------------------------------------------------------------
 
 def check_version():
@@ -231,7 +205,7 @@ def check_code():
 def main():
     os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
     findings = check_defaults(read_defaults()) + check_limits(read_constants()) + check_messages(read_strings())
-    findings += check_names() + check_links() + check_version() + check_code()
+    findings += check_names() + check_links(list_files("*.md")) + check_version() + check_code()
     for finding in findings:
         print(finding)
     return 1 if findings else 0
