@@ -300,7 +300,6 @@ static enum status bucket_print_table(struct kvs_value *const *pages, size_t pag
     struct table table;
 
     table_begin(&table, sizeof(titles) / sizeof(*titles));
-    table.cuts_last = true;
     for (size_t i = 0; i < sizeof(titles) / sizeof(*titles); i++)
         table_add(&table, "%s", titles[i]);
     for (size_t page = 0; page < page_count; page++) {

@@ -104,6 +104,7 @@ static enum status config_print(const struct invocation *invocation, const struc
     size_t rows = 0;
 
     table_begin(&table, 3);
+    table.folds = true;
     for (size_t i = 0; i < kvs_value_count(settings); i++) {
         struct short_text name = text_of_value(kvs_value_key(settings, i));
         const struct kvs_value *setting = kvs_value_item(settings, i);

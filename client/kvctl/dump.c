@@ -85,7 +85,6 @@ static enum status dump_print_list(const struct dump_list *form, const struct kv
     while (form->columns[columns] != NULL)
         columns++;
     table_begin(&table, columns);
-    table.cuts_last = true;
     for (size_t column = 0; column < columns; column++)
         table_add(&table, "%s", dump_title(form->columns[column], toupper).text);
     for (size_t i = 0; i < count; i++) {

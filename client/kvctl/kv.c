@@ -134,7 +134,6 @@ static enum status kv_print_history(const struct kvs_entry *entries, size_t coun
     for (size_t i = 0; i < count; i++)
         has_expiry = has_expiry || entries[i].expires_us > 0;
     table_begin(&table, has_expiry ? 5 : 4);
-    table.cuts_last = true;
     table_add(&table, "REVISION");
     table_add(&table, "CREATED");
     if (has_expiry)

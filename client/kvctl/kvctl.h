@@ -242,21 +242,6 @@ enum status print_and_free(char *json);
 /* After a list with --limit: print how many of all are left out, if any are. */
 void print_omitted(uint64_t shown, uint64_t all);
 
-#define TABLE_COLUMNS_MAX 12
-
-/* A table with aligned columns that is printed once all its rows are known. */
-struct table {
-    size_t columns;
-    size_t cells;
-    size_t capacity;
-    char **texts;
-    bool no_memory;
-    bool cuts_last; /* on a terminal the last column is cut to fit its width */
-};
-void table_begin(struct table *table, size_t columns);
-void table_add(struct table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
-enum status table_print(struct table *table); /* and frees it */
-
 /* Text for people, in buffers of fixed size. */
 #define SHORT_TEXT_COLUMNS 76u
 struct short_text {
@@ -272,20 +257,48 @@ struct short_text text_of_bytes(const char *bytes, size_t size); /* cut, with es
 struct short_text text_of_value(const struct kvs_value *value);  /* the same of a string or binary value */
 const char *text_of_operation(enum kvs_operation operation);     /* "put" */
 
-/* Format a member's value for people. False if it does not know the name. */
-typedef bool text_of_member_fn(const char *name, const struct kvs_value *value, struct short_text *text);
-
 /*
  * Print any bytes on one line of at most this number of columns. Control characters and what is not UTF-8 are written
- * as escapes. Text that does not fit is cut, with "..." at the end.
+ * as escapes. Text that does not fit is cut, with "..." at the end. Returns the columns that are used.
  */
-void print_safely(const char *bytes, size_t size, size_t columns);
+size_t print_safely(const char *bytes, size_t size, size_t columns);
 
 /* Print a name on a line of its own: on a terminal with escapes, otherwise as it is. */
 void print_line(const struct invocation *invocation, const char *name);
 
 /* Print a key, a tab and its value on a line; on a terminal with escapes. */
 void print_key_and_value(const struct invocation *invocation, const char *key, const struct kvs_entry *entry);
+
+/* --- table.c ----------------------------------------------------------------------------------- */
+
+#define TABLE_COLUMNS_MAX 12
+
+/* A table with aligned columns that is printed once all its rows are known. */
+struct table {
+    size_t columns;
+    size_t cells;
+    size_t capacity;
+    char **texts;
+    bool no_memory;
+    bool folds; /* on a terminal, long cells continue in further lines; otherwise they are cut */
+};
+void table_begin(struct table *table, size_t columns);
+void table_add(struct table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/*
+ * Print and free the table. On a terminal it fits its width: the last column is cut first, then the widest ones. If
+ * that is not enough, columns at the right are left out, and named in a last line.
+ */
+enum status table_print(struct table *table);
+
+/* Return the columns that a terminal has after those that are used, or a few if it is too narrow. SIZE_MAX: a pipe. */
+size_t columns_after(size_t used);
+
+/* Print a text after indent columns. On a terminal it continues below its beginning, as often as needed. */
+void print_folded(size_t indent, const char *text);
+
+/* Format a member's value for people. False if it does not know the name. */
+typedef bool text_of_member_fn(const char *name, const struct kvs_value *value, struct short_text *text);
 
 /* Print a map as aligned lines "name: value", nested members as "name.member". text_of_member may be NULL. */
 void print_map(const struct kvs_value *map, text_of_member_fn *text_of_member);

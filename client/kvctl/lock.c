@@ -128,7 +128,6 @@ static enum status lock_print_names(struct invocation *invocation, const struct 
     size_t printed = 0;
 
     table_begin(&table, 5);
-    table.cuts_last = true;
     for (size_t i = 0; i < names->count && status == STATUS_OK; i += KEYS_AT_ONCE) {
         size_t count = names->count - i < KEYS_AT_ONCE ? names->count - i : KEYS_AT_ONCE;
         struct kvs_entry **entries;

@@ -357,12 +357,14 @@ void print_line(const struct invocation *invocation, const char *name)
     }
 }
 
+#define TAB_COLUMNS 8u
+
 void print_key_and_value(const struct invocation *invocation, const char *key, const struct kvs_entry *entry)
 {
     if (invocation->terminal) {
-        print_safely(key, strlen(key), SIZE_MAX);
+        size_t used = print_safely(key, strlen(key), columns_after(2 * TAB_COLUMNS));
         putchar('\t');
-        print_safely(entry->value, entry->value_size, SIZE_MAX);
+        print_safely(entry->value, entry->value_size, columns_after((used / TAB_COLUMNS + 1) * TAB_COLUMNS));
     } else {
         printf("%s\t", key);
         fwrite(entry->value, 1, entry->value_size, stdout);
@@ -370,12 +372,15 @@ void print_key_and_value(const struct invocation *invocation, const char *key, c
     putchar('\n');
 }
 
-void print_safely(const char *bytes, size_t size, size_t columns)
+size_t print_safely(const char *bytes, size_t size, size_t columns)
 {
-    char *text = safe_text_of_bytes(bytes, size, columns);
+    char *safe = safe_text_of_bytes(bytes, size, columns);
+    const char *text = safe != NULL ? safe : "?";
+    size_t used = safe_text_columns(text, strlen(text));
 
-    fputs(text != NULL ? text : "?", stdout);
-    free(text);
+    fputs(text, stdout);
+    free(safe);
+    return used;
 }
 
 void print_omitted(uint64_t shown, uint64_t all)
@@ -393,132 +398,4 @@ enum status print_and_free(char *json)
     puts(json);
     kvs_free(json);
     return STATUS_OK;
-}
-
-/* --- Tables -------------------------------------------------------------------------------- */
-
-void table_begin(struct table *table, size_t columns)
-{
-    *table = (struct table){.columns = columns};
-}
-
-void table_add(struct table *table, const char *format, ...)
-{
-    va_list args;
-    char *text;
-
-    if (table->cells == table->capacity) {
-        size_t capacity = table->capacity > 0 ? table->capacity * 2 : 64;
-        char **texts = realloc(table->texts, capacity * sizeof(*texts));
-        if (texts == NULL) {
-            table->no_memory = true;
-            return;
-        }
-        table->texts = texts;
-        table->capacity = capacity;
-    }
-    va_start(args, format);
-    int length = vasprintf(&text, format, args);
-    va_end(args);
-    char *safe = length >= 0 ? safe_text_of_text(text, SIZE_MAX) : NULL;
-    if (length >= 0)
-        free(text);
-    if (safe == NULL)
-        table->no_memory = true;
-    else
-        table->texts[table->cells++] = safe;
-}
-
-static size_t output_column_width(const struct table *table, size_t column)
-{
-    size_t widest = 0;
-
-    for (size_t cell = column; cell < table->cells; cell += table->columns) {
-        size_t width = safe_text_columns(table->texts[cell]);
-        if (width > widest)
-            widest = width;
-    }
-    return widest;
-}
-
-/* A row of the terminal has at least so much of the last column. */
-#define NARROWEST_COLUMN 8u
-
-static void output_print_last_cell(const struct table *table, const size_t widths[], const char *text)
-{
-    size_t columns = safe_text_terminal_columns(), used = 0;
-
-    for (size_t column = 0; column + 1 < table->columns; column++)
-        used += widths[column] + 2;
-    columns = columns > used + NARROWEST_COLUMN ? columns - used : NARROWEST_COLUMN;
-    char *cut = safe_text_of_text(text, columns);
-    puts(cut != NULL ? cut : "?");
-    free(cut);
-}
-
-enum status table_print(struct table *table)
-{
-    size_t widths[TABLE_COLUMNS_MAX];
-
-    for (size_t column = 0; column < table->columns; column++)
-        widths[column] = output_column_width(table, column);
-    for (size_t cell = 0; cell < table->cells && !table->no_memory; cell++) {
-        size_t column = cell % table->columns;
-        const char *text = table->texts[cell];
-        if (column + 1 < table->columns)
-            printf("%s%*s", text, (int)(widths[column] - safe_text_columns(text) + 2), "");
-        else if (table->cuts_last)
-            output_print_last_cell(table, widths, text);
-        else
-            puts(text);
-    }
-    for (size_t cell = 0; cell < table->cells; cell++)
-        free(table->texts[cell]);
-    free(table->texts);
-    return table->no_memory ? report("out of memory for the output") : STATUS_OK;
-}
-
-/* --- Maps ---------------------------------------------------------------------------------- */
-
-static void output_add_member(struct table *table, const char *name, const struct kvs_value *value,
-                              text_of_member_fn *text_of_member)
-{
-    if (kvs_value_type(value) == KVS_MAP) {
-        for (size_t i = 0; i < kvs_value_count(value); i++) {
-            struct short_text member = text_of_value(kvs_value_key(value, i));
-            char *path;
-            if (asprintf(&path, "%s%s%s", name, *name != '\0' ? "." : "", member.text) < 0) {
-                table->no_memory = true;
-                return;
-            }
-            output_add_member(table, path, kvs_value_item(value, i), text_of_member);
-            free(path);
-        }
-        return;
-    }
-    struct short_text text;
-    table_add(table, "%s:", name);
-    if (text_of_member != NULL && text_of_member(name, value, &text)) {
-        table_add(table, "%s", text.text);
-        return;
-    }
-    if (kvs_value_bytes(value, NULL) != NULL) {
-        table_add(table, "%s", text_of_value(value).text);
-        return;
-    }
-    char *json = kvs_value_json(value);
-    if (json == NULL)
-        table->no_memory = true;
-    else
-        table_add(table, "%s", kvs_value_type(value) == KVS_NIL ? "-" : json);
-    kvs_free(json);
-}
-
-void print_map(const struct kvs_value *map, text_of_member_fn *text_of_member)
-{
-    struct table table;
-
-    table_begin(&table, 2);
-    output_add_member(&table, "", map, text_of_member);
-    table_print(&table);
 }

@@ -105,14 +105,27 @@ char *safe_text_of_text(const char *text, size_t columns)
     return safe_text_make(text, strlen(text), true, columns);
 }
 
-size_t safe_text_columns(const char *text)
+size_t safe_text_columns(const char *text, size_t size)
 {
     char written[CHARACTER_BYTES];
     size_t columns = 0, taken;
 
-    for (size_t left = strlen(text); left > 0; text += taken, left -= taken)
-        columns += safe_text_write(text, left, true, written, &taken);
+    for (; size > 0; text += taken, size -= taken)
+        columns += safe_text_write(text, size, true, written, &taken);
     return columns;
+}
+
+size_t safe_text_fit(const char *text, size_t columns)
+{
+    char written[CHARACTER_BYTES];
+    size_t length = 0, size = strlen(text), used = 0, taken;
+
+    for (; length < size; length += taken) {
+        used += safe_text_write(text + length, size - length, true, written, &taken);
+        if (used > columns)
+            break;
+    }
+    return length;
 }
 
 void safe_text_write_json(FILE *file, const char *text)

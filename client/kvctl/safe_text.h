@@ -23,8 +23,11 @@ char *safe_text_of_bytes(const char *bytes, size_t size, size_t columns);
 /* The same for a message or a cell of a table: backslashes stay, so its own results do not change. */
 char *safe_text_of_text(const char *text, size_t columns);
 
-/* Return the number of columns of a result of these functions. */
-size_t safe_text_columns(const char *text);
+/* Return the number of columns of the first bytes of a result of these functions. */
+size_t safe_text_columns(const char *text, size_t size);
+
+/* Return how many bytes at the beginning of a result fit into this number of columns. */
+size_t safe_text_fit(const char *text, size_t columns);
 
 /* Print a text as a string of JSON; what is not UTF-8 as U+FFFD. */
 void safe_text_write_json(FILE *file, const char *text);

@@ -34,8 +34,8 @@ uint64_t sessions_held_bytes(const struct kvs_value *session)
 
 static enum status sessions_print(const struct kvs_value *answer)
 {
-    static const char *const titles[] = {"ID",      "PID",       "PROGRAM", "USER", "AGE", "CALLS",
-                                         "CALLS/S", "IN FLIGHT", "HELD",    "IN",   "OUT", "WATCHES"};
+    static const char *const titles[] = {"ID",      "PID",       "PROGRAM", "USER",    "AGE", "CALLS",
+                                         "CALLS/S", "IN FLIGHT", "HELD",    "WATCHES", "IN",  "OUT"};
     const struct kvs_value *list = kvs_value_member(answer, "list");
     uint64_t own = sessions_number(answer, "own"), all = sessions_number(answer, "count");
     size_t columns = sizeof(titles) / sizeof(titles[0]), count = kvs_value_count(list);
@@ -56,9 +56,9 @@ static enum status sessions_print(const struct kvs_value *answer)
         table_add(&table, "%s", text_of_count(sessions_number(session, "calls_per_second")).text);
         table_add(&table, "%s", text_of_count(sessions_number(session, "calls_in_flight")).text);
         table_add(&table, "%s", text_of_size(sessions_held_bytes(session)).text);
+        table_add(&table, "%s", text_of_count(sessions_number(session, "watches")).text);
         table_add(&table, "%s", text_of_size(sessions_number(session, "bytes_in")).text);
         table_add(&table, "%s", text_of_size(sessions_number(session, "bytes_out")).text);
-        table_add(&table, "%s", text_of_count(sessions_number(session, "watches")).text);
     }
     enum status status = table_print(&table);
     if (status == STATUS_OK)

@@ -49,50 +49,57 @@ static struct short_text stats_text_of_figure(const char *name, const struct kvs
     return text;
 }
 
-/* Print "rtt 80 us" for "rtt_us". */
-static void stats_print_name(const char *name)
+/* Write "rtt 80 us" for "rtt_us". */
+static void stats_write_name(FILE *file, const char *name)
 {
     size_t length = strlen(name);
 
     if (stats_ends_with(name, "_us"))
         length -= 3;
     for (size_t i = 0; i < length; i++)
-        putchar(name[i] == '_' ? ' ' : name[i]);
+        putc(name[i] == '_' ? ' ' : name[i], file);
 }
 
-static void stats_print_heading(const char *name)
+/* Print a name and its text on a line. On a terminal the text may need several. */
+static void stats_print_line(const char *name, const char *text)
 {
-    size_t width = strlen(name) + 1;
+    size_t width = strlen(name) + 1, blanks = width < 20 ? 20 - width : 1;
 
-    stats_print_name(name);
-    printf(":%*s", width < 20 ? (int)(20 - width) : 1, "");
+    stats_write_name(stdout, name);
+    printf(":%*s", (int)blanks, "");
+    print_folded(width + blanks, text);
 }
 
-/* Print the share of reads that the cache has answered. */
-static void stats_print_hit_rate(const struct kvs_value *cache)
+/* Write the share of reads that the cache has answered. */
+static void stats_write_hit_rate(FILE *file, const struct kvs_value *cache)
 {
     uint64_t hits = kvs_value_unsigned(kvs_value_member(cache, "hits"));
     uint64_t asked = hits + kvs_value_unsigned(kvs_value_member(cache, "misses"));
 
     if (asked > 0)
-        printf(" (%.1f %% hits)", 100.0 * (double)hits / (double)asked);
+        fprintf(file, " (%.1f %% hits)", 100.0 * (double)hits / (double)asked);
 }
 
 /* Print a map of figures on one line. */
 static void stats_print_figures(const char *name, const struct kvs_value *map)
 {
-    stats_print_heading(name);
-    for (size_t i = 0; i < kvs_value_count(map); i++) {
+    char *text = NULL;
+    size_t size;
+    FILE *file = open_memstream(&text, &size);
+
+    for (size_t i = 0; i < kvs_value_count(map) && file != NULL; i++) {
         struct short_text member = stats_name_of(map, i);
-        fputs(i > 0 ? ", " : "", stdout);
-        stats_print_name(member.text);
-        printf(" %s", stats_text_of_figure(member.text, kvs_value_item(map, i)).text);
+        fputs(i > 0 ? ", " : "", file);
+        stats_write_name(file, member.text);
+        fprintf(file, " %s", stats_text_of_figure(member.text, kvs_value_item(map, i)).text);
     }
-    if (kvs_value_count(map) == 0)
-        fputs("none", stdout);
-    if (strcmp(name, "cache") == 0)
-        stats_print_hit_rate(map);
-    putchar('\n');
+    if (file != NULL && strcmp(name, "cache") == 0)
+        stats_write_hit_rate(file, map);
+    if (file == NULL || fclose(file) != 0)
+        stats_print_line(name, "?");
+    else
+        stats_print_line(name, size > 0 ? text : "none");
+    free(text);
 }
 
 /* --- Methods ------------------------------------------------------------------------------- */
@@ -131,12 +138,12 @@ static enum status stats_print_methods(const struct kvs_value *methods)
     table_begin(&table, 7);
     table_add(&table, "METHOD");
     for (size_t i = 0; i < 6; i++)
-        table_add(&table, "%10s", titles[i]);
+        table_add(&table, "%8s", titles[i]);
     for (size_t i = 0; i < kvs_value_count(methods); i++) {
         const struct kvs_value *method = kvs_value_item(methods, places[i]);
         table_add(&table, "%s", stats_name_of(methods, places[i]).text);
         for (size_t column = 0; column < 6; column++)
-            table_add(&table, "%10s",
+            table_add(&table, "%8s",
                       stats_text_of_figure(columns[column], kvs_value_member(method, columns[column])).text);
     }
     free(places);
@@ -154,8 +161,7 @@ static enum status stats_print_stats(const struct kvs_value *stats)
         if (kvs_value_type(value) == KVS_MAP) {
             stats_print_figures(name.text, value);
         } else {
-            stats_print_heading(name.text);
-            puts(stats_text_of_figure(name.text, value).text);
+            stats_print_line(name.text, stats_text_of_figure(name.text, value).text);
         }
     }
     return stats_print_methods(kvs_value_member(stats, "methods"));

@@ -15,9 +15,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define KEY_COLUMNS_MIN  12u
-#define KEY_COLUMNS_MAX  40u
-#define NARROWEST_COLUMN 16u /* for a value, even on a narrow terminal */
+#define KEY_COLUMNS_MIN   12u
+#define KEY_COLUMNS_MAX   40u
+#define VALUE_COLUMNS_MIN 10u /* with the blanks before it */
 
 static volatile sig_atomic_t is_interrupted;
 
@@ -60,23 +60,25 @@ static void watch_print_line(struct watching *watching, const struct kvs_entry *
 
     if (key_length > watching->key_columns)
         watching->key_columns = key_length < KEY_COLUMNS_MAX ? key_length : KEY_COLUMNS_MAX;
-    int used = snprintf(revision, sizeof(revision), "%8" PRIu64, entry->revision);
+    size_t used = (size_t)snprintf(revision, sizeof(revision), "%8" PRIu64, entry->revision);
     printf("%s%s.%03d%s  %s  %s%-6s%s  %s", watch_color(watching, "\033[2m"), text_of_time(entry->created_us).text,
            (int)(entry->created_us / 1000 % 1000), watch_color(watching, "\033[0m"), revision,
            watch_operation_color(watching, entry->operation), text_of_operation(entry->operation),
            watch_color(watching, "\033[0m"), watch_color(watching, "\033[1m"));
-    print_safely(entry->key, key_length, SIZE_MAX);
+    used += sizeof("2026-01-01 00:00:00.000") - 1 + 2 + 2 + 6 + 2;
+    /* On a terminal a key leaves room for some of the value. */
+    size_t key_room = columns_after(used + VALUE_COLUMNS_MIN);
+    size_t key_used = print_safely(entry->key, key_length, key_room);
     fputs(watch_color(watching, "\033[0m"), stdout);
     if (entry->operation == KVS_OPERATION_PUT) {
-        size_t key_columns = key_length > watching->key_columns ? key_length : watching->key_columns;
-        size_t before = sizeof("2026-01-01 00:00:00.000") - 1 + 2 + (size_t)used + 2 + 6 + 2 + key_columns + 2;
-        size_t columns = safe_text_terminal_columns();
-        printf("%*s", (int)(key_columns - key_length) + 2, "");
+        size_t key_columns = watching->key_columns < key_room ? watching->key_columns : key_room;
+        if (key_columns < key_used)
+            key_columns = key_used;
+        printf("%*s", (int)(key_columns - key_used) + 2, "");
         if (entry->value == NULL)
             fputs(text_of_size(entry->value_size).text, stdout);
         else
-            print_safely(entry->value, entry->value_size,
-                         columns > before + NARROWEST_COLUMN ? columns - before : NARROWEST_COLUMN);
+            print_safely(entry->value, entry->value_size, columns_after(used + key_columns + 2));
     }
     putchar('\n');
 }
