@@ -13,6 +13,11 @@
 
 /* --- mget ---------------------------------------------------------------------------------- */
 
+static enum status bulk_report_absent(const struct invocation *invocation, const char *key)
+{
+    return report_absent("key %s does not exist in bucket %s", key, invocation->arguments[0]);
+}
+
 /* The daemon's answer has each key once, in an order of its own: it is printed as it is. */
 static enum status bulk_mget_json(struct invocation *invocation, size_t count, const char *consistency)
 {
@@ -37,9 +42,10 @@ static enum status bulk_mget_json(struct invocation *invocation, size_t count, c
     kvs_request_free(request);
     if (code != KVS_OK)
         return report_error(kvs_last_error(invocation->kvs));
-    for (size_t i = 0; i < kvs_value_count(answer); i++) {
-        if (kvs_value_type(kvs_value_item(answer, i)) == KVS_NIL)
-            status = STATUS_ABSENT;
+    for (size_t i = 0; i < count; i++) {
+        const char *key = invocation->arguments[1 + i];
+        if (kvs_value_type(kvs_value_member(answer, key)) == KVS_NIL)
+            status = bulk_report_absent(invocation, key);
     }
     if (print_and_free(kvs_value_json(answer)) != STATUS_OK)
         status = STATUS_FAILED;
@@ -68,7 +74,7 @@ enum status bulk_mget(struct invocation *invocation)
             print_key_and_value(invocation, keys[i], entries[i]);
             continue;
         }
-        status = report_absent("key %s does not exist in bucket %s", keys[i], invocation->arguments[0]);
+        status = bulk_report_absent(invocation, keys[i]);
     }
     kvs_free(entries);
     return status;

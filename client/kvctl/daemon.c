@@ -1,6 +1,7 @@
 /* The verbs about the daemon. */
 #include "client/kvctl/advice.h"
 #include "client/kvctl/kvctl.h"
+#include "client/kvctl/safe_text.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -28,8 +29,26 @@ static bool daemon_text_of_health(const char *name, const struct kvs_value *valu
     if (strcmp(name, "error") != 0)
         return bucket_text_of_setting(name, value, text);
     daemon_translate_reason(value, NULL, reason);
-    *text = text_of_bytes(reason, strlen(reason));
+    snprintf(text->text, sizeof(text->text), "%s", reason);
     return true;
+}
+
+/* Print the answer as JSON, with the reason in kvctl's words. */
+static enum status daemon_print_health_json(const struct kvs_value *health, const char *reason)
+{
+    for (size_t i = 0; i < kvs_value_count(health); i++) {
+        char *name = kvs_value_json(kvs_value_key(health, i)), *json = kvs_value_json(kvs_value_item(health, i));
+        bool is_reason = name != NULL && strcmp(name, "\"error\"") == 0 && *reason != '\0';
+        printf("%s%s:", i == 0 ? "{" : ",", name != NULL ? name : "null");
+        if (is_reason)
+            safe_text_write_json(stdout, reason);
+        else
+            fputs(json != NULL ? json : "null", stdout);
+        kvs_free(name);
+        kvs_free(json);
+    }
+    puts("}");
+    return STATUS_OK;
 }
 
 enum status daemon_health(struct invocation *invocation)
@@ -42,12 +61,12 @@ enum status daemon_health(struct invocation *invocation)
 
     if (kvs_health(invocation->kvs, bucket, &options, &health) != KVS_OK)
         return report_error(kvs_last_error(invocation->kvs));
+    daemon_translate_reason(kvs_value_member(health, "error"), bucket, reason);
     if (invocation->json)
-        status = print_and_free(kvs_value_json(health));
+        status = daemon_print_health_json(health, reason);
     else
         print_map(health, daemon_text_of_health);
     if (!kvs_value_boolean(kvs_value_member(health, "healthy"))) {
-        daemon_translate_reason(kvs_value_member(health, "error"), bucket, reason);
         report("not healthy%s%s", reason[0] != '\0' ? ": " : "", reason);
         status = STATUS_UNAVAILABLE;
     }

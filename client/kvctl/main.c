@@ -105,7 +105,6 @@ static bool main_take_global(struct command_line *line, const char *name)
             return report("--socket is empty: name the daemon's socket") == STATUS_OK;
     } else if (strcmp(name, "json") == 0) {
         line->json = true;
-        report_as_json();
     } else if (strcmp(name, "help") == 0) {
         line->help = true;
     } else if (strcmp(name, "version") == 0) {
@@ -297,10 +296,20 @@ static void main_open_standard_descriptors(void)
     }
 }
 
+/* An error before --json is read, such as an unknown verb, is JSON too. */
+static bool main_has_json(char **argv)
+{
+    while (*argv != NULL && strcmp(*argv, "--") != 0 && strcmp(*argv, "--json") != 0)
+        argv++;
+    return *argv != NULL && strcmp(*argv, "--json") == 0;
+}
+
 int main(int argc, char **argv)
 {
     main_open_standard_descriptors();
     setlocale(LC_CTYPE, "C.UTF-8"); /* for the width of characters; everything else is UTF-8 in any case */
+    if (main_has_json(argv))
+        report_as_json();
     struct command_line line = {.options = calloc((size_t)argc + 1, sizeof(struct argument_option))};
 
     if (line.options == NULL)
