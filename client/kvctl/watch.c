@@ -319,6 +319,8 @@ enum status watch_run(struct invocation *invocation)
         .left = UINT64_MAX,
     };
 
+    if (!invocation->json && arguments_flag(invocation, "previous"))
+        return report("--previous needs --json: other lines have no room for the value before");
     if (invocation->command == NULL && arguments_flag(invocation, "keep-going"))
         return report("--keep-going needs a COMMAND after --");
     if (!arguments_number(invocation, "from-revision", &watching.options.from_revision) ||
