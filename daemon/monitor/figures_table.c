@@ -85,7 +85,7 @@ const struct figure figures_of_daemon[] = {
     {"locks", "acquired", FIGURE_NUMBER, "kvstored_locks_acquired", FIGURE_COUNTER, NULL, 1,
      "Locks that were acquired.", OF_DAEMON(locks_acquired)},
     {"locks", "lost", FIGURE_NUMBER, "kvstored_locks_lost", FIGURE_COUNTER, NULL, 1,
-     "Locks and ephemeral keys that sessions have lost.", OF_DAEMON(locks_lost)},
+     "Locks that sessions have lost, without ephemeral keys.", OF_DAEMON(locks_lost)},
     {"locks", "leases", FIGURE_NUMBER, "kvstored_leases", FIGURE_GAUGE, NULL, 1,
      "Buckets in which the daemon has a lease.", OF_DAEMON(leases)},
     {"locks", "renewals", FIGURE_NUMBER, "kvstored_lease_renewals", FIGURE_COUNTER, NULL, 1,
