@@ -411,7 +411,9 @@ const struct verb verbs[] = {
      "each key that fails there is a line on standard error, the others are written, and the exit\n"
      "status is that of the errors. Up to 4,096 keys are written at a time. If the daemon or NATS is\n"
      "away, or the store is full, mput stops, and says which lines are written and how to continue.\n"
-     "To write all or nothing, use txn; to write each line once, even after interruptions, import.",
+     "All input is read into memory first: a wrong line, or a key with two values, writes nothing.\n"
+     "To write all or nothing, use txn. To write each line once, even after interruptions, or more\n"
+     "than fits into memory, use import.",
      "  kvctl mput config host=db1 port=5432\n"
      "  kvctl mput config - <defaults.env\n"
      "  echo '{\"host\": \"db1\", \"limits\": {\"memory\": 512}}' | kvctl mput config -\n",
