@@ -189,7 +189,7 @@ static void table_print_folded(char **cells, const size_t widths[], size_t colum
     }
 }
 
-/* Name the columns that are left out, as far as their number is more than 0. */
+/* Print a last line with the titles of the columns that are left out, if any are. */
 static void table_print_left_out(const struct table *table, size_t columns)
 {
     if (columns == table->columns)
