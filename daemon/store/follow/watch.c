@@ -411,8 +411,8 @@ static void watch_open(struct watch *watch, const char *bucket_name, struct buck
     struct store *store = watch->store;
     struct error error;
 
-    watch->copy = local_copy_obtain(store, bucket_name, known, LOCAL_COPY_FOR_WATCH, fair_queue_user(watch->owner),
-                                    &error);
+    watch->copy =
+        local_copy_obtain(store, bucket_name, known, LOCAL_COPY_FOR_WATCH, fair_queue_user(watch->owner), &error);
     if (watch->copy == NULL) {
         watch->ops->ended(watch->arg, &error);
         return;
