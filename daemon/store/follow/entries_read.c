@@ -112,12 +112,18 @@ static void entries_try_again(struct entries_read *read)
     entries_finish(read, &error);
 }
 
-/* The keys before the first one that have had a message since. */
+/*
+ * The keys up to the first one that have had a message since. If the first one is not among them with its revision, the
+ * bucket may have been purged since, and with it the messages of the keys before it.
+ */
 static void on_entries_rechecked(void *arg, struct scan_keys *keys, const struct error *error)
 {
     struct entries_read *read = arg;
+    struct key_order_place place = {0};
+    const char *name = error == NULL ? scan_keys_next(keys, &place) : NULL;
+    bool is_first = name != NULL && strcmp(name, read->names[0]) == 0;
 
-    if (error == NULL && scan_keys_count(keys) > 0) {
+    if (error == NULL && !(is_first && key_page_revision(name) == read->first_revision)) {
         entries_try_again(read);
         return;
     }
@@ -155,7 +161,9 @@ static void entries_recheck(struct entries_read *read)
     if (keys == NULL)
         return;
     keys->from_sequence = read->position + 1;
-    keys->before = read->names[0];
+    keys->up_to = read->names[0];
+    keys->limit = 1;
+    keys->has_revisions = true;
     keys->done = on_entries_rechecked;
     scan_keys(read->store, read->arena, keys);
 }

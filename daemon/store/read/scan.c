@@ -275,7 +275,7 @@ static enum consumer_verdict scan_keys_receive(void *arg, struct message *messag
         return CONSUMER_MORE;
     observe_revision(keys->store, keys->bucket_name, entry.key, entry.revision, false);
     if (kv_is_reserved(entry.key) || (keys->after != NULL && strcmp(entry.key, keys->after) <= 0) ||
-        (keys->before != NULL && strcmp(entry.key, keys->before) >= 0))
+        (keys->up_to != NULL && strcmp(entry.key, keys->up_to) > 0))
         return CONSUMER_MORE;
     if (entry.operation != KV_PUT &&
         keys->from_sequence == 0) { /* its marker is newer than its value, because messages are read in their order */

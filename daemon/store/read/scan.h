@@ -52,7 +52,7 @@ struct scan_keys {
     size_t limit;       /* 0: all that bytes_max allows */
     bool has_revisions; /* note the revision of each key, and the size of its value and headers; only with a limit */
     uint64_t from_sequence; /* above 0: list the keys with a message from this sequence on, also if it is a marker */
-    const char *before;     /* only keys before this one in byte order; NULL: to the end */
+    const char *up_to;      /* only keys up to this one in byte order; NULL: to the end */
     bool may_be_short;      /* a page may have fewer keys than the limit, if some were deleted while it was read */
     uint64_t deadline_ms;
     size_t bytes_max;                             /* of keys; above it fails as too_large */
