@@ -324,6 +324,7 @@ static enum request_verdict on_next_known(struct consumer_reading *reading, json
 
     if (has_failed && failure.err_code != JETSTREAM_MESSAGE_NOT_FOUND)
         return start_over(reading);
+    reading->is_last = has_failed && (reading->looked_filters == 0 || reading->is_last);
     /* Messages after the target were written after the reading began. A follower that is behind has not reached it. */
     bool is_complete = has_failed || (reading->saw_end && reading->position >= reading->target);
     if (is_complete && ++reading->looked_filters < reading->scope.filter_count)
@@ -372,8 +373,10 @@ static enum request_verdict on_stream_info(struct consumer_reading *reading, jso
     bool goes_on = reading->position > 0 && reading->reads_sequence && incarnation == reading->incarnation;
     if (!goes_on)
         restart_reading(reading);
-    if (reading->messages == 0)
+    if (reading->messages == 0) {
+        reading->is_last = true;
         return finish_reading(reading, NULL);
+    }
     reading->request.extra_timeout_ms = consumer_creation_ms(reading->messages);
     if (create_reader(reading) == CONNECTION_PUBLISHED)
         return REQUEST_MORE;

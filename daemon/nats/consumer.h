@@ -92,6 +92,7 @@ struct consumer_reading {
     /* Of the present consumer. */
     bool reads_sequence; /* by sequence, and not the list of a last_per_subject consumer */
     bool saw_end;        /* the store had no matching message after position */
+    bool is_last;        /* after done: the leader had none either, even if the stream's last sequence is higher */
     uint64_t pending;    /* the server's estimate of the messages that follow */
     unsigned pulled;     /* messages that the present pull may still bring */
     struct consumer_pull pull;

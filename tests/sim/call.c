@@ -12,10 +12,19 @@
 const char *call_kind_name(enum call_kind kind)
 {
     static const char *const names[] = {
-        [CALL_PUT] = "kv.put",          [CALL_CREATE] = "kv.create",   [CALL_UPDATE] = "kv.update",
-        [CALL_DELETE] = "kv.delete",    [CALL_PURGE] = "kv.purge",     [CALL_GET] = "kv.get",
-        [CALL_BULK_PUT] = "bulk.put",   [CALL_BULK_GET] = "bulk.get",  [CALL_COMMIT] = "txn.commit",
-        [CALL_KEYS] = "kv.keys",        [CALL_ENTRIES] = "kv.entries", [CALL_INCREMENT] = "kv.increment",
+        [CALL_PUT] = "kv.put",
+        [CALL_CREATE] = "kv.create",
+        [CALL_UPDATE] = "kv.update",
+        [CALL_DELETE] = "kv.delete",
+        [CALL_PURGE] = "kv.purge",
+        [CALL_GET] = "kv.get",
+        [CALL_BULK_PUT] = "bulk.put",
+        [CALL_BULK_GET] = "bulk.get",
+        [CALL_COMMIT] = "txn.commit",
+        [CALL_KEYS] = "kv.keys",
+        [CALL_ENTRIES] = "kv.entries",
+        [CALL_INCREMENT] = "kv.increment",
+        [CALL_PURGE_BUCKET] = "bucket.purge",
         [CALL_SETUP] = "bucket.create",
     };
 
@@ -110,7 +119,8 @@ void call_pack(msgpack_sbuffer *arguments, const struct load *load, const struct
     const struct call_part *part = &record->parts[0];
     bool has_two = record->kind == CALL_GET || record->kind == CALL_DELETE || record->kind == CALL_PURGE ||
                    record->kind == CALL_BULK_PUT || record->kind == CALL_BULK_GET;
-    bool has_one = record->kind == CALL_KEYS || record->kind == CALL_ENTRIES || record->kind == CALL_SETUP;
+    bool has_one = record->kind == CALL_KEYS || record->kind == CALL_ENTRIES || record->kind == CALL_PURGE_BUCKET ||
+                   record->kind == CALL_SETUP;
 
     msgpack_packer packer_of_call = caller_begin(arguments, record->kind == CALL_UPDATE ? 5
                                                             : has_one                   ? 2
@@ -153,6 +163,7 @@ void call_pack(msgpack_sbuffer *arguments, const struct load *load, const struct
         break;
     case CALL_KEYS:
     case CALL_ENTRIES:
+    case CALL_PURGE_BUCKET:
     case CALL_KINDS:
         break;
     case CALL_SETUP:
@@ -283,6 +294,7 @@ void call_read_result(struct call_record *record, const msgpack_object *result, 
         part->found = number_of(&result->via.array.ptr[0]);
         part->revision = number_of(&result->via.array.ptr[1]);
         break;
+    case CALL_PURGE_BUCKET:
     case CALL_SETUP:
     case CALL_KINDS:
         break;
@@ -291,7 +303,9 @@ void call_read_result(struct call_record *record, const msgpack_object *result, 
 
 void call_read_error(struct call_record *record, const msgpack_object *error)
 {
-    record->result = call_writes(record->kind) ? result_of(error) : CALL_FAILED;
+    bool changes = call_writes(record->kind) || record->kind == CALL_PURGE_BUCKET;
+
+    record->result = changes ? result_of(error) : CALL_FAILED;
     copy_text(record->code, sizeof(record->code), map_at(error, "code"));
     copy_text(record->text, sizeof(record->text), map_at(error, "message"));
     record->is_refused = strcmp(record->code, "conflict") == 0 || strcmp(record->code, "already_exists") == 0;

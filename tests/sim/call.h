@@ -29,6 +29,7 @@ enum call_kind {
     CALL_KEYS,
     CALL_ENTRIES,
     CALL_INCREMENT,
+    CALL_PURGE_BUCKET,
     CALL_SETUP, /* what the judges need not see */
     CALL_KINDS
 };
@@ -82,6 +83,8 @@ struct call_record {
 struct load;
 
 const char *call_kind_name(enum call_kind kind);
+
+/* Return whether it writes to keys: then it can have an id. */
 bool call_writes(enum call_kind kind);
 
 /* Return how much of the timeout is left. */

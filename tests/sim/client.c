@@ -157,6 +157,9 @@ static void client_call(struct client *client)
         record->parts[0].key = load->keys; /* the counter's own key */
         record->delta = (int64_t)world_between(1, 5);
         break;
+    case CALL_PURGE_BUCKET:
+        record->count = 0;
+        break;
     case CALL_DELETE:
     case CALL_PURGE:
     case CALL_ENTRIES:

@@ -17,7 +17,7 @@
 /* The place of what is known of the bucket. */
 #define OF_THE_BUCKET (CALL_KEYS_MAX + 1u)
 
-static void call_fail(const struct call_record *record, const char *why)
+void judge_fail(const struct call_record *record, const char *why)
 {
     world_fail("client %u, call %u, %s of k%u with value %" PRIu64
                " (%.6f to %.6f s, answered %s%s%s, revision %" PRIu64 ", found %" PRIu64 "): %s",
@@ -84,8 +84,31 @@ static void list_moments(struct judgement *judgement)
     }
 }
 
+/* Return the first purge of the stream while the call was in flight, or NULL. */
+static const struct purge *find_purge(const struct stream *stream, const struct call_record *record)
+{
+    for (size_t i = 0; i < stream->purge_count; i++) {
+        if (stream->purges[i].at_ns >= record->begin_ns && stream->purges[i].at_ns <= record->end_ns)
+            return &stream->purges[i];
+    }
+    return NULL;
+}
+
+/* Who was told of a purge knows of each key that it was removed. */
+static void note_purge(struct judgement *judgement, const struct call_record *record)
+{
+    const struct purge *purge = find_purge(judgement->stream, record);
+
+    if (record->kind != CALL_PURGE_BUCKET || record->result != CALL_OK || purge == NULL)
+        return;
+    const struct knowledge after = {0, purge->moment, purge->moment};
+    for (size_t key = 0; key <= OF_THE_BUCKET; key++)
+        note_known(&judgement->known[record->client % judgement->host_count][key], record->end_ns, &after);
+}
+
 static void note_answer(struct judgement *judgement, const struct call_record *record)
 {
+    note_purge(judgement, record);
     for (size_t i = 0; i < record->count; i++) {
         const struct stored *stored = find_sequence(judgement->stream, record->parts[i].revision);
         if (stored == NULL)
@@ -235,23 +258,23 @@ static const struct stored *judge_value(const struct judgement *judgement, const
     const struct stored *stored = judgement->written[part->value].stored;
 
     if (count > 1)
-        call_fail(record, "it is stored more than once");
+        judge_fail(record, "it is stored more than once");
     if (judgement->was_set_back)
         return NULL;
     if (result == CALL_FAILED && count > 0)
-        call_fail(record, "it is stored, although the error says that it has no effect");
+        judge_fail(record, "it is stored, although the error says that it has no effect");
     if (result == CALL_OK && count == 0)
-        call_fail(record, "it is not stored, although it succeeded");
+        judge_fail(record, "it is not stored, although it succeeded");
     if (count > 0 && subject_key(stored->packet->subject) != part->key)
-        call_fail(record, "it is stored under another key");
+        judge_fail(record, "it is stored under another key");
     if (count > 0 && stored->expires_ns != (record->ttl_s > 0 ? stored->time_ns + record->ttl_s * SECOND_NS : 0))
-        call_fail(record, "it is stored with another TTL");
+        judge_fail(record, "it is stored with another TTL");
     if (result == CALL_OK && stored->sequence != part->revision)
-        call_fail(record, "it is stored with another revision");
+        judge_fail(record, "it is stored with another revision");
     if (result == CALL_OK && (stored->at_ns < record->begin_ns || stored->at_ns > record->end_ns))
-        call_fail(record, "it is stored at a time at which it was not in flight");
+        judge_fail(record, "it is stored at a time at which it was not in flight");
     if (count > 0 && !part_condition_held(judgement, record->kind, part, stored))
-        call_fail(record, "it is stored, although its condition did not hold");
+        judge_fail(record, "it is stored, although its condition did not hold");
     return stored;
 }
 
@@ -263,9 +286,9 @@ static void judge_marker(const struct judgement *judgement, const struct call_re
     if (judgement->was_set_back || record->result != CALL_OK)
         return;
     if (stored == NULL || stored_is_put(stored) || subject_key(stored->packet->subject) != part->key)
-        call_fail(record, "its revision is not that of a marker of its key");
+        judge_fail(record, "its revision is not that of a marker of its key");
     if (stored->at_ns < record->begin_ns || stored->at_ns > record->end_ns)
-        call_fail(record, "its marker is stored at a time at which it was not in flight");
+        judge_fail(record, "its marker is stored at a time at which it was not in flight");
 }
 
 static void judge_commit(const struct judgement *judgement, const struct call_record *record)
@@ -285,10 +308,10 @@ static void judge_commit(const struct judgement *judgement, const struct call_re
     if (judgement->was_set_back)
         return;
     if (there != 0 && there != values)
-        call_fail(record, "a part of the transaction is stored");
+        judge_fail(record, "a part of the transaction is stored");
     for (size_t i = 1; record->result == CALL_OK && i < record->count; i++) {
         if (record->parts[i].revision != record->parts[0].revision + i)
-            call_fail(record, "its revisions are not consecutive");
+            judge_fail(record, "its revisions are not consecutive");
     }
 }
 
@@ -339,14 +362,14 @@ static void judge_read(const struct judgement *judgement, const struct call_reco
     /* Of a cached read, and of one from the leader, each key has its own moment. */
     bool has_one_moment = !record->is_cached && !record->is_leader;
     if (has_one_moment && !is_true_once(judgement, record, is_true, begin))
-        call_fail(record, "at no moment of the call this was the state");
+        judge_fail(record, "at no moment of the call this was the state");
     for (size_t i = 0; !has_one_moment && i < record->count; i++) {
         struct call_record single = *record;
         begin = read_may_begin(judgement, record, record->parts[i].key);
         single.parts[0] = record->parts[i];
         single.count = 1;
         if (!is_true_once(judgement, &single, parts_are_true, begin))
-            call_fail(&single, "at no moment of the call this was the state of the key");
+            judge_fail(&single, "at no moment of the call this was the state of the key");
     }
 }
 
@@ -362,7 +385,7 @@ static void judge_keys(const struct judgement *judgement, const struct call_reco
             is_possible = (record->is_cached || is_moment(judgement->stream, moment)) &&
                           stored_is_put(state_at(judgement, key, moment)) == is_found;
         if (!is_possible)
-            call_fail(record, is_found ? "it lists a key that was not there" : "it leaves out a key that was there");
+            judge_fail(record, is_found ? "it lists a key that was not there" : "it leaves out a key that was there");
     }
 }
 
@@ -398,24 +421,13 @@ static void judge_refusal(const struct judgement *judgement, const struct call_r
 {
     if (record->is_refused && record->result == CALL_FAILED && !judgement->was_set_back &&
         !is_true_once(judgement, record, fails, moment_at(judgement->stream, record->begin_ns)))
-        call_fail(record, "it is refused, although its condition held all the time");
+        judge_fail(record, "it is refused, although its condition held all the time");
 }
 
-/* Several increments can be one message. Each has a value of its own, above the one before and up to the message's. */
-static void judge_increment(const struct judgement *judgement, const struct call_record *record)
+static void judge_purge(const struct judgement *judgement, const struct call_record *record)
 {
-    const struct call_part *part = &record->parts[0];
-    const struct stored *stored = find_sequence(judgement->stream, part->revision);
-
-    if (judgement->was_set_back || record->result != CALL_OK)
-        return;
-    if (stored == NULL || !stored_is_put(stored) || subject_key(stored->packet->subject) != part->key)
-        call_fail(record, "its revision is not one of the counter");
-    const struct stored *before = state_before(judgement, part->key, stored);
-    if (part->found > stored_value(stored) || (before != NULL && part->found <= stored_value(before)))
-        call_fail(record, "the message with its revision does not contain it");
-    if (stored->at_ns < record->begin_ns || stored->at_ns > record->end_ns)
-        call_fail(record, "it is stored at a time at which it was not in flight");
+    if (record->result == CALL_OK && !judgement->was_set_back && find_purge(judgement->stream, record) == NULL)
+        judge_fail(record, "the bucket was not purged meanwhile, although it succeeded");
 }
 
 static void judge_call(const struct judgement *judgement, const struct call_record *record)
@@ -425,17 +437,17 @@ static void judge_call(const struct judgement *judgement, const struct call_reco
     if (record->kind == CALL_SETUP)
         return;
     if (record->result == CALL_RUNS)
-        call_fail(record, "it has no answer");
+        judge_fail(record, "it has no answer");
     uint64_t allowed_ns = record->timeout_ns + judgement->slack_ns +
                           judge_stopped_ns(judgement->stops, judgement->stop_count, record->begin_ns, record->end_ns);
     if (record->result == CALL_LOST)
         allowed_ns += DRAIN_NS; /* a daemon that ends reads no more calls, and keeps its sessions for so long */
     if (record->end_ns - record->begin_ns > allowed_ns)
-        call_fail(record, "its answer came long after its deadline");
+        judge_fail(record, "its answer came long after its deadline");
     if (record->code[0] != '\0' && !error_is_possible(judgement, record))
-        call_fail(record, "this error is not one that this call can cause");
+        judge_fail(record, "this error is not one that this call can cause");
     if (record->must_succeed && record->result != CALL_OK)
-        call_fail(record, "it has failed after the end of the faults");
+        judge_fail(record, "it has failed after the end of the faults");
     switch (record->kind) {
     case CALL_PUT:
     case CALL_CREATE:
@@ -469,6 +481,9 @@ static void judge_call(const struct judgement *judgement, const struct call_reco
     case CALL_INCREMENT:
         judge_increment(judgement, record);
         break;
+    case CALL_PURGE_BUCKET:
+        judge_purge(judgement, record);
+        break;
     case CALL_SETUP:
     case CALL_KINDS:
         break;
@@ -479,48 +494,4 @@ void judge_calls(const struct judgement *judgement, const struct client *client)
 {
     for (const struct call_record *record = client_records(client); record != NULL; record = record->next)
         judge_call(judgement, record);
-}
-
-/* --- The counter ----------------------------------------------------------------------------------- */
-
-static int compare_numbers(const void *a, const void *b)
-{
-    uint64_t one = *(const uint64_t *)a, other = *(const uint64_t *)b;
-
-    return one < other ? -1 : one > other;
-}
-
-void judge_counter(const struct judgement *judgement)
-{
-    uint64_t *results = NULL;
-    size_t result_count = 0;
-    uint64_t certain = 0, doubtful = 0;
-    const struct stored *last = state_at(judgement, judgement->load->keys, judgement->stream->change_count);
-    uint64_t value = last != NULL ? stored_value(last) : 0;
-
-    for (size_t i = 0; i < judgement->client_count; i++) {
-        for (const struct call_record *record = client_records(judgement->clients[i]); record != NULL;
-             record = record->next) {
-            if (record->kind != CALL_INCREMENT)
-                continue;
-            if (record->result == CALL_OK) {
-                certain += (uint64_t)record->delta;
-                results = memory_grow(results, result_count, sizeof(*results));
-                results[result_count++] = record->parts[0].found;
-            } else if (record->result != CALL_FAILED) {
-                doubtful += (uint64_t)record->delta;
-            }
-        }
-    }
-    if (result_count > 0)
-        qsort(results, result_count, sizeof(*results), compare_numbers);
-    for (size_t i = 1; i < result_count && !judgement->was_set_back; i++) {
-        if (results[i] == results[i - 1])
-            world_fail("the counter had the value %" PRIu64 " twice", results[i]);
-    }
-    free(results);
-    if (!judgement->was_set_back && (value < certain || value > certain + doubtful))
-        world_fail("the counter is %" PRIu64 "; increments of %" PRIu64 " have succeeded, and of %" PRIu64
-                   " the outcome is unknown",
-                   value, certain, doubtful);
 }

@@ -86,10 +86,20 @@ void judge_deletions(const struct judgement *judgement);
 /* Judge the watches of a client. */
 void judge_watches(const struct judgement *judgement, const struct client *client);
 
-/* Judge the counter, for all clients together. */
+/* Judge an increment, and the counter, for all clients together. */
+void judge_increment(const struct judgement *judgement, const struct call_record *record);
 void judge_counter(const struct judgement *judgement);
+
+/* The bucket was purged only as its clients have asked. */
+void judge_purges(const struct judgement *judgement);
+
+/* End the process: a call has shown a fault. */
+void judge_fail(const struct call_record *record, const char *why) __attribute__((noreturn));
 
 /* Return whether each watch that is open has been delivered the last message of the stream. */
 bool judge_is_delivered(const struct judgement *judgement, const struct client *client);
+
+/* Return whether each watch that is open was delivered what the bucket has, and nothing else: also what vanished. */
+bool judge_is_in_agreement(const struct judgement *judgement, const struct client *client);
 
 #endif

@@ -78,3 +78,34 @@ void judge_deletions(const struct judgement *judgement)
                        stored[key], certain, possible - certain);
     }
 }
+
+/* --- Purges ---------------------------------------------------------------------------------------- */
+
+static bool may_have_purged(const struct call_record *record, uint64_t at_ns)
+{
+    return record->kind == CALL_PURGE_BUCKET && record->result != CALL_FAILED && record->begin_ns <= at_ns &&
+           (record->result != CALL_OK || at_ns <= record->end_ns);
+}
+
+static bool was_purge_wanted(const struct judgement *judgement, uint64_t at_ns)
+{
+    for (size_t i = 0; i < judgement->client_count; i++) {
+        for (const struct call_record *record = client_records(judgement->clients[i]); record != NULL;
+             record = record->next) {
+            if (may_have_purged(record, at_ns))
+                return true;
+        }
+    }
+    return false;
+}
+
+void judge_purges(const struct judgement *judgement)
+{
+    const struct stream *stream = judgement->stream;
+
+    for (size_t i = 0; i < stream->purge_count; i++) {
+        if (!was_purge_wanted(judgement, stream->purges[i].at_ns))
+            world_fail("the bucket was purged at %.6f s, when no call was in flight that may do that",
+                       (double)stream->purges[i].at_ns / 1e9);
+    }
+}

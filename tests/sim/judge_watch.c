@@ -3,12 +3,14 @@
 #include "tests/sim/world.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 
 /*
- * Return whether an entry tells that a value has expired without a marker, or that its marker has expired, too. It has
- * the revision up to which the daemon has looked.
+ * Return whether an entry tells that a value has vanished: it has expired without a marker, or its marker has expired,
+ * too, or the bucket was purged. The entry has the revision up to which the daemon has looked, which may be lower than
+ * what a watch was delivered when it began.
  */
-static bool tells_expiry(const struct judgement *judgement, const struct watch_record *watch, size_t place)
+static bool tells_removal(const struct judgement *judgement, const struct watch_record *watch, size_t place)
 {
     const struct stored *stored = find_sequence(judgement->stream, watch->entries[place].revision);
     unsigned key = watch->entries[place].key;
@@ -16,11 +18,11 @@ static bool tells_expiry(const struct judgement *judgement, const struct watch_r
     uint64_t before = place > 0 ? watch->entries[place - 1].revision : 0, revision = watch->entries[place].revision;
 
     /* The daemon may have looked up to the marker of this very key, which is gone by now. */
-    if (watch->entries[place].is_put || (is_marker && revision > before) || judgement->load->ttl_per_mille == 0 ||
-        revision < before)
+    if (watch->entries[place].is_put || (is_marker && revision > before))
         return false;
     for (size_t i = 0; i < judgement->changes[key].count; i++) {
-        if (judgement->stream->changes[judgement->changes[key].places[i]].last == NULL)
+        const struct change *change = &judgement->stream->changes[judgement->changes[key].places[i]];
+        if (change->last == NULL && change->at_ns <= watch->entries[place].at_ns)
             return true;
     }
     return false;
@@ -89,7 +91,7 @@ static void judge_watch(const struct judgement *judgement, const struct watch_re
 
     for (size_t i = 0; i < watch->count; i++) {
         const struct stored *stored = find_sequence(stream, watch->entries[i].revision);
-        if (tells_expiry(judgement, watch, i))
+        if (tells_removal(judgement, watch, i))
             continue;
         if (i > 0 && watch->entries[i].revision <= watch->entries[i - 1].revision)
             world_fail("a watch was delivered revision %" PRIu64 " after %" PRIu64, watch->entries[i].revision,
@@ -141,6 +143,34 @@ bool judge_is_delivered(const struct judgement *judgement, const struct client *
     for (const struct watch_record *watch = client_watches(client); watch != NULL; watch = watch->next) {
         if (!watch->is_ended && last > 0 &&
             (!watch->is_ready || watch->count == 0 || watch->entries[watch->count - 1].revision < last))
+            return false;
+    }
+    return true;
+}
+
+/* What the watch was delivered last of each key is what the stream has last of it. */
+static bool watch_agrees(const struct stream *stream, const struct load *load, const struct watch_record *watch)
+{
+    uint64_t revisions[CALL_KEYS_MAX + 1] = {0};
+    char subject[32];
+
+    for (size_t i = 0; i < watch->count; i++) {
+        if (watch->entries[i].key <= load->keys)
+            revisions[watch->entries[i].key] = watch->entries[i].is_put ? watch->entries[i].revision : 0;
+    }
+    for (unsigned key = 0; key <= load->keys; key++) {
+        snprintf(subject, sizeof(subject), "$KV.%s.k%u", load->bucket, key);
+        const struct stored *last = stream_last(stream, subject);
+        if (revisions[key] != (stored_is_put(last) ? last->sequence : 0))
+            return false;
+    }
+    return true;
+}
+
+bool judge_is_in_agreement(const struct judgement *judgement, const struct client *client)
+{
+    for (const struct watch_record *watch = client_watches(client); watch != NULL; watch = watch->next) {
+        if (!watch->is_ended && (!watch->is_ready || !watch_agrees(judgement->stream, judgement->load, watch)))
             return false;
     }
     return true;

@@ -23,7 +23,8 @@ enum locker_step {
     LOCKER_ACQUIRING,
     LOCKER_CHECKING,
     LOCKER_WRITING,
-    LOCKER_RELEASING
+    LOCKER_RELEASING,
+    LOCKER_PURGING
 };
 
 struct locker {
@@ -66,6 +67,15 @@ static void lock_name(char name[16], unsigned lock)
 static void locker_key(const struct locker *locker, char key[32])
 {
     snprintf(key, 32, "here.%u-%u", locker->number, locker->sessions);
+}
+
+static const struct stream *locker_stream(const struct locker *locker)
+{
+    const struct stream *stream = server_streams(locker->load->server);
+
+    while (strcmp(stream->name + strlen("KV_"), locker->load->bucket) != 0)
+        stream = stream->next;
+    return stream;
 }
 
 static struct lock_held *locker_held(struct locker *locker)
@@ -228,6 +238,15 @@ static void locker_write(struct locker *locker)
     locker_send(locker, LOCKER_WRITING, "txn.commit", &arguments, USUAL_NS);
 }
 
+static void locker_purge(struct locker *locker)
+{
+    msgpack_sbuffer arguments;
+    msgpack_packer packer = caller_begin(&arguments, 1);
+
+    pack_text(&packer, locker->load->bucket);
+    locker_send(locker, LOCKER_PURGING, "bucket.purge", &arguments, USUAL_NS);
+}
+
 static void locker_release(struct locker *locker)
 {
     locker_end_holding(locker, world_now_ns());
@@ -235,6 +254,29 @@ static void locker_release(struct locker *locker)
 }
 
 /* --- Answers --------------------------------------------------------------------------------------- */
+
+/* Return what was stored with a token if it was purged, or NULL. */
+static const struct stored *locker_find_purged(const struct locker *locker, uint64_t token)
+{
+    const struct stream *stream = locker_stream(locker);
+    const struct stored *stored = token > 0 && token <= stream->log.count ? stream->log.items[token - 1] : NULL;
+
+    return stored != NULL && stored->is_purged && !server_was_set_back(locker->load->server) ? stored : NULL;
+}
+
+/* A daemon notices that its lease was purged when it renews it. */
+static void locker_judge_check(const struct locker *locker, uint64_t token)
+{
+    const struct stored *purged = locker_find_purged(locker, token);
+    uint64_t sent_ns = locker->sent_ns;
+
+    if (purged == NULL)
+        return;
+    uint64_t known_ns = purged->removed_ns + locker->load->lease_ttl_ns + SLACK_NS;
+    if (sent_ns > known_ns + locker->load->stopped_ns(purged->removed_ns, sent_ns))
+        world_fail("%s: token %" PRIu64 " is vouched for, although it was purged at %.6f s", locker->name, token,
+                   (double)purged->removed_ns / 1e9);
+}
 
 static void locker_on_result(struct locker *locker, enum locker_step step, const msgpack_object *result)
 {
@@ -246,6 +288,7 @@ static void locker_on_result(struct locker *locker, enum locker_step step, const
         locker_begin_holding(locker, result);
         break;
     case LOCKER_CHECKING:
+        locker_judge_check(locker, locker_held(locker)->token);
         if (locker->is_holding)
             locker_held(locker)->end_ns = locker->sent_ns + valid_ns(result);
         break;
@@ -253,6 +296,7 @@ static void locker_on_result(struct locker *locker, enum locker_step step, const
         locker_note_fenced(locker, number_of(&result->via.array.ptr[0]));
         break;
     case LOCKER_RELEASING:
+    case LOCKER_PURGING:
     case LOCKER_AT_REST:
         break;
     }
@@ -275,7 +319,8 @@ static void locker_on_error(struct locker *locker, enum locker_step step, const 
         world_fail("%s: the error %s is not one that its call can cause", locker->name, code);
     if (strcmp(code, "not_held") == 0 && locker->lost_token != token)
         world_fail("%s: it does not hold token %" PRIu64 ", and was not notified of its loss", locker->name, token);
-    if (strcmp(code, "conflict") == 0 && locker_is_sure(locker) && !server_was_set_back(locker->load->server))
+    if (strcmp(code, "conflict") == 0 && locker_is_sure(locker) && !server_was_set_back(locker->load->server) &&
+        locker_find_purged(locker, token) == NULL)
         world_fail("%s: a write with token %" PRIu64 " is refused, while it is vouched for", locker->name, token);
     if (strcmp(code, "conflict") == 0) {
         locker->has_given_up |= locker->is_holding;
@@ -393,6 +438,10 @@ static void locker_go_on_holding(struct locker *locker)
     const struct lock_load *load = locker->load;
     bool is_time = world_now_ns() >= locker->leaves_ns;
 
+    if (world_chance(load->purge_per_mille)) {
+        locker_purge(locker);
+        return;
+    }
     if (is_time && world_chance(load->leave_per_mille))
         locker_leave(locker);
     else if (is_time)
@@ -521,7 +570,13 @@ bool lockers_are_registered(const struct stream *stream)
     return true;
 }
 
-/* What was written with a token was written while the lock's key had that revision, whatever its writer was answered.
+static bool is_purged_before(const struct stored *token, const struct stored *stored)
+{
+    return token->is_purged && token->removed_ns < stored->at_ns;
+}
+
+/*
+ * What was written with a token was written while the lock's key had that revision, whatever its writer was answered.
  */
 static void judge_fences(const struct stream *stream)
 {
@@ -532,6 +587,10 @@ static void judge_fences(const struct stream *stream)
         const char *lock = strstr(stored->packet->subject, ".lock."), *data = strstr(stored->packet->subject, ".data.");
         if (lock != NULL)
             tokens[atoi(lock + strlen(".lock."))] = stored->sequence;
+        uint64_t token = data != NULL ? tokens[atoi(data + strlen(".data."))] : 0;
+        if (token > 0 && is_purged_before(stream->log.items[token - 1], stored))
+            world_fail("%s was written at revision %" PRIu64 ", when the lock's key was purged", data + 1,
+                       stored->sequence);
         if (data != NULL && strtoull(stored->packet->payload, NULL, 10) != tokens[atoi(data + strlen(".data."))])
             world_fail("%s was written at revision %" PRIu64 " with token %s, when the lock had token %" PRIu64,
                        data + 1, stored->sequence, stored->packet->payload, tokens[atoi(data + strlen(".data."))]);
@@ -556,7 +615,12 @@ void lockers_judge(const struct stream *stream)
     for (const struct locker *locker = all; locker != NULL; locker = locker->next) {
         for (size_t i = 0; i < locker->held_count; i++) {
             held = memory_grow(held, held_count, sizeof(*held));
-            held[held_count++] = locker->held[i];
+            held[held_count] = locker->held[i];
+            /* Its holder hears of a purge later: then the lock is free. */
+            const struct stored *purged = locker_find_purged(locker, held[held_count].token);
+            if (purged != NULL && purged->removed_ns < held[held_count].end_ns)
+                held[held_count].end_ns = purged->removed_ns;
+            held_count++;
         }
         for (size_t i = 0; i < locker->fenced_count; i++) {
             fenced = memory_grow(fenced, fenced_count, sizeof(*fenced));

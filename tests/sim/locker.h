@@ -22,7 +22,9 @@ struct lock_load {
     uint64_t most_hold_ns;
     unsigned stall_per_mille; /* of pauses, in which the program reads nothing */
     unsigned leave_per_mille; /* of holdings that end with the session */
-    struct server *server;    /* if it was set back, what was promised before does not hold */
+    unsigned purge_per_mille; /* of what a locker does: it purges the bucket */
+    uint64_t lease_ttl_ns;
+    struct server *server; /* if it was set back, what was promised before does not hold */
     /* Return for how long a daemon was stopped between these times: answers may be as late. */
     uint64_t (*stopped_ns)(uint64_t from_ns, uint64_t to_ns);
 };

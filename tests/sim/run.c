@@ -60,7 +60,8 @@ struct run {
     uint64_t ends_ns;             /* of the faults and the load */
     struct stop stops[STOPS_MAX]; /* of the daemon */
     size_t stop_count;
-    unsigned set_ups; /* buckets that exist */
+    unsigned set_ups;     /* buckets that exist */
+    unsigned reconcile_s; /* watches.reconcile_interval */
     bool is_over;
 };
 
@@ -93,6 +94,7 @@ static void choose_load(void)
     for (unsigned kind = 0; kind < CALL_KINDS; kind++)
         load->weights[kind] = world_chance(250) ? 0 : usual[kind];
     load->weights[CALL_PUT] += 1;
+    load->weights[CALL_PURGE_BUCKET] = world_chance(300) ? (unsigned)world_between(1, 4) : 0;
     load->ttl_per_mille = world_chance(300) ? (unsigned)world_between(50, 600) : 0;
     load->cached_per_mille = world_chance(300) ? 300 : 0;
     load->leader_per_mille = world_chance(300) ? 300 : 0;
@@ -119,6 +121,8 @@ static void choose_lock_load(unsigned lease_ttl_s)
                                        .most_hold_ns = world_between(100, 2000 * lease_ttl_s) * WORLD_MS,
                                        .stall_per_mille = world_chance(500) ? 50 : 0,
                                        .leave_per_mille = world_chance(500) ? 400 : 0,
+                                       .purge_per_mille = world_chance(200) ? (unsigned)world_between(5, 50) : 0,
+                                       .lease_ttl_ns = lease_ttl_s * WORLD_SECOND,
                                        .stopped_ns = run_stopped_ns};
     run.lock_bucket = run.load;
     run.lock_bucket.bucket = LOCK_BUCKET;
@@ -152,10 +156,11 @@ static void choose_settings(void)
     unsigned max_timeout_s = least_s + (unsigned)world_below(world_chance(500) ? 1 : 12),
              lease_ttl_s = (unsigned)world_between(1, 10);
 
+    run.reconcile_s = (unsigned)world_between(5, 60);
     snprintf(run.settings, sizeof(run.settings),
              "calls:\n  max_timeout: %us\n  attempt_timeout: %ums\n"
              "watches:\n  reconcile_interval: %us\nlog:\n  level: debug\nlocks:\n  lease_ttl: %us\n%s",
-             max_timeout_s, (unsigned)world_between(200, 3000), (unsigned)world_between(5, 60), lease_ttl_s,
+             max_timeout_s, (unsigned)world_between(200, 3000), run.reconcile_s, lease_ttl_s,
              world_chance(500) ? "buckets:\n  group_commit: on\n" : "");
     choose_lock_load(lease_ttl_s);
 }
@@ -384,6 +389,17 @@ static bool is_lock_bucket_clean(void)
     return left == NULL;
 }
 
+/*
+ * cache.max_staleness, and delays. A purge by another host leaves no message: it is noticed when the daemon compares
+ * what it has.
+ */
+static uint64_t maximum_staleness_ns(void)
+{
+    bool may_miss_purges = run.load.weights[CALL_PURGE_BUCKET] > 0 && run.host_count > 1;
+
+    return (13 + (may_miss_purges ? run.reconcile_s : 0)) * WORLD_SECOND;
+}
+
 static struct judgement make_judgement(void)
 {
     return (struct judgement){.stream = stream_of(BUCKET),
@@ -393,7 +409,7 @@ static struct judgement make_judgement(void)
                               .reads_memory = run.is_embedded,
                               .lag_ns = run.is_cluster ? (LAG_MAX_MS + 10) * WORLD_MS : 0,
                               .host_count = run.host_count,
-                              .staleness_ns = 13 * WORLD_SECOND, /* cache.max_staleness, and delays */
+                              .staleness_ns = maximum_staleness_ns(),
                               .slack_ns = 100 * WORLD_MS + (run.load.stall_per_mille > 0 ? 3 * WORLD_SECOND : 0),
                               .stops = run.stops,
                               .stop_count = run.stop_count,
@@ -407,6 +423,17 @@ static bool are_watches_done(void)
 
     for (size_t i = 0; i < run.client_count; i++) {
         if (!judgement.was_set_back && !judge_is_delivered(&judgement, run.clients[i]))
+            return false;
+    }
+    return true;
+}
+
+static bool do_watches_agree(void)
+{
+    struct judgement judgement = make_judgement();
+
+    for (size_t i = 0; i < run.client_count; i++) {
+        if (!judgement.was_set_back && !judge_is_in_agreement(&judgement, run.clients[i]))
             return false;
     }
     return true;
@@ -483,6 +510,7 @@ static void recover(void)
     uint64_t until_ns = world_now_ns() + 20 * WORLD_SECOND;
     while (world_go_on(until_ns))
         ;
+    go_on_until(do_watches_agree, "a watch was delivered something else than what the bucket has");
     for (size_t i = 0; i < run.locker_count; i++)
         locker_finish(run.lockers[i]);
     for (size_t i = 0; i < run.client_count; i++)
@@ -511,6 +539,7 @@ static void judge_all(struct run_counts *counts)
     }
     judge_counter(&judgement);
     judge_deletions(&judgement);
+    judge_purges(&judgement);
     for (const struct stream *stream = server_streams(run.server); stream != NULL && !judgement.was_set_back;
          stream = stream->next)
         judge_log(stream);

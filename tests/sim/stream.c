@@ -74,6 +74,7 @@ void stream_free(struct stream *stream)
     for (size_t i = 0; i < stream->change_count; i++)
         free(stream->changes[i].subject);
     free(stream->changes);
+    free(stream->purges);
     free(stream->ids);
     free(stream->log.items);
     free(stream->present.items);
@@ -212,22 +213,39 @@ static void stream_remove_at(struct stream *stream, size_t place)
         stream_note_change(stream, subject);
 }
 
-uint64_t stream_purge(struct stream *stream, const char *filter, uint64_t below, uint64_t keep)
+static bool is_to_go(const struct stored *stored, const char *filter, uint64_t below)
 {
-    uint64_t purged = 0;
+    return (filter == NULL || kv_filter_matches(filter, stored->packet->subject)) &&
+           (below == 0 || stored->sequence < below);
+}
 
-    for (size_t i = stream->present.count; i > 0; i--) {
-        struct stored *stored = stream->present.items[i - 1];
-        if (filter != NULL && !kv_filter_matches(filter, stored->packet->subject))
-            continue;
-        if (below > 0 && stored->sequence >= below)
-            continue;
-        if (keep > 0) {
-            keep--;
+/* The older ones go first: so nobody sees an older value of a key after the removal of a newer one. */
+static uint64_t stream_remove(struct stream *stream, const char *filter, uint64_t below, uint64_t keep, bool is_purge)
+{
+    uint64_t removed = 0, matching = 0;
+
+    for (size_t i = 0; i < stream->present.count; i++)
+        matching += is_to_go(stream->present.items[i], filter, below);
+    for (size_t i = 0; i < stream->present.count && removed + keep < matching;) {
+        struct stored *stored = stream->present.items[i];
+        if (!is_to_go(stored, filter, below)) {
+            i++;
             continue;
         }
-        stream_remove_at(stream, i - 1);
-        purged++;
+        stored->is_purged = is_purge;
+        stream_remove_at(stream, i);
+        removed++;
+    }
+    return removed;
+}
+
+uint64_t stream_purge(struct stream *stream, const char *filter, uint64_t below, uint64_t keep)
+{
+    uint64_t purged = stream_remove(stream, filter, below, keep, true);
+
+    if (filter == NULL && below == 0 && keep == 0) {
+        stream->purges = memory_grow(stream->purges, stream->purge_count, sizeof(*stream->purges));
+        stream->purges[stream->purge_count++] = (struct purge){world_now_ns(), stream->change_count};
     }
     /* The server compacts the stream up to there, even if it has not reached it. */
     if (filter == NULL && keep == 0 && below > stream->last_sequence + 1) {
@@ -320,7 +338,7 @@ struct stored *stream_store(struct stream *stream, struct packet *packet)
     stream_note_id(stream, stored);
     stream_set_expiry(stream, stored);
     if (rollup != NULL && strcmp(rollup, "sub") == 0)
-        stream_purge(stream, packet->subject, stored->sequence, 0);
+        stream_remove(stream, packet->subject, stored->sequence, 0, false);
     stream_limit_subject(stream, packet->subject);
     trace("server: %s %llu %s stored, id %s", stream->name, (unsigned long long)stored->sequence, packet->subject,
           packet_header(packet, KV_HEADER_MSG_ID) != NULL ? packet_header(packet, KV_HEADER_MSG_ID) : "none");

@@ -22,6 +22,7 @@ struct stored {
     int64_t time_ns;     /* by the server's clock, as are the following */
     int64_t expires_ns;  /* 0: never */
     bool is_lost;        /* the server came back older */
+    bool is_purged;      /* it was removed by a purge of the stream */
     uint64_t removed_ns; /* world time; 0: it is there, or it was when it was lost */
 };
 
@@ -31,6 +32,12 @@ struct change {
     uint64_t operation; /* of the stream: its changes are one */
     char *subject;
     const struct stored *last; /* NULL: none is left */
+};
+
+/* A purge that has removed all messages. */
+struct purge {
+    uint64_t at_ns; /* world time */
+    size_t moment;  /* the number of changes up to it */
 };
 
 struct stored_id {
@@ -71,6 +78,8 @@ struct stream {
     uint64_t operations; /* see stream_begin_operation */
     struct change *changes;
     size_t change_count;
+    struct purge *purges;
+    size_t purge_count;
     bool is_gone; /* deleted; the judges still see its log */
     bool was_set_back;
     struct stored_id *ids;
@@ -106,7 +115,10 @@ bool stored_is_put(const struct stored *stored);
 /* Return the first message with at least this sequence that the filter matches, or NULL. */
 struct stored *stream_next(const struct stream *stream, uint64_t sequence, const char *filter);
 
-/* Remove the messages that the filter matches (NULL: all) below a sequence (0: all), but keep the last ones. */
+/*
+ * A client removes the messages that the filter matches (NULL: all) below a sequence (0: all), but not the last ones.
+ * Return how many.
+ */
 uint64_t stream_purge(struct stream *stream, const char *filter, uint64_t below, uint64_t keep);
 
 uint64_t stream_subjects(const struct stream *stream);

@@ -143,7 +143,8 @@ void reconcile_remove_vanished(struct local_copy *copy, struct cache_key *key)
         return;
     }
     copy->store->follow->watch_stats.vanished++;
-    copy->watches.vanished_at = feed_position(&copy->feed);
+    /* A watch may have begun before the feed has reached what it was delivered. */
+    copy->watches.vanished_at = revision > feed_position(&copy->feed) ? revision : feed_position(&copy->feed);
     struct kv_entry entry = {.key = name,
                              .value = "",
                              .revision = local_copy_is_before_feed(copy) ? copy->reconcile.last_read.sequence
@@ -158,6 +159,18 @@ void reconcile_remove_vanished(struct local_copy *copy, struct cache_key *key)
     free(name);
 }
 
+/*
+ * Return whether the feed is beyond what the reading has met, because a follower that is behind has answered. It is not
+ * if the leader has nothing after that: the last messages of the stream have vanished.
+ */
+static bool reconcile_was_behind(const struct local_copy *copy)
+{
+    const struct reconcile *reconcile = &copy->reconcile;
+
+    return copy->feed.info.replicas > 1 && reconcile->last_read.sequence < reconcile->begin_position &&
+           !reconcile->reading.is_last;
+}
+
 /* Return the revision up to which a key that the reading did not meet is gone. */
 static uint64_t reconcile_removing_limit(const struct local_copy *copy)
 {
@@ -166,9 +179,9 @@ static uint64_t reconcile_removing_limit(const struct local_copy *copy)
 
     if (local_copy_is_before_feed(copy))
         return UINT64_MAX;
-    if (copy->feed.info.replicas <= 1 || reconcile->last_read.sequence >= limit)
+    if (!reconcile_was_behind(copy))
         return limit;
-    /* A follower that is behind may have answered. But keys that the leader reported as gone are gone. */
+    /* But keys that the leader reported as gone are gone. */
     if (reconcile->last_read.sequence + 1 > first)
         return reconcile->last_read.sequence;
     return limit < first ? limit : first - 1;
@@ -258,9 +271,8 @@ static void reconcile_start_removing(struct local_copy *copy)
 static bool reconcile_is_too_old(struct local_copy *copy)
 {
     struct reconcile *reconcile = &copy->reconcile;
-    bool is_behind = copy->feed.info.replicas > 1 && reconcile->last_read.sequence < reconcile->begin_position;
 
-    return reconcile->phase == RECONCILE_LOADING && !local_copy_is_before_feed(copy) && is_behind &&
+    return reconcile->phase == RECONCILE_LOADING && !local_copy_is_before_feed(copy) && reconcile_was_behind(copy) &&
            reconcile->tries++ < TRIES_MAX;
 }
 

@@ -194,13 +194,15 @@ static void make_consumer(request_fn *ask)
 static void make_purge(request_fn *ask)
 {
     const char *stream = streams[choose_stream()].name;
-    char body[128];
+    char body[128] = "";
 
-    switch (world_below(3)) {
+    switch (world_below(4)) {
     case 0:
         snprintf(body, sizeof(body), "{\"filter\":\"$KV.%s.k%u\"}", stream, choose_key());
         break;
     case 1:
+        break; /* all of it */
+    case 2:
         snprintf(body, sizeof(body), "{\"seq\":%llu}", choose_sequence() + 1);
         break;
     default:
