@@ -344,6 +344,7 @@ static void read_stream(struct consumer_reading *reading, json_t *answer)
     stream_info_read(reading->jetstream, answer, &info);
     reading->incarnation = info.incarnation;
     reading->target = info.last_sequence;
+    reading->first = info.first_sequence;
     reading->messages = info.messages;
     consumer_pull_begin(&reading->pull, scope->headers_only, info.messages, info.bytes);
     reading->keeps_one = info.max_messages_per_subject == 1;
@@ -476,6 +477,8 @@ static enum consumer_verdict pass_on(struct consumer_reading *reading, struct me
     if (delivery->stream_sequence <= reading->position)
         return CONSUMER_MORE;
     reading->position = delivery->stream_sequence;
+    if (delivery->stream_sequence < reading->first) /* a follower that is behind has what was purged */
+        return CONSUMER_MORE;
     return reading->ops->message(reading->arg, message, delivery);
 }
 

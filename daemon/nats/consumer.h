@@ -107,6 +107,7 @@ struct consumer_reading {
     /* Of the stream. */
     uint64_t incarnation; /* see stream_info */
     uint64_t target;      /* the leader's last sequence when it was asked */
+    uint64_t first;       /* and its first one */
     uint64_t messages;    /* that it had then */
     uint64_t read;        /* messages that came since the reading began, or started over */
     uint64_t logged_ms;   /* loop time at which its progress was logged last */

@@ -60,6 +60,7 @@ void stream_info_read(const struct jetstream *jetstream, json_t *answer, struct 
     info->incarnation = hash_bytes(text, length < (int)sizeof(text) ? (size_t)length : sizeof(text) - 1);
     info->keeper = json_is_string(json_object_get(cluster, "name")) ? leader_keeper(leader, since)
                                                                     : stream_info_keeper(jetstream, leader);
+    info->first_sequence = number_in(state, "first_seq");
     info->last_sequence = number_in(state, "last_seq");
     info->messages = number_in(state, "messages");
     info->bytes = number_in(state, "bytes");

@@ -16,6 +16,7 @@ struct stream_info {
      */
     uint64_t incarnation;
     uint64_t keeper; /* hash of who keeps the ids of the stream's messages: see stream_info_keeper; 0: unknown */
+    uint64_t first_sequence; /* earlier messages no longer exist */
     uint64_t last_sequence;
     uint64_t messages;
     uint64_t bytes; /* of them, as they are stored */
