@@ -273,7 +273,8 @@ static const struct stored *judge_value(const struct judgement *judgement, const
         judge_fail(record, "it is stored with another revision");
     if (result == CALL_OK && (stored->at_ns < record->begin_ns || stored->at_ns > record->end_ns))
         judge_fail(record, "it is stored at a time at which it was not in flight");
-    if (count > 0 && !part_condition_held(judgement, record->kind, part, stored))
+    /* The condition of one that was stored late was checked before. */
+    if (count > 0 && !stored->is_late && !part_condition_held(judgement, record->kind, part, stored))
         judge_fail(record, "it is stored, although its condition did not hold");
     return stored;
 }
@@ -295,6 +296,7 @@ static void judge_commit(const struct judgement *judgement, const struct call_re
 {
     size_t there = 0, values = 0;
     const struct stored *stored;
+    bool is_part = false; /* its commit has stopped in the middle */
 
     for (size_t i = 0; i < record->count; i++) {
         if (record->parts[i].is_delete) {
@@ -304,10 +306,11 @@ static void judge_commit(const struct judgement *judgement, const struct call_re
         stored = judge_value(judgement, record, &record->parts[i], record->result);
         values++;
         there += stored != NULL;
+        is_part = is_part || (stored != NULL && stored->is_of_part);
     }
     if (judgement->was_set_back)
         return;
-    if (there != 0 && there != values)
+    if (there != 0 && there != values && !(is_part && record->result != CALL_OK))
         judge_fail(record, "a part of the transaction is stored");
     for (size_t i = 1; record->result == CALL_OK && i < record->count; i++) {
         if (record->parts[i].revision != record->parts[0].revision + i)
@@ -441,7 +444,11 @@ static void judge_refusal(const struct judgement *judgement, const struct call_r
 
 static void judge_purge(const struct judgement *judgement, const struct call_record *record)
 {
-    if (record->result == CALL_OK && !judgement->was_set_back && find_purge(judgement->stream, record) == NULL)
+    const struct stored_list *log = &judgement->stream->log;
+    bool was_empty = log->count == 0 || log->items[0]->at_ns >= record->begin_ns;
+
+    if (record->result == CALL_OK && !judgement->was_set_back && !was_empty &&
+        find_purge(judgement->stream, record) == NULL)
         judge_fail(record, "the bucket was not purged meanwhile, although it succeeded");
 }
 

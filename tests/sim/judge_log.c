@@ -81,18 +81,20 @@ void judge_deletions(const struct judgement *judgement)
 
 /* --- Purges ---------------------------------------------------------------------------------------- */
 
-static bool may_have_purged(const struct call_record *record, uint64_t at_ns)
+/* Return whether the call may have removed the message: one that succeeds removes only what was there before its end.
+ */
+static bool may_have_purged(const struct call_record *record, const struct stored *stored)
 {
-    return record->kind == CALL_PURGE_BUCKET && record->result != CALL_FAILED && record->begin_ns <= at_ns &&
-           (record->result != CALL_OK || at_ns <= record->end_ns);
+    return record->kind == CALL_PURGE_BUCKET && record->result != CALL_FAILED &&
+           record->begin_ns <= stored->removed_ns && (record->result != CALL_OK || stored->at_ns <= record->end_ns);
 }
 
-static bool was_purge_wanted(const struct judgement *judgement, uint64_t at_ns)
+static bool was_purge_wanted(const struct judgement *judgement, const struct stored *stored)
 {
     for (size_t i = 0; i < judgement->client_count; i++) {
         for (const struct call_record *record = client_records(judgement->clients[i]); record != NULL;
              record = record->next) {
-            if (may_have_purged(record, at_ns))
+            if (may_have_purged(record, stored))
                 return true;
         }
     }
@@ -103,9 +105,10 @@ void judge_purges(const struct judgement *judgement)
 {
     const struct stream *stream = judgement->stream;
 
-    for (size_t i = 0; i < stream->purge_count; i++) {
-        if (!was_purge_wanted(judgement, stream->purges[i].at_ns))
-            world_fail("the bucket was purged at %.6f s, when no call was in flight that may do that",
-                       (double)stream->purges[i].at_ns / 1e9);
+    for (size_t i = 0; i < stream->log.count; i++) {
+        const struct stored *stored = stream->log.items[i];
+        if (stored->is_purged && !was_purge_wanted(judgement, stored))
+            world_fail("revision %" PRIu64 " was purged at %.6f s, and no call may have done that", stored->sequence,
+                       (double)stored->removed_ns / 1e9);
     }
 }

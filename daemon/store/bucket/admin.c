@@ -536,11 +536,31 @@ static void on_admin_purged(void *arg, json_t *answer, unsigned err_code, const 
         admin_fail_change(admin, err_code, error);
 }
 
+/*
+ * The purge names the last message that it is to remove. A copy of it that arrives late, after a lost connection, then
+ * removes nothing that was written after the answer.
+ */
+static void on_admin_purge_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+{
+    struct admin *admin = arg;
+    json_int_t last = json_integer_value(json_object_get(json_object_get(answer, "state"), "last_seq"));
+
+    if (answer == NULL && err_code == JETSTREAM_STREAM_NOT_FOUND) {
+        admin_fail_not_found(admin);
+    } else if (answer == NULL) {
+        admin_fail(admin, error);
+    } else if (last == 0) {
+        admin_finish(admin, NULL, NULL);
+    } else {
+        admin_begin_removal(admin);
+        admin_call_stream(admin, "STREAM.PURGE", json_pack("{s:I}", "seq", last + 1), on_admin_purged);
+    }
+}
+
 void admin_purge(struct store *store, struct arena *arena, struct admin *admin)
 {
     admin_begin(store, arena, admin);
-    admin_begin_removal(admin);
-    admin_call_stream(admin, "STREAM.PURGE", NULL, on_admin_purged);
+    admin_call_stream(admin, "STREAM.INFO", NULL, on_admin_purge_info);
 }
 
 static void on_admin_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
