@@ -146,6 +146,7 @@ static struct packet *receive_single(struct stream *stream, struct packet *packe
     struct stored *stored = stream_store(stream, packet);
     answer = answer_stored(stream, reply, stored->sequence, false);
     free(reply);
+    server_use_room(stream->server);
     consumers_on_stored(stream);
     return answer;
 }
@@ -234,6 +235,28 @@ static bool batch_check(struct stream *stream, const struct batch *batch, size_t
            check_size(stream, packet, refusal);
 }
 
+/*
+ * Store the messages, and set *last to the last sequence. Return false if the store is full in the middle: the server
+ * then answers nothing, and what it has stored is there.
+ */
+static bool batch_store(struct stream *stream, struct batch *batch, uint64_t *last)
+{
+    for (size_t i = 0; i < batch->count; i++) {
+        if (server_store_is_full(stream->server)) {
+            trace("server: %s batch %s: message %zu: the store is full", stream->name, batch->id, i + 1);
+            for (size_t stored = 1; stored <= i; stored++)
+                stream->log.items[stream->log.count - stored]->is_of_part = true;
+            stream_keep_rest(stream, batch->packets + i, batch->count - i);
+            batch->count = 0;
+            return false;
+        }
+        *last = stream_store(stream, batch->packets[i])->sequence;
+        batch->packets[i] = NULL;
+        server_use_room(stream->server);
+    }
+    return true;
+}
+
 static struct packet *batch_commit(struct stream *stream, struct batch **place, const char *reply)
 {
     struct batch *batch = *place;
@@ -249,10 +272,8 @@ static struct packet *batch_commit(struct stream *stream, struct batch **place, 
             return answer;
         }
     }
-    for (size_t i = 0; i < batch->count; i++) {
-        last = stream_store(stream, batch->packets[i])->sequence;
-        batch->packets[i] = NULL;
-    }
+    if (!batch_store(stream, batch, &last))
+        reply = NULL;
     if (reply != NULL)
         answer =
             packet_new_json(reply, json_pack("{s:s, s:I, s:s, s:I}", "stream", stream->name, "seq", (json_int_t)last,

@@ -30,11 +30,12 @@ enum fault {
     FAULT_BLOCK,       /* nothing passes between the server and one daemon, or all */
     FAULT_SUSPEND,     /* the daemon's process is stopped */
     FAULT_CLOCK,       /* the clock is set */
-    FAULT_FULL,        /* the server's store is full */
+    FAULT_FULL,        /* the server's store is full, or soon will be */
     FAULT_SET_BACK,    /* the server comes back older than it was */
     FAULT_RESTART,     /* the daemon is shut down, and starts again */
     FAULT_KILL_DAEMON, /* the daemon is killed, and starts again */
     FAULT_LAG,         /* the followers of a cluster are far behind */
+    FAULT_QUEUE,       /* the queue of the server's API is full at times */
     FAULT_LEADER,      /* the leader of a cluster fails, and another takes over */
     FAULTS
 };
@@ -134,7 +135,7 @@ static void choose_faults(void)
     static const unsigned usual[FAULTS] = {
         [FAULT_CUT] = 20,        [FAULT_KILL] = 12, [FAULT_STOP_SHORT] = 8, [FAULT_STOP_LONG] = 3, [FAULT_BLOCK] = 6,
         [FAULT_SUSPEND] = 6,     [FAULT_CLOCK] = 3, [FAULT_FULL] = 3,       [FAULT_SET_BACK] = 2,  [FAULT_RESTART] = 3,
-        [FAULT_KILL_DAEMON] = 3, [FAULT_LAG] = 12,  [FAULT_LEADER] = 12};
+        [FAULT_KILL_DAEMON] = 3, [FAULT_LAG] = 12,  [FAULT_LEADER] = 12,    [FAULT_QUEUE] = 4};
 
     run.is_cluster = !run.is_embedded && world_chance(400);
     for (unsigned fault = 0; fault < FAULTS; fault++)
@@ -193,6 +194,18 @@ static void make_room(void *arg)
 {
     (void)arg;
     server_set_full(run.server, false);
+}
+
+/*
+ * The daemon of an embedded server sees to it that it is not full in the middle of a batch. Members of a cluster hold
+ * batches in memory.
+ */
+static void fill_store(void)
+{
+    if (run.is_embedded || run.is_cluster || world_chance(300))
+        server_set_full(run.server, true);
+    else
+        server_fill_after(run.server, (unsigned)world_between(1, 30));
 }
 
 static void kill_server(void)
@@ -288,7 +301,7 @@ static void cause(enum fault fault)
         world_step_epoch((int64_t)world_between(0, 20000) * 1000000 - 10000000000);
         break;
     case FAULT_FULL:
-        server_set_full(run.server, true);
+        fill_store();
         world_after(world_between(1, 3000) * WORLD_MS, make_room, NULL);
         break;
     case FAULT_SET_BACK:
@@ -304,6 +317,9 @@ static void cause(enum fault fault)
     case FAULT_LAG:
         server_let_followers_lag(run.server, world_between(10, LAG_MAX_MS) * WORLD_MS,
                                  world_now_ns() + world_between(10, 10000) * WORLD_MS);
+        break;
+    case FAULT_QUEUE:
+        server_overflow_until(run.server, world_now_ns() + world_between(1, 5000) * WORLD_MS);
         break;
     case FAULT_LEADER:
         change_leader();
@@ -498,6 +514,7 @@ static void recover(void)
     server_set_full(run.server, false);
     server_continue(run.server);
     server_let_followers_lag(run.server, 0, 0);
+    server_overflow_until(run.server, world_now_ns());
     server_block_until(run.server, world_now_ns());
     for (size_t i = 0; i < run.host_count; i++) {
         host_block(run.hosts[i], world_now_ns());

@@ -25,12 +25,14 @@ struct server {
     unsigned starts;
     bool is_up;
     bool is_full;
+    unsigned left;                /* messages until it is full; 0: more than it will get */
     bool sets_back, was_set_back; /* at its next start */
     unsigned wrong_estimates;
     uint64_t stopped_until_ns, blocked_until_ns;
     struct stream *streams;
     struct queued *queue, **queue_end;
     uint64_t queue_last_ns;
+    uint64_t overflows_until_ns;
     bool is_cluster;
     char leader[8];
     unsigned leaders;
@@ -247,8 +249,26 @@ static void server_serve_queue(void *arg)
     }
 }
 
+static void server_drop_queue(struct server *server)
+{
+    while (server->queue != NULL) {
+        struct queued *queued = server->queue;
+        server->queue = queued->next;
+        packet_free(queued->packet);
+        free(queued);
+    }
+    server->queue_end = &server->queue;
+    server->queue_last_ns = 0;
+}
+
 static void server_queue(struct server *server, struct link *link, struct packet *packet)
 {
+    if (world_now_ns() < server->overflows_until_ns && world_chance(200)) {
+        trace("server: the queue is full: %s and what waits in it are dropped", packet->subject);
+        packet_free(packet);
+        server_drop_queue(server);
+        return;
+    }
     struct queued *queued = memory_new(sizeof(*queued));
     uint64_t due_ns = world_now_ns() + world_between(20000, WORLD_MS);
 
@@ -313,18 +333,6 @@ void server_receive(struct server *server, struct link *link, struct packet *pac
 }
 
 /* --- Life ------------------------------------------------------------------------------------------ */
-
-static void server_drop_queue(struct server *server)
-{
-    while (server->queue != NULL) {
-        struct queued *queued = server->queue;
-        server->queue = queued->next;
-        packet_free(queued->packet);
-        free(queued);
-    }
-    server->queue_end = &server->queue;
-    server->queue_last_ns = 0;
-}
 
 struct server *server_new(const char *name)
 {
@@ -409,6 +417,24 @@ void server_set_full(struct server *server, bool is_full)
 {
     trace("server %s: its store is %s", server->id, is_full ? "full" : "not full");
     server->is_full = is_full;
+    server->left = 0;
+}
+
+void server_fill_after(struct server *server, unsigned messages)
+{
+    server->left = messages;
+}
+
+void server_use_room(struct server *server)
+{
+    if (server->left > 0 && --server->left == 0)
+        server_set_full(server, true);
+}
+
+void server_overflow_until(struct server *server, uint64_t until_ns)
+{
+    trace("server %s: the queue of its API is full", server->id);
+    server->overflows_until_ns = until_ns;
 }
 
 void server_set_wrong_estimates(struct server *server, unsigned per_mille)

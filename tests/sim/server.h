@@ -87,6 +87,18 @@ void server_block_until(struct server *server, uint64_t until_ns);
 void server_set_full(struct server *server, bool is_full);
 bool server_store_is_full(const struct server *server);
 
+/* The store is full after this number of further messages. */
+void server_fill_after(struct server *server, unsigned messages);
+
+/* For publish: a message takes room. */
+void server_use_room(struct server *server);
+
+/*
+ * Until until_ns, others fill the queue of the API: a request that finds it full is dropped, with all that wait in it,
+ * and nobody gets an answer.
+ */
+void server_overflow_until(struct server *server, uint64_t until_ns);
+
 /* Of 1,000 numbers of pending messages that consumers report, this many are wrong. */
 void server_set_wrong_estimates(struct server *server, unsigned per_mille);
 unsigned server_wrong_estimates(const struct server *server);

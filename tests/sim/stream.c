@@ -71,6 +71,7 @@ void stream_free(struct stream *stream)
     }
     stream_forget_ids(stream);
     stream_forget_batches(stream);
+    stream_keep_rest(stream, NULL, 0);
     for (size_t i = 0; i < stream->change_count; i++)
         free(stream->changes[i].subject);
     free(stream->changes);
@@ -243,7 +244,7 @@ uint64_t stream_purge(struct stream *stream, const char *filter, uint64_t below,
 {
     uint64_t purged = stream_remove(stream, filter, below, keep, true);
 
-    if (filter == NULL && below == 0 && keep == 0) {
+    if (filter == NULL && keep == 0) {
         stream->purges = memory_grow(stream->purges, stream->purge_count, sizeof(*stream->purges));
         stream->purges[stream->purge_count++] = (struct purge){world_now_ns(), stream->change_count};
     }
@@ -379,6 +380,38 @@ const struct stream *stream_as_of(const struct stream *stream, uint64_t at_ns)
 
 /* --- The process ----------------------------------------------------------------------------------- */
 
+void stream_keep_rest(struct stream *stream, struct packet **packets, size_t count)
+{
+    struct rest *rest = &stream->rest;
+
+    for (size_t i = 0; i < rest->count; i++)
+        packet_free(rest->packets[i]);
+    free(rest->packets);
+    *rest = (struct rest){.after = stream->last_sequence};
+    for (size_t i = 0; i < count; i++) {
+        rest->packets = memory_grow(rest->packets, rest->count, sizeof(*rest->packets));
+        rest->packets[rest->count++] = packets[i];
+    }
+}
+
+static void stream_complete_commit(struct stream *stream)
+{
+    struct rest *rest = &stream->rest;
+
+    if (stream->last_sequence != rest->after || stream_at(stream, rest->after) == NULL ||
+        server_store_is_full(stream->server)) {
+        stream_keep_rest(stream, NULL, 0);
+        return;
+    }
+    stream_begin_operation(stream);
+    for (size_t i = 0; i < rest->count; i++) {
+        struct stored *stored = stream_store(stream, rest->packets[i]);
+        stored->is_of_part = stored->is_late = true;
+    }
+    rest->count = 0;
+    stream_keep_rest(stream, NULL, 0);
+}
+
 void stream_restart(struct stream *stream)
 {
     stream_forget_batches(stream);
@@ -387,6 +420,8 @@ void stream_restart(struct stream *stream)
         if (stream_is_in_window(stream, stream->present.items[i]->time_ns))
             stream_note_id(stream, stream->present.items[i]);
     }
+    if (stream->rest.count > 0)
+        stream_complete_commit(stream);
     world_after(world_below(WORLD_SECOND), stream_expire, stream);
 }
 
@@ -405,6 +440,7 @@ void stream_set_back(struct stream *stream)
     trace("server: %s is set back from %llu to %llu", stream->name, (unsigned long long)stream->last_sequence,
           (unsigned long long)stream->backup_last);
     list_copy(&stream->present, &stream->backup);
+    stream_keep_rest(stream, NULL, 0);
     stream->was_set_back = true;
     for (size_t i = stream->backup_log; i < stream->log.count; i++)
         stream->log.items[i]->is_lost = true;

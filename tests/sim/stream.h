@@ -23,6 +23,8 @@ struct stored {
     int64_t expires_ns;  /* 0: never */
     bool is_lost;        /* the server came back older */
     bool is_purged;      /* it was removed by a purge of the stream */
+    bool is_of_part;     /* it is of a batch whose commit has stopped in the middle */
+    bool is_late;        /* and the next start of the server has stored it */
     uint64_t removed_ns; /* world time; 0: it is there, or it was when it was lost */
 };
 
@@ -34,7 +36,7 @@ struct change {
     const struct stored *last; /* NULL: none is left */
 };
 
-/* A purge that has removed all messages. */
+/* A purge of all keys. */
 struct purge {
     uint64_t at_ns; /* world time */
     size_t moment;  /* the number of changes up to it */
@@ -61,6 +63,13 @@ struct batch {
     uint64_t touched_ns; /* when the last one came */
 };
 
+/* What a commit that has stopped in the middle has not stored. */
+struct rest {
+    struct packet **packets;
+    size_t count;
+    uint64_t after; /* sequence of the last message that it has stored */
+};
+
 struct stream {
     struct stream *next;
     struct server *server;
@@ -85,6 +94,7 @@ struct stream {
     struct stored_id *ids;
     size_t id_count;
     struct batch *batches;
+    struct rest rest;
 };
 
 /* --- Life ------------------------------------------------------------------------------------------ */
@@ -147,7 +157,13 @@ void stream_forget_view(void);
 /* Atomic batches that are not committed are lost. */
 void stream_forget_batches(struct stream *stream);
 
-/* The server starts: rebuild the table of ids from the stored messages, and drop unfinished batches. */
+/* A commit stops in the middle: keep what it has not stored, and take it over. NULL: forget that. */
+void stream_keep_rest(struct stream *stream, struct packet **packets, size_t count);
+
+/*
+ * The server starts: rebuild the table of ids from the stored messages, and drop unfinished batches. A commit that had
+ * stopped is completed if nothing else was stored since, and there is room.
+ */
 void stream_restart(struct stream *stream);
 
 /* Keep a copy of what is stored; the stream returns to it when the server is set back. */
