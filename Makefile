@@ -138,7 +138,7 @@ $(B)/unit: $(call objects,$(UNIT) $(PROTO) $(CONF) $(filter-out daemon/main.c,$(
 
 $(B)/sim: $(call objects,$(SIM) $(PROTO) $(CONF) $(SIMULATED))
 	$(call print,LD,$@)
-	$(Q)$(LINK) -o $@ $^ $(LIBS)
+	$(Q)$(LINK) -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc -o $@ $^ $(LIBS)
 
 $(B)/sim_differential: $(call objects,$(DIFFERENTIAL))
 	$(call print,LD,$@)

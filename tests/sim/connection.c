@@ -256,6 +256,7 @@ static void deliver(struct connection *connection, struct packet *packet)
         message.status = status;
         message.status_text = packet->status_text;
     }
+    loop_note_work();
     connection->events.message(connection->events.arg, &message);
 }
 
@@ -323,6 +324,7 @@ void connection_flush(struct connection *connection)
     for (size_t i = 0; i < connection->published_count; i++) {
         struct packet *packet = connection->published[i];
         loop_step();
+        loop_note_work();
         connection->published[i] = NULL; /* the turn may be broken off */
         link_send_to_server(connection->link, packet);
     }

@@ -40,6 +40,9 @@ struct loop {
 /* The loop whose turn it is; NULL: it is none's. */
 static struct loop *present;
 
+/* The work of the present turn: see loop_note_work. */
+static uint64_t turn_work;
+
 static uint64_t pace_ns = 100;
 
 /* --- Turns ----------------------------------------------------------------------------------------- */
@@ -71,6 +74,7 @@ static void loop_run_timers(struct loop *loop)
         uv_timer_stop(timer);
         if (timer->repeat > 0)
             uv_timer_start(timer, timer->timer_cb, timer->repeat, timer->repeat);
+        loop_note_work();
         timer->timer_cb(timer);
     }
 }
@@ -85,6 +89,7 @@ static void loop_run_inputs(struct loop *loop)
     while (inputs != NULL) {
         struct input *input = inputs;
         inputs = input->next;
+        loop_note_work();
         if (!loop->is_over)
             input->act(input->arg);
         free(input);
@@ -121,6 +126,12 @@ void loop_step(void)
     longjmp(loop->break_off, 1);
 }
 
+void loop_note_work(void)
+{
+    if (present != NULL && ++turn_work > LOOP_WORK_MAX)
+        world_fail("a turn of a daemon's loop does more than %u pieces of work", LOOP_WORK_MAX);
+}
+
 /* Return whether another turn must follow at once. */
 static bool loop_run_turn(struct loop *loop)
 {
@@ -148,6 +159,7 @@ static void loop_take_turn(void *arg)
     loop->now_ms = world_now_ns() / WORLD_MS;
     loop->in_turn = true;
     present = loop;
+    turn_work = 0;
     bool has_more = setjmp(loop->break_off) == 0 && loop_run_turn(loop);
     present = NULL;
     loop->in_turn = false;

@@ -29,6 +29,13 @@ void loop_break_after(struct loop *loop, unsigned steps, void (*broken)(void *ar
 /* In a turn: a step that others can see. It may be the last one, and not return. */
 void loop_step(void);
 
+/*
+ * A piece of work in the present turn: an event, an allocation, a message from or to NATS, a write to a client. A turn
+ * that does more than LOOP_WORK_MAX keeps the others waiting: world_fail.
+ */
+#define LOOP_WORK_MAX 2000u
+void loop_note_work(void);
+
 /* Take no further turn. Handles are not closed: their owners free them. */
 void loop_free(struct loop *loop);
 

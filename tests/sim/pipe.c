@@ -305,6 +305,7 @@ int uv_write(uv_write_t *write, uv_stream_t *stream, const uv_buf_t buffers[], u
     if (count != 1 || pipe->write != NULL)
         abort(); /* outbox writes one buffer at a time */
     loop_step();
+    loop_note_work();
     write->cb = done;
     write->handle = stream;
     pipe->write = write;
@@ -335,6 +336,7 @@ ssize_t socket_send(int descriptor, const void *bytes, size_t size)
         return -1;
     }
     loop_step();
+    loop_note_work();
     if (size > room)
         size = room;
     way_send(&pipe->to_client, bytes, size);
