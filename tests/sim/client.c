@@ -1,7 +1,7 @@
 #include "tests/sim/client.h"
 
-#include "daemon/base/clock.h"
 #include "tests/sim/caller.h"
+#include "tests/sim/doors.h"
 #include "tests/sim/memory.h"
 #include "tests/sim/world.h"
 
@@ -64,7 +64,7 @@ static void client_send(struct client *client, struct call_record *record)
 
     if (record->begin_ns == 0) {
         record->begin_ns = world_now_ns();
-        record->first_sent_us = clock_monotonic_us();
+        record->first_sent_us = clocks_monotonic_ns(host_clocks(client->caller.host)) / 1000;
     }
     call_pack(&arguments, client->load, record);
     record->msgid = caller_send(&client->caller, call_kind_name(record->kind), &arguments);

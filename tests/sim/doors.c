@@ -8,29 +8,65 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-/* Of the present host. */
-static int64_t boot_offset_ms, epoch_offset_ns;
+static const struct clocks of_none;
 
-void doors_set_clocks(int64_t boot_ms, int64_t epoch_ns)
+/* Of the present host. */
+static const struct clocks *present = &of_none;
+
+#define MILLION 1000000
+
+void doors_set_clocks(const struct clocks *clocks)
 {
-    boot_offset_ms = boot_ms;
-    epoch_offset_ns = epoch_ns;
+    present = clocks != NULL ? clocks : &of_none;
 }
 
-/* No simulated machine is suspended. */
+static uint64_t clocks_interval_ns(const struct clocks *clocks, uint64_t world_ns)
+{
+    uint64_t rate = (uint64_t)(MILLION + clocks->rate_ppm);
+
+    return world_ns / MILLION * rate + world_ns % MILLION * rate / MILLION;
+}
+
+/* Rounded up: when it is over, the clock has reached what it was to reach. */
+uint64_t clocks_world_interval_ns(const struct clocks *clocks, uint64_t ns)
+{
+    uint64_t rate = (uint64_t)(MILLION + clocks->rate_ppm);
+
+    return ns / rate * MILLION + (ns % rate * MILLION + rate - 1) / rate;
+}
+
+uint64_t clocks_monotonic_ns(const struct clocks *clocks)
+{
+    uint64_t now_ns = world_now_ns();
+
+    if (now_ns < clocks->suspended_until_ns)
+        now_ns = clocks->suspended_until_ns;
+    return clocks_interval_ns(clocks, now_ns - clocks->suspended_ns);
+}
+
+uint64_t clocks_world_ns(const struct clocks *clocks, uint64_t monotonic_ns)
+{
+    return clocks_world_interval_ns(clocks, monotonic_ns) + clocks->suspended_ns;
+}
+
+uint64_t doors_monotonic_ns(void)
+{
+    return clocks_monotonic_ns(present);
+}
+
 uint64_t clock_boot_ms(void)
 {
-    return world_now_ns() / WORLD_MS + (uint64_t)boot_offset_ms;
+    return clocks_interval_ns(present, world_now_ns()) / WORLD_MS + (uint64_t)present->boot_ms;
 }
 
 uint64_t clock_monotonic_us(void)
 {
-    return world_now_ns() / 1000;
+    return doors_monotonic_ns() / 1000;
 }
 
 int64_t clock_epoch_us(void)
 {
-    return (world_epoch_ns() + epoch_offset_ns) / 1000;
+    return (world_epoch_ns() + present->epoch_ns) / 1000;
 }
 
 uint64_t chance_number(void)

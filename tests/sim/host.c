@@ -31,8 +31,8 @@ struct host {
     bool is_embedded;
     char *settings;
     struct way way;
-    int64_t boot_ms, epoch_ns; /* by which its clocks differ from the server's */
-    struct daemon *daemon;     /* NULL: none runs */
+    struct clocks clocks;
+    struct daemon *daemon; /* NULL: none runs */
     void (*ended)(void *host);
 };
 
@@ -50,7 +50,7 @@ static void daemon_begin_turn(void *arg)
 {
     const struct daemon *daemon = arg;
 
-    doors_set_clocks(daemon->host->boot_ms, daemon->host->epoch_ns);
+    doors_set_clocks(&daemon->host->clocks);
 }
 
 /* As main_on_turn_end. */
@@ -129,8 +129,8 @@ void host_start(struct host *host)
     host->daemon = daemon;
     daemon->host = host;
     daemon_read_conf(daemon, host);
-    doors_set_clocks(host->boot_ms, host->epoch_ns);
-    daemon->loop = loop_new(&daemon->uv, daemon_begin_turn, daemon_end_turn, daemon);
+    doors_set_clocks(&host->clocks);
+    daemon->loop = loop_new(&daemon->uv, &host->clocks, daemon_begin_turn, daemon_end_turn, daemon);
     if (core_init(&daemon->core, &daemon->uv, &daemon->conf, error) != 0 || core_start_monitor(&daemon->core) != 0)
         abort();
     store_open_files(&daemon->core.store, daemon->conf.listen.path);
@@ -306,6 +306,27 @@ void host_suspend(struct host *host, uint64_t until_ns)
         loop_suspend(host->daemon->loop, until_ns);
 }
 
+void host_suspend_machine(struct host *host, uint64_t until_ns)
+{
+    struct clocks *clocks = &host->clocks;
+
+    trace("the machine of %s is suspended for %.3f s", host->name, (double)(until_ns - world_now_ns()) / 1e9);
+    clocks->suspended_ns += until_ns - world_now_ns();
+    clocks->suspended_until_ns = until_ns;
+    if (host->daemon != NULL)
+        loop_suspend(host->daemon->loop, until_ns);
+}
+
+void host_set_rate(struct host *host, int64_t ppm)
+{
+    host->clocks.rate_ppm = ppm;
+}
+
+const struct clocks *host_clocks(const struct host *host)
+{
+    return &host->clocks;
+}
+
 bool host_is_running(const struct host *host)
 {
     return host->daemon != NULL;
@@ -319,14 +340,15 @@ struct host *host_new(const char *name, bool is_embedded, const char *settings, 
 
     *host = (struct host){.next = all, .name = strdup(name), .is_embedded = is_embedded, .settings = strdup(settings)};
     host->ended = ended;
-    host->boot_ms = (int64_t)world_below(1000000);
-    host->epoch_ns = ((int64_t)world_below(7200) - 3600) * (int64_t)WORLD_SECOND;
+    host->clocks.boot_ms = (int64_t)world_below(1000000);
+    host->clocks.epoch_ns = ((int64_t)world_below(7200) - 3600) * (int64_t)WORLD_SECOND;
     all = host;
     return host;
 }
 
 void host_forget_all(void)
 {
+    doors_set_clocks(NULL);
     while (all != NULL) {
         struct host *host = all;
         all = host->next;

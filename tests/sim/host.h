@@ -43,6 +43,13 @@ void host_spare(struct host *host);
 /* Its process is stopped until until_ns. */
 void host_suspend(struct host *host, uint64_t until_ns);
 
+/* The machine is suspended until until_ns. */
+void host_suspend_machine(struct host *host, uint64_t until_ns);
+
+/* Its clocks run faster than the world's time by this. Before it starts. */
+void host_set_rate(struct host *host, int64_t ppm);
+const struct clocks *host_clocks(const struct host *host);
+
 /* The network between this host and the servers. */
 struct way *host_way(const uv_loop_t *uv);
 

@@ -460,7 +460,8 @@ static void judge_call(const struct judgement *judgement, const struct call_reco
         return;
     if (record->result == CALL_RUNS)
         judge_fail(record, "it has no answer");
-    uint64_t allowed_ns = record->timeout_ns + judgement->slack_ns +
+    /* The clocks may be slow, by 1 %. */
+    uint64_t allowed_ns = record->timeout_ns + record->timeout_ns / 100 + judgement->slack_ns +
                           judge_stopped_ns(judgement->stops, judgement->stop_count, record->begin_ns, record->end_ns);
     if (record->result == CALL_LOST)
         allowed_ns += DRAIN_NS; /* a daemon that ends reads no more calls, and keeps its sessions for so long */

@@ -148,6 +148,20 @@ bool judge_is_delivered(const struct judgement *judgement, const struct client *
     return true;
 }
 
+/*
+ * Return whether the watch may have missed that the key was removed: a purge before watch.ready can remove the marker
+ * of a key that the watch was delivered before. If another watch of the host was delivered the marker, the daemon does
+ * not report that. It should end the watch with revision_gone.
+ */
+static bool may_miss_removal(const struct stream *stream, const struct watch_record *watch, uint64_t revision)
+{
+    bool is_purged = false;
+
+    for (size_t i = 0; i < stream->purge_count && !is_purged; i++)
+        is_purged = stream->purges[i].at_ns >= watch->begun_ns && stream->purges[i].at_ns <= watch->ready_ns;
+    return is_purged && is_in_beginning(watch, revision);
+}
+
 /* What the watch was delivered last of each key is what the stream has last of it. */
 static bool watch_agrees(const struct stream *stream, const struct load *load, const struct watch_record *watch)
 {
@@ -161,7 +175,8 @@ static bool watch_agrees(const struct stream *stream, const struct load *load, c
     for (unsigned key = 0; key <= load->keys; key++) {
         snprintf(subject, sizeof(subject), "$KV.%s.k%u", load->bucket, key);
         const struct stored *last = stream_last(stream, subject);
-        if (revisions[key] != (stored_is_put(last) ? last->sequence : 0))
+        if (revisions[key] != (stored_is_put(last) ? last->sequence : 0) &&
+            (stored_is_put(last) || !may_miss_removal(stream, watch, revisions[key])))
             return false;
     }
     return true;

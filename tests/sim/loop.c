@@ -18,6 +18,7 @@ struct input {
 struct loop {
     struct loop *next; /* in the list of freed loops: events may still point to them until the world ends */
     uv_loop_t *uv;
+    const struct clocks *clocks;
     void (*on_turn)(void *arg);
     bool (*on_turn_end)(void *arg);
     void *arg;
@@ -156,7 +157,7 @@ static void loop_take_turn(void *arg)
         loop_wake_at(loop, loop->resumes_ns);
         return;
     }
-    loop->now_ms = world_now_ns() / WORLD_MS;
+    loop->now_ms = clocks_monotonic_ns(loop->clocks) / WORLD_MS;
     loop->in_turn = true;
     present = loop;
     turn_work = 0;
@@ -170,7 +171,7 @@ static void loop_take_turn(void *arg)
     if (has_more || loop->first != NULL)
         loop_wake_at(loop, world_now_ns() + 1000);
     else if (loop->timers != NULL)
-        loop_wake_at(loop, loop->timers->timeout * WORLD_MS);
+        loop_wake_at(loop, clocks_world_ns(loop->clocks, loop->timers->timeout * WORLD_MS));
 }
 
 void loop_post(struct loop *loop, void (*act)(void *arg), void *arg)
@@ -197,12 +198,14 @@ void loop_set_pace(uint64_t ns)
 
 /* --- Life ------------------------------------------------------------------------------------------ */
 
-struct loop *loop_new(uv_loop_t *uv, void (*on_turn)(void *arg), bool (*on_turn_end)(void *arg), void *arg)
+struct loop *loop_new(uv_loop_t *uv, const struct clocks *clocks, void (*on_turn)(void *arg),
+                      bool (*on_turn_end)(void *arg), void *arg)
 {
     struct loop *loop = memory_new(sizeof(*loop));
 
-    *loop = (struct loop){
-        .uv = uv, .on_turn = on_turn, .on_turn_end = on_turn_end, .arg = arg, .now_ms = world_now_ns() / WORLD_MS};
+    *loop = (struct loop){.uv = uv, .on_turn = on_turn, .on_turn_end = on_turn_end, .arg = arg, .clocks = clocks};
+    loop->now_ms = clocks_monotonic_ns(clocks) / WORLD_MS;
+    loop->resumes_ns = clocks->suspended_until_ns;
     loop->last = &loop->first;
     memset(uv, 0, sizeof(*uv));
     uv->data = loop;
@@ -275,7 +278,7 @@ uint64_t uv_hrtime(void)
 {
     loop_step();
     world_spend(pace_ns);
-    return world_now_ns();
+    return doors_monotonic_ns();
 }
 
 int uv_timer_init(uv_loop_t *uv, uv_timer_t *timer)
@@ -305,7 +308,7 @@ int uv_timer_start(uv_timer_t *timer, uv_timer_cb expired, uint64_t timeout, uin
     *place = timer;
     IS_ACTIVE(timer) = timer;
     if (!loop->in_turn)
-        loop_wake_at(loop, timer->timeout * WORLD_MS);
+        loop_wake_at(loop, clocks_world_ns(loop->clocks, timer->timeout * WORLD_MS));
     return 0;
 }
 
@@ -360,6 +363,10 @@ static void work_is_due(void *arg)
 
     if (loop->is_over)
         return;
+    if (loop->clocks->suspended_until_ns > world_now_ns()) {
+        world_at(loop->clocks->suspended_until_ns, work_is_due, work);
+        return;
+    }
     work->work_cb(work);
     loop_post(loop, work_is_done, work);
 }

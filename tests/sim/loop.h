@@ -8,6 +8,8 @@
 #ifndef SIM_LOOP_H
 #define SIM_LOOP_H
 
+#include "tests/sim/doors.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 #include <uv.h>
@@ -15,10 +17,11 @@
 struct loop;
 
 /*
- * Make uv a loop. on_turn and on_turn_end are called at the beginning and at the end of each turn; on_turn_end returns
- * whether another turn must follow at once.
+ * Make uv a loop, whose time is CLOCK_MONOTONIC of these clocks, borrowed. on_turn and on_turn_end are called at the
+ * beginning and at the end of each turn; on_turn_end returns whether another turn must follow at once.
  */
-struct loop *loop_new(uv_loop_t *uv, void (*on_turn)(void *arg), bool (*on_turn_end)(void *arg), void *arg);
+struct loop *loop_new(uv_loop_t *uv, const struct clocks *clocks, void (*on_turn)(void *arg),
+                      bool (*on_turn_end)(void *arg), void *arg);
 
 /*
  * Break off a turn after this number of steps (0: never), as if the process was killed. Then broken is called, which

@@ -19,6 +19,9 @@
 #define BUCKET      "b"
 #define LOCK_BUCKET "locks"
 
+/* Clocks of hosts run faster or slower by this: together by what a lease allows. See CLOCK_DRIFT in lease.c. */
+#define RATE_MAX_PPM 10000
+
 /* After the faults, everything must be well within this time. */
 #define RECOVERY_NS (120 * WORLD_SECOND)
 
@@ -29,6 +32,7 @@ enum fault {
     FAULT_STOP_LONG,   /* for as long as the duplicate window, or longer */
     FAULT_BLOCK,       /* nothing passes between the server and one daemon, or all */
     FAULT_SUSPEND,     /* the daemon's process is stopped */
+    FAULT_MACHINE,     /* its machine is suspended */
     FAULT_CLOCK,       /* the clock is set */
     FAULT_FULL,        /* the server's store is full, or soon will be */
     FAULT_SET_BACK,    /* the server comes back older than it was */
@@ -133,9 +137,10 @@ static void choose_lock_load(unsigned lease_ttl_s)
 static void choose_faults(void)
 {
     static const unsigned usual[FAULTS] = {
-        [FAULT_CUT] = 20,        [FAULT_KILL] = 12, [FAULT_STOP_SHORT] = 8, [FAULT_STOP_LONG] = 3, [FAULT_BLOCK] = 6,
-        [FAULT_SUSPEND] = 6,     [FAULT_CLOCK] = 3, [FAULT_FULL] = 3,       [FAULT_SET_BACK] = 2,  [FAULT_RESTART] = 3,
-        [FAULT_KILL_DAEMON] = 3, [FAULT_LAG] = 12,  [FAULT_LEADER] = 12,    [FAULT_QUEUE] = 4};
+        [FAULT_CUT] = 20,  [FAULT_KILL] = 12,    [FAULT_STOP_SHORT] = 8, [FAULT_STOP_LONG] = 3,
+        [FAULT_BLOCK] = 6, [FAULT_SUSPEND] = 6,  [FAULT_MACHINE] = 4,    [FAULT_CLOCK] = 3,
+        [FAULT_FULL] = 3,  [FAULT_SET_BACK] = 2, [FAULT_RESTART] = 3,    [FAULT_KILL_DAEMON] = 3,
+        [FAULT_LAG] = 12,  [FAULT_LEADER] = 12,  [FAULT_QUEUE] = 4};
 
     run.is_cluster = !run.is_embedded && world_chance(400);
     for (unsigned fault = 0; fault < FAULTS; fault++)
@@ -221,14 +226,20 @@ static void set_server_back(void *arg)
     kill_server();
 }
 
-static void suspend_daemon(struct host *host)
+static void suspend_daemon(struct host *host, bool with_machine)
 {
-    uint64_t ns = world_between(1, world_chance(700) ? 500 : 10000) * WORLD_MS;
+    uint64_t ns = world_between(1, world_chance(700) ? 500 : 10000) * WORLD_MS, until_ns = world_now_ns() + ns;
 
     if (run.stop_count == STOPS_MAX || (run.stop_count > 0 && run.stops[run.stop_count - 1].end_ns > world_now_ns()))
         return;
     run.stops[run.stop_count++] = (struct stop){world_now_ns(), world_now_ns() + ns};
-    host_suspend(host, world_now_ns() + ns);
+    if (!with_machine) {
+        host_suspend(host, until_ns);
+        return;
+    }
+    host_suspend_machine(host, until_ns);
+    if (run.is_embedded)
+        server_stop_until(run.server, until_ns);
 }
 
 /* Whatever has ended it, it is started again. */
@@ -295,7 +306,10 @@ static void cause(enum fault fault)
         block(host);
         break;
     case FAULT_SUSPEND:
-        suspend_daemon(host);
+        suspend_daemon(host, false);
+        break;
+    case FAULT_MACHINE:
+        suspend_daemon(host, true);
         break;
     case FAULT_CLOCK:
         world_step_epoch((int64_t)world_between(0, 20000) * 1000000 - 10000000000);
@@ -476,11 +490,14 @@ static void begin(void)
     if (run.is_cluster)
         server_make_cluster(run.server);
     server_set_wrong_estimates(run.server, world_chance(300) ? 300 : 0);
+    bool clocks_differ = world_chance(300);
     run.host_count = run.is_embedded || world_chance(500) ? 1 : world_between(2, HOSTS_MAX);
     for (size_t i = 0; i < run.host_count; i++) {
         char name[8];
         snprintf(name, sizeof(name), "h%zu", i + 1);
         run.hosts[i] = host_new(name, run.is_embedded, run.settings, on_daemon_ended);
+        if (clocks_differ)
+            host_set_rate(run.hosts[i], (int64_t)world_below(2 * RATE_MAX_PPM + 1) - RATE_MAX_PPM);
         host_start(run.hosts[i]);
         host_note_server_started(run.hosts[i]);
     }
