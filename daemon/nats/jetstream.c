@@ -466,7 +466,7 @@ static const struct request_ops server_ops = {.kind = "server info",
 
 bool jetstream_has_multi_last(const struct jetstream *jetstream)
 {
-    return jetstream->is_known && jetstream->level >= JETSTREAM_LEVEL_TTL;
+    return !jetstream->is_known || jetstream->level >= JETSTREAM_LEVEL_TTL;
 }
 
 void jetstream_probe(struct jetstream *jetstream)

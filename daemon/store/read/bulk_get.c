@@ -327,6 +327,11 @@ static enum request_verdict bulk_get_receive(struct request *request, unsigned a
                       "the values and their headers exceed limits.frame_bytes; request fewer keys at a time");
         return REQUEST_DONE;
     case KV_READ_FAILED:
+        if (message_status(message) == 408 && !bulk->store->jetstream.is_known) {
+            bucket_request_stop(&bulk->request);
+            bulk_get_read_singly(bulk);
+            return REQUEST_DONE;
+        }
         error_set(&error, message_status(message) == 413 ? ERROR_TOO_LARGE : ERROR_UNAVAILABLE, "NATS: %u %s",
                   message_status(message), message_status_text(message));
         bulk_get_finish(bulk, &error);
