@@ -56,8 +56,8 @@ void jetstream_free(struct jetstream *jetstream);
 void jetstream_probe(struct jetstream *jetstream);
 
 /*
- * Return whether the server has reads of many keys (ADR-31), or may have them: they came with TTLs, in nats-server 2.11.
- * One that has not, and has not told its level yet, answers them with the status 408.
+ * Return whether the server has reads of many keys (ADR-31), or may have them: they came with TTLs, in
+ * nats-server 2.11. One that has not, and has not told its level yet, answers them with the status 408.
  */
 bool jetstream_has_multi_last(const struct jetstream *jetstream);
 

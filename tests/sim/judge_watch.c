@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 /*
  * Return whether an entry tells that a value has vanished: it has expired without a marker, or its marker has expired,
@@ -149,17 +150,19 @@ bool judge_is_delivered(const struct judgement *judgement, const struct client *
 }
 
 /*
- * Return whether the watch may have missed that the key was removed: a purge before watch.ready can remove the marker
- * of a key that the watch was delivered before. If another watch of the host was delivered the marker, the daemon does
- * not report that. It should end the watch with revision_gone.
+ * Return whether the watch may have missed that the key was removed: if that was before watch.ready, by a purge or by
+ * expiry, a watch that was delivered the key before, and was interrupted then, is not always told. It should be told,
+ * or end with revision_gone.
  */
-static bool may_miss_removal(const struct stream *stream, const struct watch_record *watch, uint64_t revision)
+static bool may_miss_removal(const struct stream *stream, const char *subject, const struct watch_record *watch,
+                             uint64_t revision)
 {
-    bool is_purged = false;
+    bool is_removed = false;
 
-    for (size_t i = 0; i < stream->purge_count && !is_purged; i++)
-        is_purged = stream->purges[i].at_ns >= watch->begun_ns && stream->purges[i].at_ns <= watch->ready_ns;
-    return is_purged && is_in_beginning(watch, revision);
+    for (size_t i = moment_at(stream, watch->begun_ns); i < stream->change_count && !is_removed; i++)
+        is_removed = stream->changes[i].last == NULL && stream->changes[i].at_ns <= watch->ready_ns &&
+                     strcmp(stream->changes[i].subject, subject) == 0;
+    return is_removed && is_in_beginning(watch, revision);
 }
 
 /* What the watch was delivered last of each key is what the stream has last of it. */
@@ -176,7 +179,7 @@ static bool watch_agrees(const struct stream *stream, const struct load *load, c
         snprintf(subject, sizeof(subject), "$KV.%s.k%u", load->bucket, key);
         const struct stored *last = stream_last(stream, subject);
         if (revisions[key] != (stored_is_put(last) ? last->sequence : 0) &&
-            (stored_is_put(last) || !may_miss_removal(stream, watch, revisions[key])))
+            (stored_is_put(last) || !may_miss_removal(stream, subject, watch, revisions[key])))
             return false;
     }
     return true;
