@@ -73,6 +73,11 @@ void lock_holders_resume(unsigned daemon)
     each_of(daemon, resume_one);
 }
 
+pid_t lock_holders_pid(unsigned holder)
+{
+    return processes[holder].pid;
+}
+
 void lock_holders_begin(const struct deployment *deployments, const char *bucket)
 {
     const char *seed = getenv("LOCK_SEED");

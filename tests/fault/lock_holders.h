@@ -9,6 +9,8 @@
 #include "tests/fault/deployment.h"
 #include "tests/fault/lock_holder.h"
 
+#include <sys/types.h>
+
 void lock_holders_begin(const struct deployment *deployments, const char *bucket);
 
 /* Stop them, and check what they have noted. */
@@ -21,6 +23,9 @@ void lock_holders_start(unsigned daemon);
 /* Stop the holders of a daemon (SIGSTOP), and let them go on. */
 void lock_holders_suspend(unsigned daemon);
 void lock_holders_resume(unsigned daemon);
+
+/* Return the process id of a holder, or 0 if it was killed or has not begun. */
+pid_t lock_holders_pid(unsigned holder);
 
 /* The daemon is about to be killed: its sessions end now. */
 void lock_holders_note_kill(unsigned daemon);
