@@ -24,6 +24,8 @@
 /* Increments between two faults, at least. */
 #define PROGRESS 500u
 #define VALUES   1000000u
+/* Of DEPLOYMENT_ATTEMPTS(0.1). */
+#define ATTEMPT_MS 100u
 
 static struct deployment deployment;
 
@@ -148,8 +150,8 @@ static void counting_end(unsigned unknown_max)
     unsigned value = (unsigned)atoi(entry->value), returned = atomic_load(&counting.returned),
              unknown = atomic_load(&counting.unknown);
     kvs_free(entry);
-    for (unsigned i = value + 1; i < VALUES; i++)
-        ck_assert_msg(!counting.is_returned[i], "%u was returned, and the value is %u", i, value);
+    const bool *beyond = memchr(counting.is_returned + value + 1, true, VALUES - value - 1);
+    ck_assert_msg(beyond == NULL, "more was returned than the value, which is %u", value);
     ck_assert_msg(returned <= value && value <= returned + unknown, "%u increments, and %u of unknown outcome: %u",
                   returned, unknown, value);
     ck_assert_uint_le(unknown, unknown_max);
@@ -260,6 +262,68 @@ START_TEST(counters_are_right_if_the_link_is_cut)
                                                          .skip = (unsigned)rand() % 10});
         wait_until(proxy_strikes(deployment.proxy) > 0 || atomic_load(&counting.failures) > 0, "the fault");
         counting_wait_progress();
+    }
+    counting_end(0);
+    deployment_end(&deployment);
+}
+END_TEST
+
+/*
+ * Wait until some attempts have failed by their timeout: what stands still does so for longer than an attempt. The
+ * requests that wait are answered later, each once more than an answer is waited for.
+ */
+static void wait_for_retries(void)
+{
+    uint64_t retries = deployment_retries(&deployment);
+
+    wait_until(deployment_retries(&deployment) >= retries + 3, "retries");
+}
+
+static void stop_server(void)
+{
+    nats_server_freeze(&deployment.servers[0]);
+    wait_for_retries();
+    nats_server_thaw(&deployment.servers[0]);
+}
+
+static void hold_link(void)
+{
+    proxy_hold(deployment.proxy);
+    wait_for_retries();
+    proxy_release(deployment.proxy);
+}
+
+/* The daemon sends again what was stored, and gets the answer to that and the late one. */
+static void delay_answer(void)
+{
+    proxy_arm(deployment.proxy,
+              (struct proxy_fault){.kind = PROXY_DELAY_ACK, .subject = "$KV.b.n", .skip = (unsigned)rand() % 10});
+    wait_until(proxy_strikes(deployment.proxy) > 0 || atomic_load(&counting.failures) > 0, "the fault");
+    counting_wait_progress();
+    proxy_deliver(deployment.proxy);
+}
+
+/* All attempts that are under way time out while the daemon stands still. */
+static void stop_daemon(void)
+{
+    uint64_t begin_ms = now_ms();
+
+    pid_suspend(deployment.daemon.process.pid);
+    wait_until(now_ms() >= begin_ms + 2 * ATTEMPT_MS, "the end of the attempts");
+    pid_resume(deployment.daemon.process.pid);
+}
+
+START_TEST(counters_are_right_if_the_server_the_daemon_and_the_link_stand_still)
+{
+    static void (*const faults[])(void) = {stop_server, stop_daemon, hold_link, delay_answer};
+
+    deployment_begin(&deployment, 1, DEPLOYMENT_ATTEMPTS(0.1));
+    deployment_make_short_bucket(&deployment, "b");
+    counting_connect(&deployment.daemon, CLIENTS);
+    counting_begin();
+    for (unsigned i = 0; i < 2 * sizeof(faults) / sizeof(faults[0]); i++) {
+        counting_wait_progress();
+        faults[i % (sizeof(faults) / sizeof(faults[0]))]();
     }
     counting_end(0);
     deployment_end(&deployment);
@@ -428,6 +492,7 @@ Suite *increment_fault_suite(void)
     tcase_add_test(faults, counters_are_right_if_the_embedded_server_is_killed);
     tcase_add_test(faults, counters_are_right_if_the_server_is_killed);
     tcase_add_test(faults, counters_are_right_if_the_link_is_cut);
+    tcase_add_test(faults, counters_are_right_if_the_server_the_daemon_and_the_link_stand_still);
     tcase_add_test(faults, counters_are_right_if_two_daemons_increment_them);
     tcase_add_test(faults, counters_are_right_if_the_leader_is_killed);
     suite_add_tcase(suite, faults);
