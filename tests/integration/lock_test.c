@@ -993,6 +993,31 @@ START_TEST(a_wait_for_a_lock_may_be_longer_than_any_timeout)
 }
 END_TEST
 
+START_TEST(waits_for_a_lock_do_not_delay_the_end_of_the_daemon)
+{
+    daemon_start(&daemon_of_test, NULL, "calls:\n  drain_timeout: 50\n");
+    struct client *holder = client_open(&daemon_of_test), *waiting[3];
+    const char *bucket = client_new_bucket(holder, NULL);
+    uint32_t sent[3];
+
+    acquire(holder, bucket, "job");
+    for (unsigned i = 0; i < 3; i++) {
+        waiting[i] = client_open(&daemon_of_test);
+        sent[i] = client_send(waiting[i], "lock.acquire", "['%s', 'job', {'wait': 1000}]", bucket);
+    }
+    wait_for_stat(holder, "locks.waiting", 3);
+    uint64_t begin_ms = now_ms();
+    process_signal(&daemon_of_test.process, SIGTERM);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_code(client_wait(waiting[i], sent[i]), "unavailable");
+        client_expect_dismissal(waiting[i]);
+    }
+    daemon_expect_good_end(&daemon_of_test);
+    ck_assert_uint_lt(now_ms() - begin_ms, 50000); /* it does not wait for calls.drain_timeout */
+    ck_assert_ptr_null(strstr(daemon_log(&daemon_of_test), "not answered"));
+}
+END_TEST
+
 Suite *lock_suite(void)
 {
     Suite *suite = suite_create("lock");
@@ -1041,6 +1066,7 @@ Suite *lock_suite(void)
     tcase_add_test(own, locks_and_waits_are_limited);
     tcase_add_test(own, one_user_cannot_hold_all_locks);
     tcase_add_test(own, a_wait_for_a_lock_may_be_longer_than_any_timeout);
+    tcase_add_test(own, waits_for_a_lock_do_not_delay_the_end_of_the_daemon);
     suite_add_tcase(suite, own);
     return suite;
 }

@@ -79,6 +79,31 @@ START_TEST(a_password_that_the_server_has_changed_is_used_after_a_reload)
 }
 END_TEST
 
+static const char *token_section(const char *token)
+{
+    return format_text("  mode: external\n  servers: [%s]\n  token: %s\n"
+                       "  reconnect_min: 0.01\n  reconnect_max: 0.05\n",
+                       server.url, token);
+}
+
+START_TEST(a_token_that_the_server_has_changed_is_used_after_a_reload)
+{
+    nats_server_start(&server, "authorization { token: first }");
+    struct client *client = start_with(token_section("first"));
+    const char *bucket = client_new_bucket(client, NULL);
+
+    configure_server("authorization { token: second }");
+    daemon_wait_log(&daemon_of_test, "uthorization");
+    daemon_configure(&daemon_of_test, token_section("second"), NULL);
+    reload_daemon();
+    daemon_wait_log(&daemon_of_test, "nats: connected");
+    ck_assert_ptr_null(strstr(read_file(daemon_of_test.process.log_path), "needs a restart"));
+    wait_healthy(client);
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v']", bucket));
+    stop_both();
+}
+END_TEST
+
 #define PUTS 4000u
 
 /* The old connection ends after the new one is up, and no write is lost or done twice. */
@@ -357,6 +382,7 @@ Suite *renewal_suite(void)
     TCase *tests = tcase_create("renewal");
 
     tcase_add_test(tests, a_password_that_the_server_has_changed_is_used_after_a_reload);
+    tcase_add_test(tests, a_token_that_the_server_has_changed_is_used_after_a_reload);
     tcase_add_test(tests, a_changed_user_takes_over_at_once_and_calls_in_flight_succeed);
     tcase_add_test(tests, a_refused_password_leaves_the_connection_and_later_ones_have_the_former);
     tcase_add_test(tests, an_nkey_in_a_file_is_renewed);
