@@ -1,8 +1,10 @@
 /* Watches of libkvstore whose daemon goes away: they end, or resume without a missing or repeated change. */
 #include "tests/integration/suites.h"
+#include "tests/support/calls.h"
 #include "tests/support/library.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
+#include "tests/support/watch_recorder.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -202,6 +204,38 @@ START_TEST(a_recreated_bucket_is_delivered_from_its_beginning)
 }
 END_TEST
 
+/* Delete the bucket and create it again at once. Return whether the watch goes on in the new one. */
+static bool recreate_under_watch(struct client *writer, struct watch_recorder *watch, const char *bucket)
+{
+    uint32_t removal = client_send(writer, "bucket.delete", "['%s']", bucket);
+    uint32_t creation = client_send(writer, "bucket.create", "['%s']", bucket);
+
+    assert_ok(client_wait(writer, removal));
+    assert_ok(client_wait(writer, creation));
+    put_text(writer, bucket, "b", "new");
+    return watch_recorder_next(watch) == WATCH_ENTRY;
+}
+
+/* If the daemon asks for the stream after the deletion and before the creation, the watch ends. */
+START_TEST(a_bucket_that_its_daemon_recreates_under_a_watch_is_no_warning)
+{
+    struct watch_recorder *watch;
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *client = client_open(&daemon_of_test), *writer = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, NULL);
+    do {
+        put_text(writer, bucket, "a", "old");
+        watch = watch_recorder_start(client, bucket, "'filter': '*'");
+        while (watch_recorder_next(watch) != WATCH_READY)
+            ;
+    } while (!recreate_under_watch(writer, watch, bucket));
+    daemon_wait_log(&daemon_of_test, format_text("bucket %s was created again, after this daemon had deleted", bucket));
+    daemon_stop(&daemon_of_test);
+    ck_assert_ptr_null(strstr(read_file(daemon_of_test.process.log_path), "warning:"));
+}
+END_TEST
+
 START_TEST(a_watch_waits_for_a_daemon_that_restarts_without_nats)
 {
     struct kvs_options options = KVS_OPTIONS(.reconnect = true);
@@ -333,6 +367,7 @@ Suite *watch_loss_suite(void)
     tcase_add_test(loss, a_loss_of_the_connection_among_the_first_entries_omits_none);
     tcase_add_test(loss, repeated_kills_of_the_daemon_lose_and_repeat_no_entry);
     tcase_add_test(loss, a_recreated_bucket_is_delivered_from_its_beginning);
+    tcase_add_test(loss, a_bucket_that_its_daemon_recreates_under_a_watch_is_no_warning);
     tcase_add_test(loss, a_watch_waits_for_a_daemon_that_restarts_without_nats);
     tcase_add_test(loss, a_program_that_takes_no_events_gets_the_revision_to_resume_from);
     tcase_add_test(loss, kvctl_watch_reports_the_loss_of_the_daemon_and_resumes);
