@@ -43,6 +43,7 @@ Suite *endpoint_suite(void);
 Suite *neighbour_suite(void);
 Suite *outage_suite(void);
 Suite *overload_suite(void);
+Suite *pause_suite(void);
 Suite *previous_suite(void);
 Suite *renewal_suite(void);
 Suite *repeat_suite(void);
