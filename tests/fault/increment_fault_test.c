@@ -150,8 +150,10 @@ static void counting_end(unsigned unknown_max)
     unsigned value = (unsigned)atoi(entry->value), returned = atomic_load(&counting.returned),
              unknown = atomic_load(&counting.unknown);
     kvs_free(entry);
-    const bool *beyond = memchr(counting.is_returned + value + 1, true, VALUES - value - 1);
-    ck_assert_msg(beyond == NULL, "more was returned than the value, which is %u", value);
+    unsigned beyond = value + 1; /* one assertion: those of Check are slow */
+    while (beyond < VALUES && !counting.is_returned[beyond])
+        beyond++;
+    ck_assert_msg(beyond == VALUES, "%u was returned, and the value is %u", beyond, value);
     ck_assert_msg(returned <= value && value <= returned + unknown, "%u increments, and %u of unknown outcome: %u",
                   returned, unknown, value);
     ck_assert_uint_le(unknown, unknown_max);
