@@ -17,12 +17,7 @@
 
 #define RESTARTS 6u
 
-/* A daemon with AddressSanitizer takes longer to begin and to end. */
-#ifdef __SANITIZE_ADDRESS__
-#define PAUSE_MAX_MS 4000u
-#else
 #define PAUSE_MAX_MS 1000u
-#endif
 
 static struct daemon daemon_of_test;
 
