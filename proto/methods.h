@@ -73,6 +73,7 @@ enum method_flag {
     METHOD(watch, start,    1, 1, METHOD_READS | METHOD_NEEDS_NATS,                                                    \
            "filter include_history ignore_deletes meta_only updates_only from_revision snapshot previous timeout")              \
     METHOD(watch, stop,     1, 1, METHOD_INSPECTS, "timeout")                                                          \
+    METHOD(call, cancel,    1, 1, METHOD_INSPECTS, "timeout")                                                          \
     METHOD(session, configure, 0, 0, METHOD_INSPECTS, "errors timeout")                                                \
     METHOD(health, check,   0, 1, METHOD_READS, "timeout")                                                             \
     METHOD(daemon, info,    0, 0, METHOD_INSPECTS, "timeout")                                                          \

@@ -180,7 +180,7 @@ bool call_is_wanted(void *arg)
 {
     const struct call *call = arg;
 
-    return call->session != NULL &&
+    return call->session != NULL && !call->is_cancelled &&
            !(call->session->inbox.state == INBOX_AT_END && inbox_client_has_left(call->session));
 }
 
@@ -198,7 +198,7 @@ void call_drop(struct call *call)
  */
 static void call_abandon(struct session_resource *resource)
 {
-    struct call *call = (struct call *)((char *)resource - offsetof(struct call, resource));
+    struct call *call = call_of_resource(resource);
 
     if (call_only_reads(call) || arena_is_unsent(&call->arena)) {
         call_drop(call);
@@ -380,6 +380,18 @@ void call_fail_with(struct call *call, enum error_code code, const char *format,
 void call_fail_out_of_memory(struct call *call)
 {
     call_fail_with(call, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+}
+
+/* A call that does nothing yet has no task: it is about to begin, or belongs to a watch that starts. */
+bool call_cancel(struct call *call)
+{
+    call->is_cancelled = true;
+    if (call->arena.tasks == NULL || !(call_only_reads(call) || arena_is_unsent(&call->arena)))
+        return false;
+    if (call->resource.kind == SESSION_WAITING) /* the time of others is not in the latencies */
+        call->started_ns = uv_hrtime();
+    call_fail_with(call, ERROR_DEADLINE_EXCEEDED, "the client has cancelled the call");
+    return true;
 }
 
 /* --- What is said about a call --------------------------------------------------------------------- */

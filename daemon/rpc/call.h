@@ -35,6 +35,7 @@ struct call {
     struct metrics_method *metrics;
     uint32_t msgid;
     bool is_notification;            /* wants no answer */
+    bool is_cancelled;               /* by its client, after something of it was sent */
     const msgpack_object *arguments; /* the positional ones */
     void *message;                   /* the buffer of a large message, from inbox_take_buffer; NULL: in the arena */
     size_t message_capacity;
@@ -58,6 +59,12 @@ struct call_pool {
 
 /* Return a new call of the session with an empty arena, which counts for bytes of memory; NULL: out of memory. */
 struct call *call_new(struct dispatcher *dispatcher, struct session *session, size_t bytes);
+
+/* Return the call whose member is a session's resource of the kinds SESSION_PENDING and SESSION_WAITING. */
+static inline struct call *call_of_resource(struct session_resource *resource)
+{
+    return (struct call *)((char *)resource - offsetof(struct call, resource));
+}
 
 /* Keep the message for the call's arguments. Return where it lies then; NULL: out of memory. */
 const char *call_keep_message(struct call *call, const uint8_t *message, size_t size);
@@ -100,13 +107,20 @@ bool call_charge_memory(void *call, size_t bytes);
 void call_begin_waiting(struct call *call);
 
 /*
- * Return whether somebody waits for the answer. False: the session has ended, or will when its calls are answered,
- * because its client has closed the socket. call is a struct call.
+ * Return whether somebody waits for the answer. False: its client has cancelled it, or the session has ended, or will
+ * when its calls are answered, because its client has closed the socket. call is a struct call.
  */
 bool call_is_wanted(void *call);
 
 /* End a call without an answer. What it started is cancelled. */
 void call_drop(struct call *call);
+
+/*
+ * Its client no longer wants the answer. If the call only reads, or nothing of it was sent, answer it with
+ * deadline_exceeded at once, and return true. Otherwise it goes on, but begins nothing new where call_is_wanted is
+ * asked.
+ */
+bool call_cancel(struct call *call);
 
 /* --- What is said about a call ----------------------------------------------------------------------- */
 

@@ -15,6 +15,7 @@ Suite *bucket_list_suite(void);
 Suite *bucket_suite(void);
 Suite *bulk_suite(void);
 Suite *cached_read_suite(void);
+Suite *call_cancel_suite(void);
 Suite *compact_leave_suite(void);
 Suite *compact_suite(void);
 Suite *config_suite(void);

@@ -297,7 +297,7 @@ static void compact_continue(struct compact *compact)
     struct error error;
 
     if (!compact_is_wanted(compact)) {
-        error_set(&error, ERROR_UNAVAILABLE, "the client has left");
+        error_set(&error, ERROR_UNAVAILABLE, "the client has left, or has cancelled the call");
         compact_fail(compact, &error);
     }
     if (compact_has_failed(compact) || (!compact->is_reading && compact->filling.count == 0))

@@ -135,7 +135,7 @@ static void compact_purges_check_client(struct compact_purges *purges)
 
     if (purges->is_wanted(purges->arg))
         return;
-    error_set(&error, ERROR_UNAVAILABLE, "the client has left");
+    error_set(&error, ERROR_UNAVAILABLE, "the client has left, or has cancelled the call");
     compact_purges_fail(purges, &error);
 }
 

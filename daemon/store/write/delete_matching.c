@@ -231,7 +231,7 @@ static bool delete_add_key(struct delete_chunk *chunk, const struct kv_entry *en
 static void delete_continue(struct delete_matching *deletion)
 {
     if (!deletion->is_wanted(deletion->arg))
-        delete_fail_with(deletion, ERROR_UNAVAILABLE, "the client has left");
+        delete_fail_with(deletion, ERROR_UNAVAILABLE, "the client has left, or has cancelled the call");
     if (delete_has_failed(deletion) || (!deletion->is_reading && deletion->filling.count == 0)) {
         delete_finish(deletion);
         return;

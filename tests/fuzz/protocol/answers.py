@@ -118,6 +118,10 @@ def _nil(result, _params):
     expect(result is None, "the result is {} and not nil", result)
 
 
+def _bool(result, _params):
+    expect(type(result) is bool, "the result is {} and not a bool", result)
+
+
 def _revision(result, _params):
     expect(is_integer(result, 1), "the result is {} and no revision", result)
 
@@ -286,6 +290,7 @@ RESULTS = {
     "lock.release": _nil,
     "watch.start": _watch_id,
     "watch.stop": _nil,
+    "call.cancel": _bool,
     "session.configure": _map_with(errors=str),
     "health.check": _map_with(healthy=bool, nats=dict),
     "daemon.info": _map_with(version=str, pid=int, methods=list, limits=dict, nats=dict),

@@ -21,6 +21,7 @@ class Context:
         self.value_depth = frame_depth - 5
         self.revisions = {}  # by (bucket, key)
         self.watch_ids = []
+        self.msgid = 0  # the last one of this session
         self.locks = []  # [bucket, name, token] of those that this session has acquired
 
     def maybe(self, share):
@@ -316,6 +317,14 @@ def watch_stop(context):
     return [other], {}
 
 
+def call_cancel(context):
+    # The last calls are those in flight, and the msgids of a session are consecutive.
+    rng = context.rng
+    if context.maybe(0.8):
+        return [(context.msgid - rng.randint(0, 40)) & 0xFFFFFFFF], {}
+    return [rng.choice((0, 1, 120, 2**32 - 1))], {}
+
+
 def session_configure(context):
     return [], {"errors": context.rng.choice(("map", "text"))} if context.maybe(0.8) else {}
 
@@ -369,6 +378,7 @@ METHODS = {
     "lock.release": (lock_held, 4),
     "watch.start": (watch_start, 4),
     "watch.stop": (watch_stop, 3),
+    "call.cancel": (call_cancel, 3),
     "session.configure": (session_configure, 0.5),
     "health.check": (health_check, 1),
     "daemon.info": (nothing, 1),

@@ -117,7 +117,7 @@ class Session:
     # --- Making requests -----------------------------------------------------------------------------
 
     def next_msgid(self):
-        self.msgid = (self.msgid + 1) & MSGID_MAX
+        self.msgid = self.context.msgid = (self.msgid + 1) & MSGID_MAX
         return self.msgid
 
     def make_request(self):
