@@ -84,6 +84,45 @@ class Calls(AioTest):
         core = client._channel.core  # pylint: disable=protected-access
         self.assertEqual(len(core._pending), 0)  # pylint: disable=protected-access
 
+    async def test_cancelled_waits_take_no_place(self):
+        """More of them than a session may have at a time, whose own timeouts are far away."""
+        client, bucket = self.client, self.bucket
+        async with self.new_client() as holder, holder.lock(bucket, "l"):
+            for make_call in (lambda: client.get(bucket, "k", wait_above=0, timeout=PATIENCE_S),
+                              lambda: client.lock(bucket, "l").acquire()):
+                for _ in range(12):
+                    tasks = [asyncio.ensure_future(make_call()) for _ in range(100)]
+                    await asyncio.sleep(0)
+                    await client.stats()  # the calls have arrived
+                    for task in tasks:
+                        task.cancel()
+                    results = await asyncio.gather(*tasks, return_exceptions=True)
+                    self.assertTrue(all(isinstance(result, asyncio.CancelledError) for result in results), results)
+                stats = await client.stats()
+                while stats.watches.open or stats.locks.waiting:
+                    stats = await client.stats()
+                core = client._channel.core  # pylint: disable=protected-access
+                self.assertEqual(len(core._pending), 0)  # pylint: disable=protected-access
+
+    async def test_the_next_waiter_gets_a_lock_that_others_have_given_up(self):
+        bucket = self.bucket
+        async with self.new_client() as holder, self.new_client() as other:
+            lock = holder.lock(bucket, "l")
+            token = await lock.acquire()
+            tasks = [asyncio.ensure_future(self.client.lock(bucket, "l").acquire()) for _ in range(100)]
+            while (await holder.stats()).locks.waiting < 100:
+                pass
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            next_lock = other.lock(bucket, "l")
+            waiting = asyncio.ensure_future(next_lock.acquire())
+            while (await holder.stats()).locks.waiting != 1:
+                pass
+            await lock.release()
+            self.assertEqual(await waiting, token + 2)  # one revision is that of the marker
+            await next_lock.release()
+
     async def test_a_get_that_waits_ends_with_its_timeout(self):
         self.assertIsNone(await self.client.get(self.bucket, "k", wait_above=0, timeout=2))
 

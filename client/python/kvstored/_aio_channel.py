@@ -50,7 +50,7 @@ class Channel(asyncio.Protocol):
     # --- Calls -------------------------------------------------------------------------------------
 
     async def call(self, request: Request[T], timeout_s: Optional[float] = None, wait_s: float = 0.0) -> T:
-        """Make a call and return its decoded result. If the task is cancelled meanwhile, the answer is dropped."""
+        """Make a call and return its decoded result. If the task is cancelled meanwhile, so is the call."""
         if not self._is_connected_here():
             await self._ensure_connection()
         assert self.loop is not None

@@ -52,6 +52,9 @@ WRITES_WITH_ID = frozenset((
     "kv.put", "kv.create", "kv.update", "kv.delete", "kv.purge", "kv.increment", "kv.touch", "bulk.put", "bulk.delete",
     "txn.commit"))
 
+#: They end something of a session, and are obsolete when the session ends.
+ABOUT_SESSION = frozenset(("watch.stop", "call.cancel"))
+
 
 class BrokenProtocol(Exception):
     """The daemon has sent what is not of the protocol: end the connection."""
@@ -110,8 +113,8 @@ class Request(Generic[T]):
 class Call:
     """A call between submit and its end. `wake` is called once, when `result` or `error` is set."""
 
-    __slots__ = ("request", "deadline", "wait_until", "wake", "result", "error", "is_done", "first_sent_us", "is_sent",
-                 "is_given_up")
+    __slots__ = ("request", "deadline", "wait_until", "wake", "result", "error", "is_done", "msgid", "first_sent_us",
+                 "is_sent", "is_given_up")
 
     def __init__(self, request: Request[Any], deadline: float, wait_until: Optional[float],
                  wake: Callable[[Call], None]) -> None:
@@ -122,6 +125,7 @@ class Call:
         self.result: Any = None
         self.error: Optional[KvstoredError] = None
         self.is_done = False
+        self.msgid = 0  # on this connection
         self.first_sent_us = 0  # 0: not sent yet
         self.is_sent = False  # on this connection: set by the channel with the first byte
         self.is_given_up = False  # nobody waits for the answer
@@ -255,10 +259,15 @@ class Core:
             raise fresh(self.closed_because, outcome="none")
 
     def give_up(self, call: Call) -> None:
-        """Forget a call for which nobody waits. If it was sent, its answer is dropped, and its lock or watch ends."""
+        """Forget a call for which nobody waits. If it was sent, the daemon cancels it. If that is too late, its answer is
+        dropped, and its lock is released."""
         call.is_given_up = True
         self._held.pop(call, None)
         request = call.request
+        if not call.is_done and self._pending.get(call.msgid) is call:
+            # Also if there is no room for further calls: it makes some.
+            self._send(self.new_call(Request("call.cancel", [call.msgid], {}, lambda result: result),
+                                     lambda call: None, None))
         if call.is_done and call.error is None and request.method == "lock.acquire":
             key = (request.arguments[0], request.arguments[1], grant_of(call.result)[0])
             if self._locks.get(key, self._ignore_loss) is None:  # nobody has taken the lock over from the answer
@@ -294,6 +303,7 @@ class Core:
         if call.first_sent_us == 0:
             call.first_sent_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         call.is_sent = False
+        call.msgid = msgid
         self._pending[msgid] = call
         self._output.append((packed, call))
         self._output_bytes += len(packed)
@@ -404,11 +414,11 @@ class Core:
             if not is_begun and "first_sent" not in call.request.options:
                 call.first_sent_us = 0
             method = call.request.method
-            if method == "watch.stop":
-                continue  # the watch has ended with its session
+            if method in ABOUT_SESSION:
+                continue  # the watch or the call has ended with its session
             can_repeat = not is_begun or method in READS or "id" in call.request.options
             (held if self.reconnects and can_repeat else ended).append(call)
-        held += [call for call in self._held if call.request.method != "watch.stop"]
+        held += [call for call in self._held if call.request.method not in ABOUT_SESSION]
         self._held = OrderedDict.fromkeys(held)  # one may have been in both if `_send_held` was interrupted
         watches, self._watches = list(self._watches.values()), {}
         for watch in watches:

@@ -416,7 +416,7 @@ class Client:
         """Return a lock, which `with` acquires and releases.
 
         wait   for at most this time until it is free; by default as long as it takes; 0: not at all. If the call is
-               cancelled or interrupted meanwhile, the client stays in line, and releases the lock when it gets it
+               cancelled or interrupted meanwhile, the client leaves the line
         value  says who holds it, in at most 1,024 bytes
         owner  an id of 8 to 36 letters, digits, "-" and "_" that nobody else uses. If the session ends, the daemon
                keeps the lock for `locks.lease_ttl`, and an acquire with the same owner continues it: also of another
