@@ -350,6 +350,29 @@ class Watches(AioTest):
         with self.assertRaises(StopAsyncIteration):
             await asyncio.wait_for(task, PATIENCE_S)
 
+    async def test_an_iteration_that_is_left_ends_its_watch(self):
+        """More often than a session may have watches."""
+        client, bucket = self.client, self.bucket
+        await client.put(bucket, "k", "v")
+        for _ in range(1100):
+            async for entry in client.watch(bucket):
+                self.assertEqual(entry.text, "v")
+                break
+        async for _ in client.watch(bucket).initial():
+            break
+        while (await client.stats()).watches.open:
+            pass
+        core = client._channel.core  # pylint: disable=protected-access
+        self.assertFalse(core._watches)  # pylint: disable=protected-access
+
+    async def test_a_watch_that_another_thread_drops_ends_without_a_call(self):
+        async with self.new_client() as other:
+            watches = [self.client.watch(self.bucket)]
+            await watches[0].__aenter__()  # pylint: disable=unnecessary-dunder-call
+            await asyncio.get_running_loop().run_in_executor(None, watches.clear)
+            while (await other.stats()).watches.open:
+                pass
+
     async def test_a_slow_consumer_is_resumed(self):
         client, bucket = self.client, self.bucket
         async with client.watch(bucket) as watch:

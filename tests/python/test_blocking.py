@@ -840,6 +840,20 @@ class Watches(DaemonTest):
                     client.put("slow", f"k{i}", bytes(100_000))
                 self.assertEqual([entry.key for _, entry in zip(range(200), watch)], [f"k{i}" for i in range(200)])
 
+    def test_an_iteration_that_is_left_ends_its_watch(self):
+        """More often than a session may have watches."""
+        with self.new_client() as client:
+            client.bucket_create("left")
+            client.put("left", "k", "v")
+            for _ in range(1100):
+                for entry in client.watch("left"):
+                    self.assertEqual(entry.text, "v")
+                    break
+            while client.stats().watches.open:
+                pass
+            core = client._channel.core  # pylint: disable=protected-access
+            self.assertFalse(core._watches)  # pylint: disable=protected-access
+
     def test_a_watch_of_no_bucket_is_an_error(self):
         with self.new_client() as client:
             with self.assertRaises(kvstored.BucketNotFound):

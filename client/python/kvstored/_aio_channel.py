@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import os
 import random
@@ -153,6 +154,14 @@ class Channel(asyncio.Protocol):
     async def close_watch(self, watch: Watch) -> None:
         """End the watch."""
         self.use(lambda core: core.stop_watch(watch))
+
+    def drop_watch(self, watch: Watch) -> None:
+        """The program has dropped the watch without closing it. The garbage collector says so, in any thread."""
+        if not watch.is_begun or watch.is_stopped or self.loop is None or self._pid != os.getpid():
+            return
+        self.core.dropped_watches.append(watch)
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self.loop.call_soon_threadsafe(self.use, Core.stop_dropped_watches)
 
     async def _wait_for_watch(self, watch: Watch) -> None:
         assert self.loop is not None

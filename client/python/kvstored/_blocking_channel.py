@@ -206,6 +206,13 @@ class Channel:
             self._send()
             self._interrupt_reader()
 
+    def drop_watch(self, watch: Watch) -> None:
+        """The program has dropped the watch without closing it. The garbage collector says so, maybe while this thread
+        has the lock: the reader stops the watch, or the next call does."""
+        if watch.is_begun and not watch.is_stopped and watch.core is self.core and self._pid == os.getpid():
+            self.core.dropped_watches.append(watch)
+            self._interrupt_reader()
+
     def _check_owner(self, watch: Watch) -> None:
         if watch.core is not self.core:
             raise Unavailable("the watch belongs to the parent process: begin a new one")

@@ -209,6 +209,7 @@ class Core:
         self._watches: Dict[int, Watch] = {}  # by the id of this connection
         self._waiting_watches: Dict[Watch, None] = {}  # for the next connection
         self._resting_watches: Dict[Watch, None] = {}  # in the pause before the next attempt to start
+        self.dropped_watches: Deque[Watch] = deque()  # by the program, in any thread and at any moment
         self._locks: Dict[_LockKey, Optional[Callable[[KvstoredError], None]]] = {}  # held by this session
         self._losses: Dict[_LockKey, KvstoredError] = {}  # of locks whose function is not known yet
         self._dismissal: Optional[KvstoredError] = None
@@ -236,6 +237,7 @@ class Core:
     def submit(self, call: Call) -> None:
         """Send a call, or hold it until it can be sent. Raises why the client is closed."""
         self.check_open()
+        self.stop_dropped_watches()
         request = call.request
         try:
             request.arguments, request.options = frozen(request.arguments), frozen(request.options)
@@ -461,6 +463,7 @@ class Core:
 
     def receive(self, data: bytes) -> None:
         """Take what has arrived. Raises BrokenProtocol if it is not of this protocol."""
+        self.stop_dropped_watches()
         unpacker = self._unpacker
         try:
             unpacker.feed(data)
@@ -537,6 +540,11 @@ class Core:
         if self.closed_because is None:
             self._send_stop(watch)
         watch.wake()
+
+    def stop_dropped_watches(self) -> None:
+        """Stop the watches that the program has dropped. The garbage collector cannot do it: it interrupts the core."""
+        while self.dropped_watches:
+            self.stop_watch(self.dropped_watches.popleft())
 
     def next_event(self, watch: Watch) -> Any:
         """Return the next event, or None. A watch that was stopped because its consumer was behind is resumed."""
@@ -750,6 +758,7 @@ class Core:
 
     def run_timers(self) -> None:
         """Call the functions whose time has come."""
+        self.stop_dropped_watches()
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:
             heapq.heappop(self._timers)[2]()

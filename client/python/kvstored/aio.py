@@ -515,7 +515,8 @@ class Watch:
     all its entries follow. Keys that it no longer has are not reported.
 
     The client keeps the entries that existed at the start until the program takes them. Of later changes it keeps 8 MB,
-    and fetches further ones when it needs them. Close a watch when it is no longer needed, or use it with `async with`.
+    and fetches further ones when it needs them. A watch ends when it is closed, at the end of `async with`, and when the
+    program drops it: after a `break`, `async for entry in client.watch(...)` leaves nothing behind.
     """
 
     def __init__(self, channel: Channel, bucket: str, options: Dict[str, Any]) -> None:
@@ -523,6 +524,9 @@ class Watch:
         given = {name: value for name, value in options.items() if value is not None}
         self._watch = CoreWatch(channel.core, bucket, given)
         self._is_ready = False
+
+    def __del__(self) -> None:
+        self._channel.drop_watch(self._watch)
 
     @property
     def is_ready(self) -> bool:
