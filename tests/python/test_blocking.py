@@ -142,6 +142,17 @@ class Calls(DaemonTest):
             client.put(bucket, "k", endless)
         self.assertIsNone(client.get(bucket, "k"))
 
+    def test_an_integer_of_more_than_64_bits_is_refused(self):
+        client, bucket = self.client, self.bucket
+        for name, use in (("argument 3 of kv.put", lambda: client.put(bucket, "k", 1 << 70)),
+                          ("argument 3 of kv.put", lambda: client.put(bucket, "k", {"a": [-1 << 70]})),
+                          ("argument 2 of bulk.put", lambda: client.bulk_put(bucket, {"k": 1 << 70})),
+                          ("option revision of kv.delete", lambda: client.delete(bucket, "k", revision=1 << 64))):
+            with self.assertRaisesRegex(kvstored.InvalidArgument, f"^{name}: an integer must fit into 64 bits") as raised:
+                use()
+            self.assertEqual(raised.exception.outcome, "none")
+        self.assertIsNone(client.get(bucket, "k"))
+
     def test_a_value_that_is_not_json_is_named(self):
         client, bucket = self.client, self.bucket
         client.put(bucket, "k", "{no JSON")

@@ -298,8 +298,12 @@ class Core:
                 raise InvalidArgument(f"{self._unsendable(request)} of {request.method}: {error.object!r:.100} is not "
                                       "UTF-8: keys and headers must be; pass bytes as a value",
                                       outcome="none") from error
-            if not isinstance(error, TypeError):
-                raise
+            if isinstance(error, OverflowError):
+                raise InvalidArgument(f"{self._unsendable(request)} of {request.method}: an integer must fit into 64 "
+                                      "bits: pass larger ones as str", outcome="none") from error
+            if isinstance(error, ValueError):
+                raise InvalidArgument(f"{self._unsendable(request)} of {request.method}: {error}",
+                                      outcome="none") from error
             raise TypeError(f"{self._unsendable(request)} of {request.method}: {error}: pass bytes or str, or what "
                             "JSON can express (numbers, lists and dicts)") from error
         if call.first_sent_us == 0:
