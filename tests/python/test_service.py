@@ -72,6 +72,54 @@ class UsageExample(DaemonTest, unittest.IsolatedAsyncioTestCase):
                     self.assertIs(error, outcomes[wanted - 1])
                 self.assertEqual(put.call_count, wanted)
 
+    async def test_wrong_arguments_are_service_errors_too(self):
+        store = self.store
+        await store.create_bucket("wrong")
+        committed = store.kv_transaction("wrong")
+        committed.add_operation("put", "t", "v")
+        await committed.commit()
+        for call in (
+                lambda: store.put("wrong", "k", None), lambda: store.put("wrong", "k", object()),
+                lambda: store.put("wrong", "k", "v", ttl="5"), lambda: store.put("wrong", "k", 1 << 70),
+                lambda: store.put("wrong", None, "v"), lambda: store.put("wrong", "k", "v", header=None),
+                lambda: store.bulk_put("wrong", ["a"]), lambda: store.bulk_put("wrong", {"a": None}),
+                lambda: store.bulk_get("wrong", "a"), lambda: store.put_with_retry("wrong", "k", "v", max_retries=-1),
+                lambda: store.get_kv_store("new", histori=9), lambda: store.history("wrong", None), committed.commit,
+                lambda: committed.add_operation("put", "k", None),
+                lambda: committed.add_operation("put", "k", object()),
+                lambda: committed.add_operation("put", "k", "v", ttl="5"),
+                lambda: committed.add_operation("update", "k", "v"), lambda: committed.add_operation("steal", "k")):
+            with self.assertRaises(ServiceError) as raised:
+                await call()
+            self.assertEqual((raised.exception.code, raised.exception.outcome or "none"), ("invalid_argument", "none"))
+        self.assertEqual(await store.bulk_get("wrong", ["k", "t"]), {"k": None, "t": b"v"})
+
+    async def test_headers_may_be_numbers_and_operations_may_be_awaited(self):
+        store = self.store
+        await store.create_bucket("h", history=5)
+        revision = await store.put("h", "k", "v", attempt=3, load=0.5)
+        await store.update("h", "k", "v", revision, attempt=4)
+        async with store.kv_transaction("h") as transaction:
+            await transaction.add_operation("put", "k", "v", attempt=5)
+        self.assertEqual([entry.headers for entry in await store.history("h", "k")],
+                         [{"attempt": "3", "load": "0.5"}, {"attempt": "4"}, {"attempt": "5"}])
+
+    async def test_the_health_of_a_bucket_always_has_the_same_members(self):
+        health = await self.store.health_check("missing")
+        self.assertIn("create_bucket", health.pop("error"))
+        self.assertEqual(health, {"bucket": "missing", "values": None, "history": None, "ttl": None,
+                                  "max_value_size": None, "replicas": None, "healthy": False})
+
+    async def test_a_manager_starts_again(self):
+        store = self.store
+        await store.create_bucket("again")
+        await self.manager.stop()
+        with self.assertRaises(ServiceError) as raised:
+            await store.get("again", "k")
+        self.assertEqual(raised.exception.code, "unavailable")
+        await self.manager.start()
+        self.assertGreater(await store.put("again", "k", "v"), 0)
+
     async def test_a_put_outlasts_a_restart(self):
         store = self.store
         await store.create_bucket("r")

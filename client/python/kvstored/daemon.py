@@ -9,6 +9,7 @@ import dataclasses
 from typing import Any, Dict, List, Mapping, Optional, Type, TypeVar, Union
 
 from ._text import texts_of
+from .errors import error_text
 
 R = TypeVar("R", bound="Record")
 
@@ -284,7 +285,7 @@ def _store_of(fields: Dict[str, Any]) -> Optional[StoreStatus]:
 
 def health_of(fields: Dict[str, Any]) -> Health:
     """Return the answer to health.check."""
-    return record_of(Health, fields, error=fields.get("error"), nats=record_of(NatsStatus, fields["nats"]),
+    return record_of(Health, fields, error=error_text(fields.get("error")), nats=record_of(NatsStatus, fields["nats"]),
                      store=_store_of(fields))
 
 

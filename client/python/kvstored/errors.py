@@ -206,6 +206,11 @@ def _translate(message: str) -> str:
     return _METHOD.sub(lambda found: _METHODS[found[0]], message)
 
 
+def error_text(message: Optional[str]) -> Optional[str]:
+    """Return the message of an error that is not one of a call; None: there is none."""
+    return None if message is None else _translate(message)
+
+
 def _error_of_text(text: str) -> KvstoredError:
     """The same for `code: message` or `code: message (outcome: unknown)`."""
     parts = re.fullmatch(r"(\w+): (.*?)(?: \(outcome: (\w+)\))?", text, re.DOTALL)

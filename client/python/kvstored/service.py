@@ -15,13 +15,16 @@ from __future__ import annotations
 import asyncio
 import random
 from types import TracebackType
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple, Type, Union
+from typing import Any, Dict, Generator, Iterable, List, Mapping, Optional, Tuple, Type, Union
 
 from .aio import Bucket, Client, Transaction
 from .entries import Entry, Value
 from .errors import AlreadyExists, BucketNotFound, KvstoredError
 
 __all__ = ["ConnectionService", "KVStoreService", "KVTransaction", "ServiceError", "ServiceManager"]
+
+#: The value of a header. Numbers are stored as texts.
+Header = Union[str, int, float]
 
 #: The pause before the first retry of put_with_retry; it doubles with each.
 FIRST_RETRY_S = 0.1
@@ -38,8 +41,29 @@ class ServiceError(Exception):
         self.outcome = outcome
 
 
+def _invalid(message: str) -> ServiceError:
+    return ServiceError(message, code="invalid_argument", outcome="none")
+
+
+def _advice(message: str) -> str:
+    """Return a message with the names of the methods of this module."""
+    return message.replace("bucket_create", "create_bucket")
+
+
+def _texts(headers: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return headers whose numbers are texts."""
+    return {name: str(value) if isinstance(value, (int, float)) else value for name, value in headers.items()}
+
+
+class _Added:
+    """The result of add_operation. It may be awaited, which does nothing."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        return iter(())  # type: ignore[return-value]
+
+
 class _Errors:
-    """A `with` statement that turns each KvstoredError into a ServiceError."""
+    """A `with` statement that turns the error of a call, or of its arguments, into a ServiceError."""
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -50,24 +74,33 @@ class _Errors:
     def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
                  traceback: Optional[TracebackType]) -> None:
         if isinstance(error, KvstoredError):
-            raise ServiceError(f"{self._what} failed: {error}", code=error.code, retryable=error.retryable,
-                               outcome=error.outcome) from error
+            raise ServiceError(f"{self._what} failed: {_advice(str(error))}", code=error.code,
+                               retryable=error.retryable, outcome=error.outcome) from error
+        if isinstance(error, (TypeError, ValueError, OverflowError, RuntimeError)):  # nothing was sent
+            raise _invalid(f"{self._what} failed: {error}") from error
 
 
 class ConnectionService:
-    """The connection that the services share."""
+    """The connection that the services share. After close, it can connect again, with another client."""
 
     def __init__(self, path: Optional[str] = None, **options: Any) -> None:
+        self._path = path
+        self._options = options
+        self._is_closed = False
         self.client = Client(path, **options)
 
     async def connect(self) -> Client:
         """Connect, and return the client."""
+        if self._is_closed:
+            self.client = Client(self._path, **self._options)
+            self._is_closed = False
         with _Errors("connecting"):
             await self.client.connect()
         return self.client
 
     async def close(self) -> None:
         """Close the connection."""
+        self._is_closed = True
         await self.client.close()
 
     async def is_healthy(self) -> bool:
@@ -86,23 +119,28 @@ class KVTransaction:
         self._was_tried = False
 
     def add_operation(self, operation: str, key: str, value: Optional[Value] = None, *,
-                      revision: Optional[int] = None, ttl: Optional[int] = None, **headers: str) -> None:
-        """Add an operation: "put", "create", "update" (which takes a revision), "delete" or "purge"."""
+                      revision: Optional[int] = None, ttl: Optional[int] = None, **headers: Header) -> _Added:
+        """Add an operation: "put", "create", "update" (which takes a revision), "delete" or "purge".
+
+        Nothing is sent until the commit. The result need not be awaited, and may be.
+        """
         transaction = self._transaction
-        if operation in ("delete", "purge"):
-            (transaction.delete if operation == "delete" else transaction.purge)(key)
-            return
-        if value is None:
-            raise ServiceError(f"the operation {operation} needs a value", code="invalid_argument", outcome="none")
-        if operation == "put":
-            transaction.put(key, value, ttl=ttl, headers=headers)
-        elif operation == "create":
-            transaction.create(key, value, ttl=ttl, headers=headers)
-        elif operation == "update" and revision is not None:
-            transaction.update(key, value, revision, ttl=ttl, headers=headers)
-        else:
-            raise ServiceError(f"the operation {operation} is unknown, or needs a revision", code="invalid_argument",
-                               outcome="none")
+        if operation not in ("put", "create", "update", "delete", "purge"):
+            raise _invalid(f"the operation {operation} is unknown")
+        if operation == "update" and revision is None:
+            raise _invalid("the operation update needs a revision")
+        with _Errors(f"the operation {operation} of {key}"):
+            if operation == "delete":
+                transaction.delete(key)
+            elif operation == "purge":
+                transaction.purge(key)
+            elif operation == "put":
+                transaction.put(key, value, ttl=ttl, headers=_texts(headers))  # type: ignore[arg-type] # None is refused
+            elif operation == "create":
+                transaction.create(key, value, ttl=ttl, headers=_texts(headers))  # type: ignore[arg-type]
+            elif revision is not None:
+                transaction.update(key, value, revision, ttl=ttl, headers=_texts(headers))  # type: ignore[arg-type]
+        return _Added()
 
     async def get(self, key: str) -> Optional[Entry]:
         """Return the entry of a key, which must not change until the commit."""
@@ -169,32 +207,35 @@ class KVStoreService:
 
     async def health_check(self, bucket: str) -> Dict[str, Any]:
         """Return a dict of bucket, values, history, ttl, max_value_size, replicas and healthy, and error if it is not
-        healthy."""
+        healthy. What the daemon cannot say, as of a bucket that does not exist, is None."""
         with _Errors(f"the health check of {bucket}"):
             health = await self._client.health(bucket)
-        members = ("bucket", "values", "history", "ttl", "max_value_size", "replicas", "error")
-        return {"healthy": health.healthy, **{name: health.details[name] for name in members if name in health.details}}
+        members = ("values", "history", "ttl", "max_value_size", "replicas")
+        result = {"bucket": bucket, **{name: health.details.get(name) for name in members}, "healthy": health.healthy}
+        return result if health.error is None else {**result, "error": _advice(health.error)}
 
     # --- Values ------------------------------------------------------------------------------------
 
-    async def put(self, bucket: str, key: str, value: Value, ttl: Optional[int] = None, **headers: str) -> int:
+    async def put(self, bucket: str, key: str, value: Value, ttl: Optional[int] = None, **headers: Header) -> int:
         """Write a value with headers, and return its revision."""
         with _Errors(f"writing {key}"):
-            return await self._client.put(bucket, key, value, ttl=ttl, headers=headers)
+            return await self._client.put(bucket, key, value, ttl=ttl, headers=_texts(headers))
 
     async def put_with_retry(self, bucket: str, key: str, value: Value, ttl: Optional[int] = None,
-                             max_retries: int = 3, **headers: str) -> int:
+                             max_retries: int = 3, **headers: Header) -> int:
         """Write a value. If that fails for a time, try again up to max_retries times."""
+        if not isinstance(max_retries, int) or max_retries < 0:
+            raise _invalid(f"max_retries: a number of 0 or more, not {max_retries!r:.100}")
         pause_s = FIRST_RETRY_S
-        for left in range(max_retries, -1, -1):
+        while True:
             try:
                 return await self.put(bucket, key, value, ttl, **headers)
             except ServiceError as error:
-                if left == 0 or not error.retryable:
+                if max_retries == 0 or not error.retryable:
                     raise
+            max_retries -= 1
             await asyncio.sleep(pause_s * random.uniform(0.75, 1.0))
             pause_s *= 2
-        raise AssertionError("not reached")
 
     async def get(self, bucket: str, key: str) -> Optional[bytes]:
         """Return the value of a key; None if the key does not exist."""
@@ -216,10 +257,10 @@ class KVStoreService:
         with _Errors(f"deleting {key}"):
             return await self._client.delete(bucket, key, if_exists=True) is not None
 
-    async def update(self, bucket: str, key: str, value: Value, revision: int, **headers: str) -> int:
+    async def update(self, bucket: str, key: str, value: Value, revision: int, **headers: Header) -> int:
         """Write a value if the key is at this revision, and return the new one."""
         with _Errors(f"updating {key}"):
-            return await self._client.update(bucket, key, value, revision, headers=headers)
+            return await self._client.update(bucket, key, value, revision, headers=_texts(headers))
 
     async def history(self, bucket: str, key: str) -> List[Entry]:
         """Return the entries of a key that the bucket still has, the oldest first."""
