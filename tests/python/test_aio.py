@@ -246,6 +246,12 @@ class Transactions(AioTest):
             with self.assertRaises(kvstored.Conflict):
                 await transaction.commit()
 
+    async def test_a_transaction_without_operations_checks_nothing(self):
+        async with self.client.transaction(self.bucket) as transaction:
+            self.assertIsNone(await transaction.get("k"))
+            await self.client.put(self.bucket, "k", "v")
+        self.assertEqual((transaction.is_committed, transaction.revisions), (True, []))
+
     async def test_the_function_is_async(self):
         with self.assertRaisesRegex(TypeError, "must be async"):
             await self.client.run_transaction(self.bucket, lambda transaction: transaction.put("k", "v"))

@@ -585,7 +585,9 @@ class Watch:
 class Transaction:
     """Operations that are done together or not at all.
 
-    What `get` has read becomes a condition: if another client has changed it, commit raises Conflict or AlreadyExists.
+    What `get` has read becomes a condition of the operations: if another client has changed it, commit raises Conflict
+    or AlreadyExists. A transaction without operations checks nothing, and several `get` may have read different moments.
+    Use `get_many` to read keys at one point in time.
     """
 
     def __init__(self, client: Client, bucket: str, timeout: Optional[Duration]) -> None:
@@ -607,12 +609,13 @@ class Transaction:
             self.commit()
 
     def get(self, key: str) -> Optional[Entry]:
-        """Return the entry of a key, which must not change until the commit."""
+        """Return the entry of a key. If the transaction has operations, it must not change until the commit."""
         entries = self.get_many([key])
         return entries[key]
 
     def get_many(self, keys: Iterable[str]) -> Dict[str, Optional[Entry]]:
-        """Return the entries of several keys, which must not change until the commit, at one point in time."""
+        """Return the entries of several keys, of one point in time if they are at most 1,024. If the transaction has
+        operations, they must not change until the commit."""
         entries = self._client.bulk_get(self._bucket, keys, timeout=self._timeout)
         for key, entry in entries.items():
             self.check(key, 0 if entry is None else entry.revision)
@@ -654,7 +657,7 @@ class Transaction:
         self._operations.append(operation + [options] if options else operation)
 
     def commit(self) -> List[int]:
-        """Do all operations, and return their revisions. Without operations, nothing is done or checked."""
+        """Do all operations, and return their revisions. Without operations, nothing is sent, and nothing is checked."""
         if self.is_committed:
             raise RuntimeError("the transaction is committed already")
         self._was_tried = True

@@ -143,7 +143,7 @@ class KVTransaction:
         return _Added()
 
     async def get(self, key: str) -> Optional[Entry]:
-        """Return the entry of a key, which must not change until the commit."""
+        """Return the entry of a key. If the transaction has operations, it must not change until the commit."""
         with _Errors("the read"):
             return await self._transaction.get(key)
 
