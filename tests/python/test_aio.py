@@ -11,8 +11,9 @@ import kvstored
 import kvstored.aio
 import msgpack
 from daemon_process import PATIENCE_S
-from fake_daemon import DISMISSAL, NOT_HELD, FakeDaemon, measured_memory
+from fake_daemon import DISMISSAL, NOT_HELD, FakeDaemon, measured_memory, packing_memory
 from kvstored._core import Call, Core, Request
+from kvstored._outbox import Outbox
 from own_daemon import DaemonTest
 
 
@@ -628,6 +629,58 @@ class HeldCalls(unittest.TestCase):
         self.assertLess(ends_of(lambda calls: core._end_expired(time.monotonic()), 0), 5000)
 
 
+class Sending(unittest.TestCase):
+    """Messages on their way to the socket."""
+
+    def send(self, sizes, takes):
+        """Send messages to a socket that takes so many bytes of each system call. Return the messages, their calls,
+        what the socket has got in each system call, and the rest."""
+        calls = [Call(Request("kv.get", [], {}, lambda result: result), 0.0, None, lambda call: None) for _ in sizes]
+        messages = [bytes([number % 256]) * size for number, size in enumerate(sizes)]
+        core = unittest.mock.Mock()
+        core.take_output.side_effect = [list(zip(messages, calls)), [], []]
+        got = []
+
+        def sendmsg(buffers):
+            got.append(buffers)
+            if not takes:
+                raise BlockingIOError
+            return min(takes.pop(0), sum(map(len, buffers)))
+
+        outbox = Outbox()
+        connection = unittest.mock.Mock(sendmsg=sendmsg, send=lambda message: sendmsg([message]))
+        outbox.send(connection, core)
+        return messages, calls, got, outbox, connection, core
+
+    def test_messages_are_neither_joined_nor_copied(self):
+        messages, calls, got, outbox, _, _ = self.send([10] * 64, [640])
+        self.assertEqual(len(got), 1)
+        self.assertTrue(all(one is message for one, message in zip(got[0], messages)))
+        self.assertFalse(outbox)
+        self.assertTrue(all(call.is_sent for call in calls))
+
+    def test_a_cut_message_goes_on_where_it_was_cut(self):
+        takes = [25]
+        messages, calls, got, outbox, connection, core = self.send([10] * 4, takes)
+        self.assertEqual([call.is_sent for call in calls], [True, True, True, False])
+        self.assertTrue(outbox)
+        self.assertEqual(bytes(outbox.take(3)), messages[2][5:8])
+        outbox.send(connection, core)  # the socket takes nothing
+        self.assertEqual([call.is_sent for call in calls], [True, True, True, False])
+        takes += [2, 100]
+        outbox.send(connection, core)  # it takes two bytes, and is full
+        outbox.send(connection, core)
+        self.assertEqual([b"".join(buffers) for buffers in got[-2:]], [messages[2][8:] + messages[3], messages[3]])
+        self.assertFalse(outbox)
+        self.assertTrue(calls[3].is_sent)
+
+    def test_more_messages_than_the_kernel_takes_at_once_are_sent(self):
+        messages, calls, got, outbox, _, _ = self.send([1] * 200 * 6, [512, 512, 512])
+        self.assertEqual([len(buffers) for buffers in got], [512, 512, 176])
+        self.assertFalse(outbox)
+        self.assertTrue(all(call.is_sent for call in calls) and len(messages) == 1200)
+
+
 class FakeAnswers(unittest.IsolatedAsyncioTestCase):
     """Answers that the real daemon gives only at an unlucky moment."""
 
@@ -786,6 +839,21 @@ class FakeAnswers(unittest.IsolatedAsyncioTestCase):
         daemon.may_read.set()
         self.assertEqual(await client.put("b", "l", "v"), 1)
         self.assertLessEqual(len(daemon.calls), 200 - len(unsent) + 1)  # those are not sent later
+
+    async def test_a_value_is_not_copied_while_it_waits_for_the_socket(self):
+        """But by MessagePack."""
+        daemon, client = self.start(lambda method, _: (None, 1))
+        value = bytes(8_000_000)
+        await client.connect()
+        daemon.may_read.clear()
+        limit = packing_memory(value) + 1_000_000
+        with measured_memory() as peak:
+            task = asyncio.ensure_future(client.put("b", "k", value))
+            await self.wait_until(lambda: client._channel._is_full)  # pylint: disable=protected-access
+        self.assertLess(peak(), limit)
+        daemon.may_read.set()
+        self.assertEqual(await task, 1)
+        self.assertEqual([len(arguments[2]) for _, arguments in daemon.calls], [8_000_000])
 
     async def test_closing_does_not_wait_for_a_daemon_that_reads_nothing(self):
         daemon, client = self.start(lambda method, _: (None, 1))

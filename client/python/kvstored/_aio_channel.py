@@ -12,6 +12,7 @@ from typing import Any, Awaitable, Callable, Coroutine, List, Optional, TypeVar
 
 from ._connections import end_connection, new_socket
 from ._core import FIRST_PAUSE_S, LAST_PAUSE_S, BrokenProtocol, Call, Core, Request, Watch
+from ._outbox import Outbox
 from ._paths import AnyPath, socket_path
 from .errors import KvstoredError, Unavailable, fresh
 
@@ -19,8 +20,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 A = TypeVar("A")
 
-#: Messages of one turn of the loop are joined and sent at once, up to this size. Larger ones are not copied again.
-JOINED_BYTES = 65536
+#: The transport gets this much when the socket is full, which it copies, and says when the socket takes more.
+WAKE_BYTES = 4096
 
 RECEIVE_BYTES = 262144
 
@@ -42,6 +43,7 @@ class Channel(asyncio.Protocol):
         self._was_connected = False
         self._pause_s = FIRST_PAUSE_S
         self._broken_because = ""  # the daemon has broken the protocol
+        self._outbox = Outbox()
         self._flush_is_planned = False
         self._timer: Optional[asyncio.TimerHandle] = None
         self._timer_due = float("inf")
@@ -247,6 +249,7 @@ class Channel(asyncio.Protocol):
             transport.close()
             return
         self._transport = transport
+        transport.set_write_buffer_limits(0)  # it says when it has sent all that it has, and the outbox goes on
         self._ended = self.loop.create_future()
         again, self._was_connected = self._was_connected, True
         self.core.connected()
@@ -270,6 +273,7 @@ class Channel(asyncio.Protocol):
         """The connection has ended."""
         self._transport = None
         self._is_full = False
+        self._outbox.clear()
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
         assert self._socket is not None
@@ -301,7 +305,7 @@ class Channel(asyncio.Protocol):
             pass  # there is no more
 
     def pause_writing(self) -> None:
-        """The socket takes no more: the core keeps its output, and holds further calls."""
+        """The socket takes no more, and the transport has some bytes left: the outbox and the core keep the others."""
         self._is_full = True
 
     def resume_writing(self) -> None:
@@ -315,7 +319,7 @@ class Channel(asyncio.Protocol):
         """The core was used: send its output at the end of this turn of the loop, and set its timer."""
         core, loop = self.core, self.loop
         assert loop is not None
-        if not self._flush_is_planned and not self._is_full and core.has_output():
+        if not self._flush_is_planned and not self._is_full and (core.has_output() or self._outbox):
             self._flush_is_planned = True
             loop.call_soon(self._flush)
         due = core.next_due()
@@ -329,34 +333,16 @@ class Channel(asyncio.Protocol):
         self._flush_is_planned = False
         transport = self._transport
         while transport is not None and not self._is_full and not transport.is_closing():  # a write can change both
-            output = self.core.take_output()
-            if not output:
+            assert self._socket is not None
+            try:
+                self._outbox.send(self._socket, self.core)
+            except OSError:
+                pass  # the transport finds the same error
+            if not self._outbox:
                 return
-            for _, call in output:
-                call.is_sent = True
-            for piece in join_pieces([message for message, _ in output]):
-                transport.write(piece)
+            transport.write(self._outbox.take(WAKE_BYTES))
 
     def _run_timers(self) -> None:
         self._timer, self._timer_due = None, float("inf")
         self.core.run_timers()
         self._after_core()
-
-
-def join_pieces(output: List[bytes]) -> List[bytes]:
-    """Join small messages, so that they are sent at once."""
-    if len(output) < 2:
-        return output
-    pieces: List[bytes] = []
-    small: List[bytes] = []
-    for message in output:
-        if len(message) < JOINED_BYTES:
-            small.append(message)
-            continue
-        if small:
-            pieces.append(b"".join(small))
-            small = []
-        pieces.append(message)
-    if small:
-        pieces.append(b"".join(small))
-    return pieces

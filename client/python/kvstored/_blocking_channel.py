@@ -17,6 +17,7 @@ from typing import Any, Callable, Dict, List, Optional, TypeVar
 
 from ._connections import end_connection, new_socket
 from ._core import FIRST_PAUSE_S, LAST_PAUSE_S, BrokenProtocol, Call, Core, Request, Watch, is_of_program
+from ._outbox import Outbox
 from ._paths import AnyPath, socket_path
 from .errors import KvstoredError, Unavailable, fresh
 
@@ -77,7 +78,7 @@ class Channel:
         self.core.on_ephemeral_lost = self._on_ephemeral_lost
         self._lock = threading.RLock()  # guards everything here, and the core
         self._socket: Optional[socket.socket] = None
-        self._unsent = bytearray()
+        self._outbox = Outbox()
         self._was_connected = False
         self._next_attempt = 0.0
         self._pause_s = FIRST_PAUSE_S
@@ -280,7 +281,7 @@ class Channel:
                 poll = select.poll()
                 poll.register(self._alarm_in, select.POLLIN)
                 if self._socket is not None:
-                    poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._unsent else 0))
+                    poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._outbox else 0))
             ready = poll.poll(None if due is None else max(due - time.monotonic(), 0) * 1000 + 1)
             with self._lock:
                 if any(descriptor == self._alarm_in for descriptor, _ in ready):
@@ -305,7 +306,7 @@ class Channel:
             self.core.take_output()
         else:
             try:
-                self._send_output()
+                self._outbox.send(self._socket, self.core)
             except BaseException as error:
                 if is_of_program(error) or not isinstance(error, OSError):  # the stream may end within a message
                     self._lose("a call was interrupted while it was sent")
@@ -313,36 +314,8 @@ class Channel:
                 self._receive_rest()
                 self._lose(f"the connection was lost: {error.strerror or error}")
         due = self.core.next_due()
-        if self._unsent or due is not None and (self._reader_due is None or due < self._reader_due):
+        if self._outbox or due is not None and (self._reader_due is None or due < self._reader_due):
             self._interrupt_reader()
-
-    def _send_output(self) -> None:
-        if self._unsent:
-            sent = self._send_some(self._unsent, None)
-            del self._unsent[:sent]
-        while not self._unsent:  # otherwise the core keeps its output, and holds further calls
-            output = self.core.take_output()
-            if not output:
-                return
-            for message, call in output:
-                call.is_sent = True
-                if self._unsent:
-                    self._unsent += message
-                    continue
-                sent = self._send_some(message, call)
-                if sent < len(message):
-                    self._unsent += memoryview(message)[sent:]
-
-    def _send_some(self, data: Any, call: Optional[Call]) -> int:
-        assert self._socket is not None
-        try:
-            return self._socket.send(data)
-        except BlockingIOError:
-            return 0
-        except OSError:
-            if call is not None:
-                call.is_sent = False  # nothing of it has left
-            raise
 
     def _receive(self) -> None:
         assert self._socket is not None
@@ -375,7 +348,7 @@ class Channel:
             return
         end_connection(self._socket)
         self._socket = None
-        self._unsent.clear()
+        self._outbox.clear()
         if self.core.has_answered:
             self._pause_s = FIRST_PAUSE_S
             self._next_attempt = time.monotonic()

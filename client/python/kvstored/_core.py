@@ -261,8 +261,8 @@ class Core:
             raise fresh(self.closed_because, outcome="none")
 
     def give_up(self, call: Call) -> None:
-        """Forget a call for which nobody waits. If it was sent, the daemon cancels it. If that is too late, its answer is
-        dropped, and its lock is released."""
+        """Forget a call for which nobody waits, and cancel it at the daemon if it was sent. If that is too late, its
+        answer is dropped, and its lock is released."""
         call.is_given_up = True
         self._held.pop(call, None)
         request = call.request

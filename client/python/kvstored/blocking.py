@@ -518,8 +518,8 @@ class Watch:
     all its entries follow. Keys that it no longer has are not reported.
 
     The client keeps the entries that existed at the start until the program takes them. Of later changes it keeps 8 MB,
-    and fetches further ones when it needs them. A watch ends when it is closed, at the end of `with`, and when the
-    program drops it: after a `break`, `for entry in client.watch(...)` leaves nothing behind.
+    and fetches further ones when it needs them. A watch ends when it is closed, at the end of `with`, and when
+    the program drops it: after a `break`, `for entry in client.watch(...)` leaves nothing behind.
     """
 
     def __init__(self, channel: Channel, bucket: str, options: Dict[str, Any]) -> None:
@@ -586,8 +586,8 @@ class Transaction:
     """Operations that are done together or not at all.
 
     What `get` has read becomes a condition of the operations: if another client has changed it, commit raises Conflict
-    or AlreadyExists. A transaction without operations checks nothing, and several `get` may have read different moments.
-    Use `get_many` to read keys at one point in time.
+    or AlreadyExists. A transaction without operations checks nothing, and what several `get` return may be of different
+    moments. Use `get_many` to read keys at one point in time.
     """
 
     def __init__(self, client: Client, bucket: str, timeout: Optional[Duration]) -> None:
@@ -657,7 +657,7 @@ class Transaction:
         self._operations.append(operation + [options] if options else operation)
 
     def commit(self) -> List[int]:
-        """Do all operations, and return their revisions. Without operations, nothing is sent, and nothing is checked."""
+        """Do all operations, and return their revisions. Without operations, nothing is sent and nothing is checked."""
         if self.is_committed:
             raise RuntimeError("the transaction is committed already")
         self._was_tried = True

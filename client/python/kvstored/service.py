@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Dict, Generator, Iterable, List, Mapping, Optional, Tuple, Type, Union
 
 from .aio import Bucket, Client, Transaction
-from .entries import Entry, Value
+from .entries import Entry, Value, value_of
 from .errors import AlreadyExists, BucketNotFound, KvstoredError
 
 __all__ = ["ConnectionService", "KVStoreService", "KVTransaction", "ServiceError", "ServiceManager"]
@@ -130,16 +130,17 @@ class KVTransaction:
         if operation == "update" and revision is None:
             raise _invalid("the operation update needs a revision")
         with _Errors(f"the operation {operation} of {key}"):
+            texts, stored = _texts(headers), value_of(value) if operation not in ("delete", "purge") else None
             if operation == "delete":
                 transaction.delete(key)
             elif operation == "purge":
                 transaction.purge(key)
             elif operation == "put":
-                transaction.put(key, value, ttl=ttl, headers=_texts(headers))  # type: ignore[arg-type] # None is refused
+                transaction.put(key, stored, ttl=ttl, headers=texts)
             elif operation == "create":
-                transaction.create(key, value, ttl=ttl, headers=_texts(headers))  # type: ignore[arg-type]
+                transaction.create(key, stored, ttl=ttl, headers=texts)
             elif revision is not None:
-                transaction.update(key, value, revision, ttl=ttl, headers=_texts(headers))  # type: ignore[arg-type]
+                transaction.update(key, stored, revision, ttl=ttl, headers=texts)
         return _Added()
 
     async def get(self, key: str) -> Optional[Entry]:
