@@ -192,6 +192,11 @@ class Views(AioTest):
         self.assertEqual((await view.keys(), await view.contains("a"), await view.delete("a"), await view.delete("a")),
                          (["a", "b"], True, True, False))
         self.assertEqual((await view.setdefault("c", 3), await view.pop("c"), await view.pop("c", 4)), (3, 3, 4))
+        with self.assertRaises(KeyError):
+            await view.pop("c")
+        self.assertFalse(await view.contains("no key"))
+        await view.update(d=4)
+        self.assertEqual(await view.pop("d"), 4)
         async with view.transaction() as transaction:
             transaction.put("t", "1")
         async with view.lock("l") as lock:

@@ -440,7 +440,16 @@ class Views(DaemonTest):
             self.assertEqual(view.values(), [{"x": 1}, 2, None])
             self.assertEqual((view.get("z"), view.get("z", 5), view.setdefault("z", 6), view.setdefault("z", 7)),
                              (None, 5, 6, 6))
-            self.assertEqual((view.pop("z"), view.pop("z", 8)), (6, 8))
+            self.assertEqual((view.pop("z"), view.pop("z", 8), view.pop("z", None)), (6, 8, None))
+            with self.assertRaisesRegex(KeyError, "^'z'$"):
+                view.pop("z")
+            self.assertEqual(("no key" in view, "" in view, 5 in view, list(reversed(view))),
+                             (False, False, False, ["c", "b", "a"]))
+            with self.assertRaises(kvstored.InvalidArgument):
+                _ = "a" in client.bucket("no bucket")
+            view.update(c=3, d=4)
+            view.update({"c": None}, d=5, ttl=60)
+            self.assertEqual((view["c"], view.pop("d")), (None, 5))
             del view["a"]
             with self.assertRaises(KeyError):
                 del view["a"]

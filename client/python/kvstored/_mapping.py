@@ -12,7 +12,10 @@ V = TypeVar("V")
 
 
 class MappingView(Generic[V]):
-    """`view[key]`, `view[key] = value`, `del view[key]`, `key in view`, iteration over the keys, and `len`."""
+    """`view[key]`, `view[key] = value`, `del view[key]`, `key in view`, iteration over the keys, and `len`.
+
+    There is no `clear` and no `popitem`: other clients use the bucket, too.
+    """
 
     client: Client
     name: str
@@ -32,10 +35,17 @@ class MappingView(Generic[V]):
             raise KeyError(key)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self.client.get(self.name, key) is not None
+        return isinstance(key, str) and self.contains(key)
+
+    def contains(self, key: str) -> bool:
+        """Return whether the key exists."""
+        raise NotImplementedError
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.client.keys(self.name))
+
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(self.client.keys(self.name))
 
     def __len__(self) -> int:
         return len(self.client.keys(self.name))

@@ -27,12 +27,14 @@ from .daemon import (Config, DaemonInfo, DumpList, Health, Sessions, Stats, conf
 from .entries import (BYTES, BucketInfo, Codec, Counted, Duration, Entry, Value, decoded, entries_of, entry_or_none,
                       info_of, infos_of, integer_of, key_list, mapping_answer, mapping_of, names_of, seconds_of,
                       settings_of, text_answer, ttl_of, value_map, value_of)
-from .errors import AlreadyExists, Conflict, KvstoredError, error_of
+from .errors import AlreadyExists, Conflict, InvalidArgument, KvstoredError, error_of
 
 __all__ = ["Bucket", "Client", "Lock", "Transaction", "Watch"]
 
 T = TypeVar("T")
 V = TypeVar("V")
+
+_NOTHING: Any = object()
 
 
 def _same(result: Any) -> Any:
@@ -459,10 +461,18 @@ class Bucket(MappingView[V]):
             except AlreadyExists:
                 pass  # another client was faster
 
-    def pop(self, key: str, default: Optional[V] = None) -> Optional[V]:
-        """Delete a key, and return its value; the default if it does not exist."""
+    @overload
+    def pop(self, key: str) -> V: ...
+
+    @overload
+    def pop(self, key: str, default: T) -> Union[V, T]: ...
+
+    def pop(self, key: str, default: Any = _NOTHING) -> Any:
+        """Delete a key, and return its value. If it does not exist, return the default; without one, raise KeyError."""
         while True:
             entry = self.client.get(self.name, key)
+            if entry is None and default is _NOTHING:
+                raise KeyError(key)
             if entry is None:
                 return default
             value = decoded(self.codec, entry)
@@ -477,8 +487,13 @@ class Bucket(MappingView[V]):
         return self.client.delete(self.name, key, if_exists=True) is not None
 
     def contains(self, key: str) -> bool:
-        """Return whether the key exists."""
-        return self.client.get(self.name, key) is not None
+        """Return whether the key exists. A text that is no valid key does not."""
+        try:
+            return self.client.get(self.name, key) is not None
+        except InvalidArgument as error:
+            if error.bucket is None:  # its name is wrong
+                raise
+            return False
 
     def keys(self, filter: Optional[str] = None) -> List[str]:
         """Return the keys, in byte order."""
@@ -489,9 +504,14 @@ class Bucket(MappingView[V]):
         for entry in self.client.iterate(self.name, filter):
             yield entry.key, decoded(self.codec, entry)
 
-    def update(self, values: Mapping[str, V], *, ttl: Optional[Duration] = None) -> None:
-        """Write all values. If one cannot be written, raise its error after the others were."""
-        encoded = {key: self.codec.encode(value) for key, value in mapping_of(values).items()}
+    def update(self, values: Optional[Mapping[str, V]] = None, *, ttl: Optional[Duration] = None,
+                     **more: V) -> None:
+        """Write all values. If one cannot be written, raise its error after the others were.
+
+        more  further keys and values. A key `ttl` can only be among the values
+        """
+        given = {**mapping_of({} if values is None else values), **more}
+        encoded = {key: self.codec.encode(value) for key, value in given.items()}
         results = self.client.bulk_put(self.name, encoded, ttl=ttl)
         for result in results.values():
             if isinstance(result, KvstoredError):
