@@ -3,7 +3,6 @@
 #include "tests/support/calls.h"
 #include "tests/support/nats_server.h"
 
-#include <signal.h>
 #include <string.h>
 #include <uv.h>
 
@@ -205,7 +204,7 @@ START_TEST(a_write_that_was_not_sent_writes_nothing)
 
     assert_ok(client_call(client, "bucket.create", "['b']"));
     uint64_t revision = put_text(client, "b", "k", "v");
-    ck_assert_int_eq(kill(nats_server, SIGSTOP), 0);
+    pid_suspend(nats_server);
     uint32_t first = client_send(client, "kv.put", "['b', 'k', 'first', {'id': 'first-id', 'timeout': 60}]");
     wait_for_state(other, "kv.put", "running");
     uint32_t second = client_send(client, "kv.update", "['b', 'k', 'second', 1, {'id': 'second-id', 'timeout': 60}]");
@@ -217,7 +216,7 @@ START_TEST(a_write_that_was_not_sent_writes_nothing)
     ck_assert(!cancel(client, first));
     expect_cancelled(client, second, "none");
     expect_cancelled(client, third, "unknown"); /* the first call may have written */
-    ck_assert_int_eq(kill(nats_server, SIGCONT), 0);
+    pid_resume(nats_server);
     ck_assert_uint_eq(revision_of(client_wait(client, first)), revision + 1);
     ck_assert_uint_eq(put_text(client, "b", "k", "v"), revision + 2);
     daemon_stop(&daemon_of_test);
