@@ -223,6 +223,33 @@ START_TEST(a_write_that_was_not_sent_writes_nothing)
 }
 END_TEST
 
+START_TEST(deletions_by_a_filter_stop)
+{
+    enum { KEYS = 60000 };
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *client = client_open(&daemon_of_test), *watcher = client_open(&daemon_of_test);
+    pid_t nats_server = daemon_nats_pid(&daemon_of_test);
+
+    assert_ok(client_call(client, "bucket.create", "['b', {'storage': 'memory'}]"));
+    for (unsigned i = 0; i < KEYS; i += 10000)
+        put_many(client, "b", "k", i, 10000, 1);
+    const struct answer *answer = client_call(watcher, "watch.start", "['b', {'updates_only': true}]");
+    assert_ok(answer);
+    uint64_t watch = answer->result.via.u64;
+    uint32_t deletion = client_send(client, "bulk.delete", "['b', {'filter': '>', 'timeout': 60}]");
+    while (strcmp(client_wait_notification(watcher, watch)->method, "watch.entries") != 0)
+        ;
+    pid_suspend(nats_server);
+    ck_assert(!cancel(client, deletion));
+    pid_resume(nats_server);
+    answer = client_wait(client, deletion);
+    assert_code_says(answer, "unavailable", "cancelled");
+    ck_assert_str_eq(answer_outcome(answer), "unknown");
+    ck_assert_uint_gt(count_at(&client_call(client, "kv.keys", "['b', {'limit': 1}]")->result, ""), 0);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 Suite *call_cancel_suite(void)
 {
     Suite *suite = suite_create("call cancel");
@@ -236,6 +263,7 @@ Suite *call_cancel_suite(void)
     tcase_add_test(own, a_call_that_was_sent_is_answered_as_usual);
     tcase_add_test(own, a_wait_for_a_lock_whose_attempt_was_sent_ends_with_it);
     tcase_add_test(own, a_write_that_was_not_sent_writes_nothing);
+    tcase_add_test(own, deletions_by_a_filter_stop);
     suite_add_tcase(suite, own);
     return suite;
 }
