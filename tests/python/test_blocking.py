@@ -888,6 +888,26 @@ class Watches(DaemonTest):
             core = client._channel.core  # pylint: disable=protected-access
             self.assertFalse(core._watches)  # pylint: disable=protected-access
 
+    def test_a_dropped_watch_ends_while_another_thread_waits(self):
+        """No further call is made: the thread that waits ends the watch."""
+        with self.new_client() as client, self.new_client() as other, \
+                concurrent.futures.ThreadPoolExecutor(1) as pool:
+            client.bucket_create("dropped")
+            watch = client.watch("dropped")
+            with watch:
+                waiting = pool.submit(client.get, "dropped", "k", wait_above=0)
+                while other.stats().watches.open < 2:
+                    pass
+            dropped = client.watch("dropped")
+            dropped.__enter__()  # pylint: disable=unnecessary-dunder-call
+            while other.stats().watches.open != 2:
+                pass
+            del dropped
+            while other.stats().watches.open != 1:
+                pass
+            other.put("dropped", "k", "v")
+            self.assertEqual(waiting.result().text, "v")
+
     def test_a_watch_of_no_bucket_is_an_error(self):
         with self.new_client() as client:
             with self.assertRaises(kvstored.BucketNotFound):
