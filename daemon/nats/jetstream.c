@@ -102,8 +102,8 @@ void jetstream_set_error(struct error *error, const struct jetstream_error *from
 
     switch (from->err_code) {
     case JETSTREAM_STREAM_NOT_FOUND:
-        code = ERROR_BUCKET_NOT_FOUND;
-        break;
+        error_set(error, ERROR_BUCKET_NOT_FOUND, "the bucket does not exist");
+        return;
     case JETSTREAM_STREAM_NAME_IN_USE:
     case 10065: /* subjects overlap with an existing stream */
         code = ERROR_ALREADY_EXISTS;

@@ -717,6 +717,33 @@ static void start_two_daemons(void)
     daemon_start(&other_daemon, nats_server_section(&server), LEASE_SECTION);
 }
 
+START_TEST(who_does_not_wait_behind_others_hears_of_the_holder)
+{
+    static const char *const call = "['%s', 'job', {'wait': %u}]";
+
+    start_two_daemons();
+    struct client *holders[] = {client_open(&daemon_of_test), client_open(&other_daemon)};
+    struct client *first = client_open(&daemon_of_test), *second = client_open(&daemon_of_test);
+    for (size_t i = 0; i < 2; i++) {
+        const char *bucket = client_new_bucket(holders[i], NULL);
+        assert_ok(client_call(holders[i], "lock.acquire", "['%s', 'job', {'value': 'the holder'}]", bucket));
+        uint32_t waiting = client_send(first, "lock.acquire", call, bucket, 100);
+        wait_for_stat(second, "locks.waiting", 1);
+        const struct answer *answer;
+        do { /* the first in line may just be looking */
+            answer = client_call(second, "lock.acquire", call, bucket, 0);
+            assert_code(answer, "locked");
+        } while (find_at(&answer->error, "value") == NULL);
+        ck_assert_str_eq(text_at(&answer->error, "value"), "the holder");
+        client_close(holders[i]);
+        assert_ok(client_wait(first, waiting));
+    }
+    daemon_stop(&daemon_of_test);
+    daemon_stop(&other_daemon);
+    nats_server_stop(&server);
+}
+END_TEST
+
 START_TEST(a_release_is_heard_of_on_other_hosts_at_once)
 {
     start_two_daemons();
@@ -1046,6 +1073,7 @@ Suite *lock_suite(void)
     tcase_add_test(shared, a_key_that_is_too_large_for_a_lock_is_locked);
     tcase_add_test(shared, what_is_written_to_a_recreated_bucket_is_not_taken_for_a_lost_lock);
     tcase_add_test(shared, a_session_that_acquires_twice_for_an_owner_holds_it_once);
+    tcase_add_test(own, who_does_not_wait_behind_others_hears_of_the_holder);
     tcase_add_test(own, a_daemon_that_ends_does_not_keep_lost_locks);
     tcase_add_test(own, thousands_of_keys_that_waited_for_the_lease_are_written_without_a_slow_turn);
     tcase_add_test(own, the_keys_of_many_buckets_are_deleted_a_few_at_a_time);

@@ -36,7 +36,7 @@ void loop_step(void);
  * A piece of work in the present turn: an event, an allocation, a message from or to NATS, a write to a client. A turn
  * that does more than LOOP_WORK_MAX keeps the others waiting: world_fail.
  */
-#define LOOP_WORK_MAX 2000u
+#define LOOP_WORK_MAX 10000u
 void loop_note_work(void);
 
 /* Take no further turn. Handles are not closed: their owners free them. */

@@ -130,6 +130,15 @@ static enum consumer_verdict on_reading_message(void *arg, struct message *messa
 
 /* --- Removing what the reading did not meet -------------------------------------------------------- */
 
+/* A watch that begins may have been delivered the key before. Of many markers few are later than all before them. */
+static void reconcile_note_removed_marker(struct local_copy *copy, uint64_t revision)
+{
+    if (reconcile_is_removing(&copy->reconcile) && revision <= copy->reconcile.removed_marker)
+        return;
+    copy->reconcile.removed_marker = revision;
+    watch_set_note_removal(&copy->watches, revision);
+}
+
 void reconcile_remove_vanished(struct local_copy *copy, struct cache_key *key)
 {
     char *name = strdup(cache_key_name(key)); /* foreign clients' keys may be longer than ours */
@@ -138,7 +147,8 @@ void reconcile_remove_vanished(struct local_copy *copy, struct cache_key *key)
     uint64_t revision = key->revision;
 
     cache_remove(&copy->contents.cache, key);
-    if (!was_value || name == NULL) { /* a marker that expired is no news */
+    if (!was_value || name == NULL) { /* a marker that expired is no news, but to a watch that has not read it yet */
+        reconcile_note_removed_marker(copy, revision);
         free(name);
         return;
     }
@@ -260,6 +270,7 @@ static void reconcile_start_removing(struct local_copy *copy)
     reconcile->phase =
         reconcile->phase == RECONCILE_LOADING ? RECONCILE_REMOVING_AFTER_LOAD : RECONCILE_REMOVING_AFTER_CHECK;
     reconcile->removing_limit = reconcile_removing_limit(copy);
+    reconcile->removed_marker = 0;
     reconcile->stalled_ms = 0;
     cache_cursor_begin(&copy->contents.cache, &reconcile->removing_cursor);
     jobs_add(copy->store->jobs, &reconcile->removing, run_removing);

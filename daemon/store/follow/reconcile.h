@@ -59,6 +59,7 @@ struct reconcile {
     struct timer removing_timer; /* while watches are slow to read what they were delivered */
     struct cache_cursor removing_cursor;
     uint64_t removing_limit; /* newer keys stay */
+    uint64_t removed_marker; /* the latest marker that was removed, while removing; 0: none */
     uint64_t stalled_ms;     /* loop time since which it waits for slow watches; 0: it does not wait */
 };
 

@@ -3,6 +3,7 @@
 #include "daemon/base/backoff.h"
 #include "daemon/store/lease/holding_line.h"
 #include "daemon/store/lease/lease_file.h"
+#include "daemon/store/lease/lock_holder.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -118,6 +119,12 @@ static void lock_fail(struct lock_wait *wait, enum error_code code, const char *
 
 static void lock_fail_locked(struct lock_wait *wait)
 {
+    if (wait->is_prolonged) {
+        lock_fail(wait, ERROR_UNAVAILABLE,
+                  "the last holder has left, but the lock's key is not deleted yet; try again");
+        return;
+    }
+    lock_holder_borrow(wait, wait->lock->line, holding_find(wait->lock->in, wait->name));
     error_set(&wait->error, ERROR_LOCKED, "%s",
               wait->is_ordinary ? "an ordinary key has the name of the lock, and nobody releases it: delete the key"
                                 : "another client holds the lock");
@@ -232,17 +239,6 @@ static void lock_ask(struct lock_wait *wait)
     foreign_lease_ask(wait->lock->in, wait->lease, &wait->asking);
 }
 
-/* If it is too large, or there is no memory, the error does not say who holds the lock. */
-static void lock_note_holder(struct lock_wait *wait, const char *value, size_t bytes)
-{
-    if (wait->holder == NULL)
-        wait->holder = arena_alloc(wait->arena, LOCK_VALUE_MAX);
-    wait->has_holder = wait->holder != NULL && bytes <= LOCK_VALUE_MAX;
-    wait->holder_bytes = wait->has_holder ? bytes : 0;
-    if (wait->holder_bytes > 0)
-        memcpy(wait->holder, value, bytes);
-}
-
 static void lock_read(struct lock_wait *wait);
 
 /*
@@ -258,15 +254,6 @@ static void lock_await_deletion(struct lock_wait *wait)
     }
     wait->is_prolonged = true;
     lock_listen(wait, UINT64_MAX);
-}
-
-/* Return whether all is known of the lock's value, which describes the holder: from memory, or from a read. */
-static bool lock_know_holder(struct lock_wait *wait, const struct holding *holding)
-{
-    if (holding->value == NULL || holding->value_bytes > LOCK_VALUE_MAX)
-        return wait->has_read;
-    lock_note_holder(wait, holding->value, holding->value_bytes);
-    return true;
 }
 
 /* Return whether the holding belongs to the wait's owner. */
@@ -311,7 +298,7 @@ static bool lock_is_held_here(struct lock_wait *wait)
         lock_listen(wait, UINT64_MAX);
     } else if (holding->state == HOLDING_ENDING) {
         lock_await_deletion(wait);
-    } else if (!lock_know_holder(wait, holding)) {
+    } else if (!lock_holder_know(wait, holding)) {
         lock_read(wait); /* for its value */
     } else {
         lock_end_prolongation(wait);
@@ -373,7 +360,7 @@ static void on_lock_read(void *arg, const struct kv_entry *entry, const struct e
         return;
     }
     wait->has_read = true;
-    lock_note_holder(wait, entry->value, entry->value_bytes);
+    lock_holder_note(wait, entry->value, entry->value_bytes);
     const char *id = lease_text_lease_of(entry);
     wait->is_ordinary = id == NULL;
     if (id == NULL) {
