@@ -284,6 +284,7 @@ static void spoil_link(unsigned daemon, const char *what, enum proxy_fault_kind 
 
     proxy_arm(deployments[daemon].proxy, (struct proxy_fault){.kind = kind, .subject = subject, .count = count});
     wait_until(proxy_strikes(deployments[daemon].proxy) == count, "the fault to strike");
+    since.at_ms = now_ms(); /* how long that takes depends on when locks are acquired */
     await_holders(what, since);
     await_daemon(daemon);
 }

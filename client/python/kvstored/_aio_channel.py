@@ -336,8 +336,11 @@ class Channel(asyncio.Protocol):
             assert self._socket is not None
             try:
                 self._outbox.send(self._socket, self.core)
-            except OSError:
+            except (BrokenPipeError, ConnectionResetError):
                 pass  # the transport finds the same error
+            except OSError:  # what was to be sent is lost with the connection
+                transport.abort()
+                return
             if not self._outbox:
                 return
             transport.write(self._outbox.take(WAKE_BYTES))
