@@ -53,11 +53,11 @@ class Calls(AioTest):
         self.assertEqual(len(await client.keys(bucket)), 2000)
 
     async def test_large_values_are_in_flight(self):
-        """More than the socket takes: further calls wait."""
+        """More than the socket takes: further calls wait. The answers are less than limits.out_buffer_bytes."""
         client, bucket = self.client, self.bucket
-        await asyncio.gather(*(client.put(bucket, f"k{i}", bytes([i]) * 500_000) for i in range(100)))
-        entries = await asyncio.gather(*(client.get(bucket, f"k{i}") for i in range(100)))
-        self.assertEqual([entry.value for entry in entries], [bytes([i]) * 500_000 for i in range(100)])
+        await asyncio.gather(*(client.put(bucket, f"k{i}", bytes([i]) * 500_000) for i in range(60)))
+        entries = await asyncio.gather(*(client.get(bucket, f"k{i}") for i in range(60)))
+        self.assertEqual([entry.value for entry in entries], [bytes([i]) * 500_000 for i in range(60)])
 
     async def test_an_error_is_raised_where_the_call_was_made(self):
         results = await asyncio.gather(
