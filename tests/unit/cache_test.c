@@ -426,6 +426,33 @@ START_TEST(values_of_the_user_with_the_most_memory_are_evicted_first)
 }
 END_TEST
 
+/* Without the keys that watches were delivered, vanished ones would not be noticed; a value can be read again. */
+START_TEST(values_of_others_are_evicted_before_keys_of_watches_are_given_up)
+{
+    struct cache watched;
+    char name[16];
+
+    budget.max_bytes = 256 * 1024;
+    cache_user_join(&cache, 1);
+    cache.keeps_values = true;
+    for (unsigned i = 0; i < 100; i++)
+        set_numbered(&cache, i, 1000, i + 1);
+    cache_init(&watched, &budget);
+    cache_user_join(&watched, 2);
+    for (unsigned i = 0; budget.evicted < 50; i++) {
+        snprintf(name, sizeof(name), "w%u", i);
+        struct kv_entry entry = entry_of(name, "", 0, i + 1);
+        ck_assert_ptr_nonnull(cache_set(&watched, &entry, 0, false));
+    }
+    ck_assert_ptr_eq(cache_user_largest(&budget), watched.user);
+    ck_assert_ptr_eq(cache_user_who_gives(&budget), cache.user);
+    ck_assert_uint_le(budget.bytes, budget.max_bytes);
+    watched.keeps_values = true; /* a user who only lists keys has his own share */
+    ck_assert_ptr_eq(cache_user_who_gives(&budget), watched.user);
+    cache_clear(&watched);
+}
+END_TEST
+
 START_TEST(an_evicted_value_comes_back_in_its_place)
 {
     struct kv_entry entry = entry_of("b", "value of b", 10, 2);
@@ -677,6 +704,7 @@ Suite *cache_suite(void)
     tcase_add_test(tests, keys_alone_cannot_exceed_the_budget);
     tcase_add_test(tests, values_of_the_largest_bucket_are_evicted_first);
     tcase_add_test(tests, values_of_the_user_with_the_most_memory_are_evicted_first);
+    tcase_add_test(tests, values_of_others_are_evicted_before_keys_of_watches_are_given_up);
     tcase_add_test(tests, an_evicted_value_comes_back_in_its_place);
     tcase_add_test(tests, only_the_value_of_the_same_revision_comes_back);
     tcase_add_test(tests, a_value_without_bytes_is_never_missed);

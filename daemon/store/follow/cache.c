@@ -321,16 +321,21 @@ static bool cache_evict_one(struct cache *cache, unsigned *chains)
 enum room {
     ROOM_MADE,
     ROOM_LATER, /* the hand has gone far, and met no value that may be evicted */
-    ROOM_NEVER  /* the user with the most memory has no values left */
+    ROOM_NEVER  /* contents must be given up: the user who gives memory back has no values left */
 };
 
-/* Evict values of the user who has the most memory, first those of a cache that has most of them. */
+/* Evict values of the user who gives memory back, first those of a cache that has most of them. */
 static enum room cache_make_room(struct cache_budget *budget)
 {
     unsigned chains = WALK_CHAINS_MAX;
+    struct cache_user *user = cache_user_largest(budget);
 
     while (budget->bytes > budget->max_bytes) {
-        struct cache *cache = cache_user_most_values(cache_user_largest(budget));
+        struct cache *cache = cache_user_most_values(user);
+        if (cache == NULL) {
+            user = cache_user_who_gives(budget);
+            cache = cache_user_most_values(user);
+        }
         if (cache == NULL)
             return ROOM_NEVER;
         if (!cache_evict_one(cache, &chains))
@@ -550,12 +555,14 @@ void cache_empty(struct cache *cache)
     struct cache_cursor *cursors = cache->cursors, *cursor;
     uint64_t user = cache->user->id;
     uint8_t mark = cache->mark;
+    bool keeps_values = cache->keeps_values;
 
     cache_clear(cache);
     cache_init(cache, budget);
     cache_user_join(cache, user);
     cache->cursors = cursors;
     cache->mark = mark;
+    cache->keeps_values = keeps_values;
     LL_FOREACH2(cursors, cursor, next_cursor)
     {
         cursor->next = NULL;

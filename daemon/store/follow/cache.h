@@ -5,8 +5,8 @@
  * entry. A key is a block of memory that does not move: its name, and what is known of its last entry. The value is
  * another block, unless it was evicted. Keys are found by linear hashing (Litwin, 1980): the table grows by one chain
  * at a time, so that adding a key never moves all others. Keys are also in a list from the oldest revision to the
- * newest, and those that are not deleted are in byte order. If all caches together exceed their budget, values of the
- * user with the most memory (cache_user) are evicted by the CLOCK algorithm (second chance), which keeps values that
+ * newest, and those that are not deleted are in byte order. If all caches together exceed their budget, values of one
+ * user (see cache_user) are evicted by the CLOCK algorithm (second chance), which keeps values that
  * were read recently. The blocks of a cache that is cleared pass to the budget, which frees them a slice at a time.
  */
 #ifndef DAEMON_STORE_CACHE_H
@@ -58,6 +58,7 @@ struct cache {
     struct cache_budget *budget;
     struct cache_user *user;
     unsigned value_class;         /* see cache_user */
+    bool keeps_values;            /* set by the owner: its keys have values, unless these were evicted */
     struct cache_key ***segments; /* of SEGMENT_CHAINS chains each */
     size_t segment_count, segment_capacity;
     size_t chain_count;     /* chains in use */
@@ -102,7 +103,7 @@ struct cache_key *cache_find(const struct cache *cache, const char *key, size_t 
  * Those of a reading come in the order of their revisions, so their places are found quickly. While a cursor is in use,
  * which may have passed that place, the entry becomes the newest in any case. expires_us: since the epoch; 0: never.
  * Without with_value the value is not kept. Values of this and other caches may be evicted. NULL: out of memory, or the
- * budget has no room, and the user with the most memory has no values.
+ * budget has no room, and the user who gives memory back has no values.
  */
 struct cache_key *cache_set(struct cache *cache, const struct kv_entry *entry, int64_t expires_us, bool with_value);
 

@@ -86,6 +86,22 @@ struct cache_user *cache_user_largest(struct cache_budget *budget)
     return largest;
 }
 
+struct cache_user *cache_user_who_gives(struct cache_budget *budget)
+{
+    struct cache_user *largest = cache_user_largest(budget), *giver = &budget->nobody, *user, *next;
+    const struct cache *cache = cache_user_largest_cache(largest);
+
+    if (cache == NULL || cache->keeps_values || cache_user_most_values(largest) != NULL)
+        return largest;
+    HASH_ITER(hh, budget->users, user, next)
+    {
+        bool has_values = cache_user_most_values(user) != NULL;
+        if (has_values && (user->bytes > giver->bytes || cache_user_most_values(giver) == NULL))
+            giver = user;
+    }
+    return cache_user_most_values(giver) != NULL ? giver : largest;
+}
+
 struct cache *cache_user_most_values(const struct cache_user *user)
 {
     for (unsigned class = CACHE_CLASSES - 1; class > 0; class --) {

@@ -2,9 +2,10 @@
  * cache_user: which user the memory of the caches counts for, and who gives memory back.
  *
  * Used by cache and contents. If all caches together exceed their budget, the user who has the most memory gives some
- * back, so that nobody can take more than an equal share from others, however many buckets he fills. The caches of a
- * user are in classes, by the binary logarithm of the bytes of their values: one of those that have most of them is
- * found without a look at all.
+ * back, so that nobody can take more than an equal share from others, however many buckets he fills. But keys of
+ * watches are not given up for values of others: these can be read again, and a vanished key would not be noticed. The
+ * caches of a user are in classes, by the binary logarithm of the bytes of their values: one of those that have most of
+ * them is found without a look at all.
  */
 #ifndef DAEMON_STORE_CACHE_USER_H
 #define DAEMON_STORE_CACHE_USER_H
@@ -38,6 +39,12 @@ void cache_user_note_values(struct cache *cache);
 
 /* Return the user who has the most memory. */
 struct cache_user *cache_user_largest(struct cache_budget *budget);
+
+/*
+ * Return the user who gives memory back: the one with the most memory; or the one with the most memory of those who
+ * have values, if the first one has none and the largest of the caches has only keys of watches.
+ */
+struct cache_user *cache_user_who_gives(struct cache_budget *budget);
 
 /* Return the user's cache with the most bytes of values, within a factor of two; NULL: it has no values. */
 struct cache *cache_user_most_values(const struct cache_user *user);

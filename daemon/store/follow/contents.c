@@ -102,6 +102,7 @@ bool contents_want_values(struct local_copy *copy)
         return false;
     contents_stop_dropping(copy);
     copy->contents.state = CONTENTS_UNREAD;
+    copy->contents.cache.keeps_values = true;
     return true;
 }
 
@@ -110,6 +111,7 @@ void contents_drop_values(struct local_copy *copy)
     struct contents *contents = &copy->contents;
 
     contents->state = CONTENTS_WATCHED_KEYS;
+    contents->cache.keeps_values = false;
     cache_cursor_begin(&contents->cache, &contents->drop_cursor);
     jobs_add(copy->store->jobs, &contents->dropping, run_dropping);
 }
@@ -177,8 +179,9 @@ bool contents_may_come_back(const struct local_copy *copy)
 }
 
 /*
- * Of the user with the most memory, give up the contents that have most of it. The keys of many small buckets would
- * otherwise drive out those of a larger one of another user. What was given up a moment ago may still have to be freed.
+ * No value can be evicted. Of the user with the most memory, give up the contents that have most of it. The keys of
+ * many small buckets would otherwise drive out those of a larger one of another user. What was given up a moment ago
+ * may still have to be freed.
  */
 static void contents_give_up_largest(struct store *store)
 {
