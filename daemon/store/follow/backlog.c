@@ -145,6 +145,7 @@ void backlog_trim_all(struct backlog_budget *budget, size_t limit, backlog_lost_
 {
     while (budget->bytes > limit) {
         struct backlog *largest = backlog_find_largest(budget);
+        /* A single change may be larger than the limit: if it is the only one of all backlogs, it is delivered. */
         if (largest->first == largest->last && largest->next_taking == NULL && budget->backlogs == largest)
             return;
         /* Until it is empty, if need be: to find the largest one again for each change would take long. */

@@ -210,7 +210,7 @@ static enum request_verdict feed_read_stream(struct feed *feed, json_t *answer)
     }
     bool is_recreated = is_other || (is_met && is_behind);
     snprintf(feed->created, sizeof(feed->created), "%s", created);
-    feed->is_recreated |= is_recreated;
+    feed->owes_recreation |= is_recreated;
     if (feed->is_placed && !is_recreated) {
         if (feed_may_be_set_back(feed, answer))
             return feed_compare_position(feed);
@@ -225,7 +225,7 @@ static enum request_verdict feed_read_stream(struct feed *feed, json_t *answer)
     feed->position = (struct feed_place){0};
     feed->phase = FEED_HELD;
     request_suspend(&feed->request);
-    feed->ops->begin(feed->arg, feed->is_recreated);
+    feed->ops->begin(feed->arg, feed->owes_recreation);
     return REQUEST_DONE; /* the feed may be stopped */
 }
 
@@ -249,7 +249,7 @@ void feed_go(struct feed *feed, const struct feed_place *place)
     feed->gaps++;
     feed->position = *place;
     feed->is_placed = true;
-    feed->is_recreated = false;
+    feed->owes_recreation = false;
     if (feed->phase != FEED_HELD)
         return;
     request_listen(&feed->request, feed->store->conf->calls.attempt_timeout_ms);

@@ -96,7 +96,7 @@ struct feed {
     struct feed_info info;
     char created[40]; /* when the stream was created; another stream of this name has another time; "": not found yet */
     bool is_placed;   /* the position is valid */
-    bool is_recreated;          /* the bucket is another one than the owner knows; until feed_go */
+    bool owes_recreation;       /* the bucket is another one than the owner knows; until feed_go */
     struct feed_place position; /* the last message that was delivered, or is gone */
     uint64_t keeper;            /* the server process that the position is of: see stream_state; 0: not known */
     uint64_t present_keeper;    /* of the stream as it was last found; becomes keeper after they were compared */
