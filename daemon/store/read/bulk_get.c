@@ -302,6 +302,14 @@ static void bulk_get_count(struct bulk_get_pages *pages, uint64_t revision)
         pages->left--;
 }
 
+/* Return whether the server may not have such reads. It may have told its level only since this one was sent. */
+static bool bulk_get_may_be_unknown(const struct bulk_get *bulk)
+{
+    const struct jetstream *jetstream = &bulk->store->jetstream;
+
+    return !jetstream->is_known || jetstream->level < JETSTREAM_LEVEL_TTL;
+}
+
 static enum request_verdict bulk_get_receive(struct request *request, unsigned attempt, struct message *message)
 {
     struct bulk_get *bulk = bulk_get_of(request);
@@ -327,7 +335,7 @@ static enum request_verdict bulk_get_receive(struct request *request, unsigned a
                       "the values and their headers exceed limits.frame_bytes; request fewer keys at a time");
         return REQUEST_DONE;
     case KV_READ_FAILED:
-        if (message_status(message) == 408 && !bulk->store->jetstream.is_known) {
+        if (message_status(message) == 408 && bulk_get_may_be_unknown(bulk)) {
             bucket_request_stop(&bulk->request);
             bulk_get_read_singly(bulk);
             return REQUEST_DONE;
