@@ -286,7 +286,8 @@ static void on_bucket_wait_over(struct timer *timer)
 
     bucket_set_late_error(wait, &error);
     bucket_remove_wait(wait);
-    bucket_drop_unwanted_entry(entry);
+    if (!entry->call.request.was_sent)
+        bucket_drop_unwanted_entry(entry);
     wait->ready(wait->arg, NULL, &error);
 }
 
@@ -421,7 +422,10 @@ static void on_bucket_looked_up(void *arg, json_t *answer, unsigned err_code, co
     bucket_answer_waits(entry);
 }
 
-/* Each caller that waits has its own deadline, so the look-up itself may take as long as any call. */
+/*
+ * Each caller that waits has its own deadline, so the look-up itself may take as long as any call: a caller that tries
+ * again finds it still at NATS, or answered. If it is only queued when the last caller's time is over, it is given up.
+ */
 static void bucket_start_look_up(struct bucket_entry *entry)
 {
     struct store *store = entry->store;
