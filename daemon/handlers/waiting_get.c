@@ -193,13 +193,19 @@ static void waiting_get_on_ended(void *arg, const struct error *error)
 {
     struct waiting_get *waiting = arg;
     struct call *call = waiting->call != NULL ? waiting_get_leave_call(waiting) : NULL;
+    void (*give_up)(struct call * call) = waiting->give_up;
     struct error copy = *error;
 
     jobs_remove(waiting->service->store->jobs, &waiting->stopping);
     free(waiting);
     copy.has_revision = false;
-    if (call != NULL)
+    if (call == NULL)
+        return;
+    /* A key has vanished, maybe this one: the present entry says it. */
+    if (copy.code != ERROR_REVISION_GONE)
         call_fail(call, &copy);
+    else if (!waiting_get_refuse(call))
+        give_up(call);
 }
 
 static const struct watch_ops waiting_get_ops = {waiting_get_on_started, waiting_get_on_entry, waiting_get_on_pack,
