@@ -21,9 +21,9 @@
 #define STALL_CHECK_MS   5u
 #define ROOM_CHECK_EVERY 64u
 
-/* How long a check that is due waits for watches that begin. A client that does not read must not prevent all checks.
- */
-#define BEGINNINGS_MAX_MS 10000u
+/* How long a check that is due waits for watches that begin: without progress of any of them, and in all. */
+#define STANDSTILL_MAX_MS 10000u
+#define BEGINNINGS_MAX_MS 300000u
 
 /* Watches of a bucket with more filters are not worth a reading of their keys alone. */
 #define FILTERS_WORTHWHILE 256u
@@ -220,7 +220,8 @@ static void on_removing_timer(struct timer *timer)
 
 /*
  * A purge can make a million keys vanish at once. So watches whose clients have not read what was delivered, or that
- * begin, get time to, but not without end: then the watches that cannot keep up end, and the others continue.
+ * have begun since the check, get time to, but little: no watch begins meanwhile. Then the watches that cannot keep up
+ * end, and the others continue.
  */
 static bool reconcile_must_stall(struct local_copy *copy)
 {
@@ -518,7 +519,10 @@ static void reconcile_check(struct local_copy *copy)
                    uv_now(store->loop) + store->conf->calls.max_timeout_ms, on_check_info, copy);
 }
 
-/* Return whether a check should wait for watches that begin: they would miss deletions that have no message. */
+/*
+ * Return whether a check should wait for watches that begin: they would miss deletions that have no message. A client
+ * that does not read, or reads a little now and then, must not prevent all checks.
+ */
 static bool reconcile_must_await_beginnings(struct local_copy *copy)
 {
     struct reconcile *reconcile = &copy->reconcile;
@@ -530,7 +534,8 @@ static bool reconcile_must_await_beginnings(struct local_copy *copy)
     }
     if (reconcile->awaits_ms == 0)
         reconcile->awaits_ms = now_ms;
-    return now_ms - reconcile->awaits_ms < BEGINNINGS_MAX_MS;
+    uint64_t since_ms = now_ms > STANDSTILL_MAX_MS ? now_ms - STANDSTILL_MAX_MS : 0;
+    return now_ms - reconcile->awaits_ms < BEGINNINGS_MAX_MS && watch_set_begins(&copy->watches, since_ms);
 }
 
 void reconcile_check_if_due(struct local_copy *copy)

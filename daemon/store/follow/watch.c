@@ -33,12 +33,18 @@ void watch_deliver_first(struct watch *watch, const struct kv_entry *entry)
     watch_note_delivered(watch, entry->revision);
 }
 
-/* End a watch that was too slow. revision: to resume from; 0: keys have vanished, which no revision has. */
-static void watch_end_slow(struct watch *watch, uint64_t revision)
+/* End a watch that has missed changes. */
+static void watch_end_lost(struct watch *watch)
 {
+    uint64_t revision = watch->resume_revision;
     struct error error;
 
-    if (revision == 0) {
+    if (watch->was_beginning) {
+        error_set(
+            &error, ERROR_REVISION_GONE,
+            "keys vanished while this watch was delivered the first entries, which may have been among them; start "
+            "it again without from_revision");
+    } else if (revision == 0) {
         error_set(
             &error, ERROR_REVISION_GONE,
             "this watch was too slow (watches.buffer_bytes, limits.out_bytes), and missed keys that vanished; start "
@@ -57,11 +63,12 @@ static void watch_end_slow(struct watch *watch, uint64_t revision)
 
 /*
  * The watch has fallen behind by too much. It ends when its turn comes: the end of many watches with many filters takes
- * long. revision: see watch_end_slow.
+ * long. revision: to resume from; 0: keys have vanished, which no revision has.
  */
 static void watch_lose(struct watch *watch, uint64_t revision)
 {
-    if (watch->state == WATCH_BEGINNING) {
+    watch->was_beginning = watch->state == WATCH_BEGINNING;
+    if (watch->was_beginning) {
         watch_beginning_stop(watch);
         watch->copy->watches.beginning_count--;
     }
@@ -179,7 +186,7 @@ static void watch_run(struct watch *watch)
     else if (watch->state == WATCH_BEHIND)
         watch_catch_up(watch);
     else if (watch->state == WATCH_LOST)
-        watch_end_slow(watch, watch->resume_revision);
+        watch_end_lost(watch);
 }
 
 static bool run_delivering(struct job *job)
@@ -231,6 +238,7 @@ static void watch_begin(struct watch *watch)
     watch->state = WATCH_BEGINNING;
     watch->epoch = watch->copy->watches.backlog.epoch;
     watch->copy->watches.beginning_count++;
+    watch_note_move(watch);
     watch->ops->started(watch->arg);
     watch_beginning_start(watch);
 }
@@ -277,11 +285,12 @@ static void on_member_begin(struct watch_member *member)
 
 /*
  * Return whether the watch has begun. One that begins is delivered later changes by its readings, but may miss a change
- * that has no message.
+ * that has no message. The change need not be of a key that the watch matches.
  */
 static bool watch_has_begun(struct watch *watch, const char *key, enum kv_operation operation, bool is_unrecorded)
 {
-    if (watch->state == WATCH_BEGINNING && is_unrecorded && watch_wants(watch, key, operation))
+    if (watch->state == WATCH_BEGINNING && is_unrecorded && watch_wants(watch, key, operation) &&
+        watch_matches(watch, key))
         watch_lose(watch, 0);
     return watch->state == WATCH_LIVE;
 }
@@ -347,6 +356,13 @@ static void on_member_recreate(struct watch_member *member)
     }
 }
 
+static bool on_member_begins(struct watch_member *member, uint64_t since_ms)
+{
+    const struct watch *watch = watch_of_member(member);
+
+    return watch->state == WATCH_BEGINNING && watch->moved_ms >= since_ms;
+}
+
 static void on_member_note_removal(struct watch_member *member, uint64_t revision)
 {
     struct watch *watch = watch_of_member(member);
@@ -385,6 +401,7 @@ static const struct watch_member_ops watch_member_ops = {.begin = on_member_begi
                                                          .pack = on_member_pack,
                                                          .has_room = on_member_has_room,
                                                          .recreate = on_member_recreate,
+                                                         .begins = on_member_begins,
                                                          .note_removal = on_member_note_removal,
                                                          .leave_cache = on_member_leave_cache,
                                                          .progress = on_member_progress,

@@ -86,6 +86,8 @@ struct watch {
     uint64_t must_reach;      /* the revision that the feed must have reached before the watch begins */
     uint64_t delivered;       /* everything up to this revision was delivered */
     uint64_t resume_revision; /* of a lost watch: to resume from; 0: there is none */
+    bool was_beginning;       /* the same: it had not begun yet */
+    uint64_t moved_ms;        /* of WATCH_BEGINNING: loop time at which it has begun, read or delivered something */
     unsigned epoch;           /* of the backlog: delivered is a revision of this epoch */
     struct watch_beginning beginning;
     struct watch_cut cut;
@@ -122,6 +124,12 @@ void watch_deliver_first(struct watch *watch, const struct kv_entry *entry);
 
 /* Return whether a filter matches the key. */
 bool watch_matches(const struct watch *watch, const char *key);
+
+/* Note that the watch's beginning makes progress. */
+static inline void watch_note_move(struct watch *watch)
+{
+    watch->moved_ms = uv_now(watch->store->loop);
+}
 
 /* Note that everything up to a revision was delivered. */
 static inline void watch_note_delivered(struct watch *watch, uint64_t revision)

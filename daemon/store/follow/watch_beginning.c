@@ -251,6 +251,7 @@ static enum consumer_verdict on_beginning_message(void *arg, struct message *mes
     struct watch *watch = arg;
     struct kv_entry entry;
 
+    watch_note_move(watch);
     if (!kv_read_entry(message, message->subject, watch->copy->bucket->prefix, delivery->stream_sequence,
                        delivery->created_us, &entry) ||
         entry.revision <= watch->delivered || (!watch->beginning.is_narrow && !watch_matches(watch, entry.key)))
@@ -428,6 +429,7 @@ void watch_beginning_start(struct watch *watch)
 
 void watch_beginning_continue(struct watch *watch)
 {
+    watch_note_move(watch);
     if (watch->beginning.step == WATCH_WALKING)
         beginning_walk(watch);
     else if (watch->beginning.step == WATCH_READING)

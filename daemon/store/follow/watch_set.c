@@ -231,6 +231,20 @@ void watch_set_begin(struct watch_set *set)
         jobs_add(set->store->jobs, &set->beginning, run_beginning);
 }
 
+bool watch_set_begins(const struct watch_set *set, uint64_t since_ms)
+{
+    struct watch_member *member;
+
+    if (set->beginning_count == 0)
+        return false;
+    DL_FOREACH2(set->members, member, next)
+    {
+        if (member->ops->begins(member, since_ms))
+            return true;
+    }
+    return false;
+}
+
 void watch_set_note_removal(struct watch_set *set, uint64_t revision)
 {
     struct watch_member *member;

@@ -37,6 +37,8 @@ struct watch_member_ops {
     bool (*has_room)(struct watch_member *member);
     /* The bucket was recreated: all that it holds is delivered as changes. */
     void (*recreate)(struct watch_member *member);
+    /* Return whether it is beginning, and its beginning has made progress since then (loop time). */
+    bool (*begins)(struct watch_member *member, uint64_t since_ms);
     /* Delete markers up to this revision are about to be removed. */
     void (*note_removal)(struct watch_member *member, uint64_t revision);
     /* The cache is about to be cleared: continue from the stream. */
@@ -130,6 +132,9 @@ static inline void watch_set_note_compacted(struct watch_set *set, uint64_t revi
 
 /* Begin the watches that wait for the bucket to be followed: now, or a slice at a time if they are many. */
 void watch_set_begin(struct watch_set *set);
+
+/* Return whether a watch is beginning whose beginning has made progress since then (loop time). */
+bool watch_set_begins(const struct watch_set *set, uint64_t since_ms);
 
 /* Delete markers up to this revision are about to be removed. */
 void watch_set_note_removal(struct watch_set *set, uint64_t revision);
