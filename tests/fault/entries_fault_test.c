@@ -102,6 +102,43 @@ START_TEST(a_page_whose_first_key_was_written_beside_a_lower_one_is_read_again)
 }
 END_TEST
 
+/* The first key is written after its value is read, and again before the daemon has looked what came since. */
+static void write_twice(const char *operations, bool with_purge, const char *page)
+{
+    const char *creations = format_text("$JS.API.CONSUMER.CREATE.KV_%s.>", bucket);
+
+    deployment_join(&other, &deployment, NULL);
+    assert_ok(client_call(other.client, "kv.get", "['%s', 'x']", bucket));
+    proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_HOLD_BEFORE_PUBLISH, .subject = reads});
+    uint32_t msgid = client_send(deployment.client, "kv.entries", "['%s']", bucket);
+    wait_until(proxy_strikes(deployment.proxy) == 1, "the read of the values");
+    assert_ok(client_call(other.client, "txn.commit", "['%s', [], [%s]]", bucket, operations));
+    deployment_wait_current(&deployment, bucket);
+    proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_HOLD_BEFORE_PUBLISH, .subject = creations});
+    proxy_release(deployment.proxy);
+    wait_until(proxy_strikes(deployment.proxy) == 1, "the look at what came since");
+    if (with_purge)
+        nats_api(deployment.nats, "STREAM.PURGE", format_text("KV_%s", bucket), "{}");
+    assert_ok(client_call(other.client, "kv.put", "['%s', 'x', '3']", bucket));
+    deployment_wait_current(&deployment, bucket);
+    proxy_release(deployment.proxy);
+    ck_assert_str_eq(page_text(client_wait(deployment.client, msgid)), page);
+    deployment_end(&other);
+}
+
+START_TEST(a_page_whose_first_key_is_written_all_the_time_has_it_alone)
+{
+    write_twice("['put', 'x', '2'], ['put', 'y', '2']", false, "x=2");
+}
+END_TEST
+
+/* The messages of a lower key may be gone. */
+START_TEST(a_page_whose_first_key_is_written_after_a_purge_is_read_again)
+{
+    write_twice("['put', 'a', '2'], ['put', 'x', '2']", true, "x=3");
+}
+END_TEST
+
 /* --- The embedded server is killed --------------------------------------------------------------------- */
 
 START_TEST(pages_come_from_memory_while_the_server_is_away)
@@ -181,6 +218,8 @@ Suite *entries_fault_suite(void)
     tcase_add_test(tests, a_page_ends_before_a_key_that_was_written_meanwhile);
     tcase_add_test(tests, a_page_whose_first_key_was_written_has_it_alone);
     tcase_add_test(tests, a_page_whose_first_key_was_written_beside_a_lower_one_is_read_again);
+    tcase_add_test(tests, a_page_whose_first_key_is_written_all_the_time_has_it_alone);
+    tcase_add_test(tests, a_page_whose_first_key_is_written_after_a_purge_is_read_again);
     suite_add_tcase(suite, tests);
     tcase_add_test(embedded, pages_come_from_memory_while_the_server_is_away);
     tcase_add_test(embedded, a_deletion_survives_a_server_that_is_killed);

@@ -63,6 +63,7 @@ static void entries_clear(struct entries_read *read)
         read->restart(read->arg);
     read->count = 0;
     read->bytes = 0;
+    read->is_rechecked = false;
     entries_set_cursor(read, NULL, false);
 }
 
@@ -112,9 +113,12 @@ static void entries_try_again(struct entries_read *read)
     entries_finish(read, &error);
 }
 
+static void entries_recheck(struct entries_read *read);
+
 /*
- * The keys up to the first one that have had a message since. If the first one is not among them with its revision, the
- * bucket may have been purged since, and with it the messages of the keys before it.
+ * The keys up to the first one that have had a message since. If the first one is not the lowest, others have come. If
+ * it does not have its revision, it was written again, or the bucket was purged since, and with it the messages of the
+ * keys before it. A second recheck shows that it was not: when that began, the stream still began before the page.
  */
 static void on_entries_rechecked(void *arg, struct scan_keys *keys, const struct error *error)
 {
@@ -122,8 +126,15 @@ static void on_entries_rechecked(void *arg, struct scan_keys *keys, const struct
     struct key_order_place place = {0};
     const char *name = error == NULL ? scan_keys_next(keys, &place) : NULL;
     bool is_first = name != NULL && strcmp(name, read->names[0]) == 0;
+    bool is_same = is_first && key_page_revision(name) == read->first_revision;
+    bool is_unpurged = error == NULL && scan_keys_first(keys) <= read->position + 1;
 
-    if (error == NULL && !(is_first && key_page_revision(name) == read->first_revision)) {
+    if (error == NULL && is_first && !is_same && is_unpurged && !read->is_rechecked) {
+        read->is_rechecked = true;
+        entries_recheck(read);
+        return;
+    }
+    if (error == NULL && !is_same && !(read->is_rechecked && is_unpurged)) {
         entries_try_again(read);
         return;
     }

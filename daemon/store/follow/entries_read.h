@@ -73,6 +73,7 @@ struct entries_read {
     bool *has_come;
     struct bulk_get *fetch;  /* the last one */
     uint64_t first_revision; /* that the first key has now, if it is another one; 0: unknown, or the key is absent */
+    bool is_rechecked;       /* since then no key before the first one was written, unless the bucket was purged */
 };
 
 /* Read a page. done is called once, maybe from within. */

@@ -102,6 +102,12 @@ static inline uint64_t scan_keys_position(const struct scan_keys *keys)
     return keys->reading.position;
 }
 
+/* Return the first sequence that the stream had when the listing began. */
+static inline uint64_t scan_keys_first(const struct scan_keys *keys)
+{
+    return keys->reading.first;
+}
+
 /* --- For cached_read: the steps of a listing whose keys come from memory --- */
 
 void scan_keys_begin(struct store *store, struct arena *arena, struct scan_keys *keys);
