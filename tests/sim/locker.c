@@ -95,14 +95,20 @@ static void locker_end_holding(struct locker *locker, uint64_t at_ns)
         locker_held(locker)->end_ns = at_ns;
 }
 
-/* The daemon vouches for it by the clock of its host, which the locker has, too. */
-static uint64_t valid_ns(const struct locker *locker, const msgpack_object *result)
+/*
+ * Return until when the daemon vouches for it, by the clock of its host, which the locker has, too. If it no longer
+ * does, such as after its machine was suspended, it is until when it did before.
+ */
+static uint64_t vouched_until_ns(const struct locker *locker, const msgpack_object *result, uint64_t before_ns)
 {
     const msgpack_object *valid_for = map_at(result, "valid_for");
 
     if (valid_for == NULL)
         world_fail("an answer about a lock without valid_for");
-    return clocks_world_interval_ns(host_clocks(locker->caller.host), (uint64_t)(valid_for->via.f64 * 1e9));
+    if (valid_for->via.f64 == 0)
+        return before_ns;
+    return locker->sent_ns +
+           clocks_world_interval_ns(host_clocks(locker->caller.host), (uint64_t)(valid_for->via.f64 * 1e9));
 }
 
 static bool locker_is_sure(struct locker *locker)
@@ -125,8 +131,9 @@ static bool locker_come_back(struct locker *locker, uint64_t token)
 /* With the same token, the owner has come back: nobody else has had the lock since. */
 static void locker_begin_holding(struct locker *locker, const msgpack_object *result)
 {
-    uint64_t token = number_of(map_at(result, "token")), end_ns = locker->sent_ns + valid_ns(locker, result);
+    uint64_t token = number_of(map_at(result, "token"));
     bool is_same = locker_come_back(locker, token);
+    uint64_t end_ns = vouched_until_ns(locker, result, is_same ? locker_held(locker)->end_ns : 0);
 
     if (is_same && locker->owner[0] == '\0' && !server_was_set_back(locker->load->server))
         world_fail("%s got token %" PRIu64 " twice, without an owner", locker->name, token);
@@ -292,7 +299,7 @@ static void locker_on_result(struct locker *locker, enum locker_step step, const
     case LOCKER_CHECKING:
         locker_judge_check(locker, locker_held(locker)->token);
         if (locker->is_holding)
-            locker_held(locker)->end_ns = locker->sent_ns + valid_ns(locker, result);
+            locker_held(locker)->end_ns = vouched_until_ns(locker, result, locker_held(locker)->end_ns);
         break;
     case LOCKER_WRITING:
         locker_note_fenced(locker, number_of(&result->via.array.ptr[0]));
