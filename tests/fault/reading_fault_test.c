@@ -124,6 +124,27 @@ START_TEST(a_page_is_full_though_a_key_of_it_was_deleted_while_it_was_read)
 }
 END_TEST
 
+/* A look-up that takes longer than a call waits is not begun again by each call. */
+START_TEST(a_slow_look_up_of_a_bucket_outlives_its_call)
+{
+    static struct deployment other;
+    const char *get = "['%s', 'k0001', {'consistency': 'leader', 'timeout': 2}]";
+
+    deployment_join(&other, &deployment, DEPLOYMENT_ATTEMPTS(30));
+    proxy_arm(other.proxy,
+              (struct proxy_fault){.kind = PROXY_DELAY_ACK, .subject = "$JS.API.STREAM.INFO.KV_" BUCKET, .count = 2});
+    uint32_t msgid = client_send(other.client, "kv.get", get, BUCKET);
+    wait_until(proxy_strikes(other.proxy) == 1, "the look-up");
+    assert_code(client_wait(other.client, msgid), "unavailable");
+    assert_code(client_call(other.client, "kv.get", get, BUCKET), "unavailable");
+    ck_assert_uint_eq(proxy_strikes(other.proxy), 1);
+    proxy_deliver(other.proxy);
+    assert_ok(client_call(other.client, "kv.get", "['%s', 'k0001', {'consistency': 'leader'}]", BUCKET));
+    ck_assert_uint_eq(proxy_strikes(other.proxy), 1);
+    deployment_end(&other);
+}
+END_TEST
+
 Suite *reading_fault_suite(void)
 {
     Suite *suite = suite_create("reading faults");
@@ -136,6 +157,7 @@ Suite *reading_fault_suite(void)
     tcase_add_test(tests, a_reading_past_its_deadline_reports_its_progress);
     tcase_add_test(tests, a_listing_omits_a_key_whose_deletion_it_has_read);
     tcase_add_test(tests, a_page_is_full_though_a_key_of_it_was_deleted_while_it_was_read);
+    tcase_add_test(tests, a_slow_look_up_of_a_bucket_outlives_its_call);
     suite_add_tcase(suite, tests);
     return suite;
 }
