@@ -92,10 +92,10 @@ static void fair_queue_leave(struct fair_queue_member *member)
     member->previous = member->next = NULL;
 }
 
-static void fair_queue_enter_if_new(struct fair_queue_member *member)
+static void fair_queue_enter_if_absent(struct fair_queue_member *member, bool is_newcomer)
 {
     if (!fair_queue_is_waiting(member))
-        fair_queue_enter(member, true);
+        fair_queue_enter(member, is_newcomer);
 }
 
 static void fair_queue_become_first(struct fair_queue_member *member)
@@ -121,14 +121,25 @@ static void fair_queue_advance(struct fair_queue_member *member, bool had_turn, 
         fair_queue_enter(member, false);
 }
 
-void fair_queue_append(struct fair_queue *queue, struct fair_queue_entry *entry, uint64_t identity)
+static void fair_queue_add(struct fair_queue *queue, struct fair_queue_entry *entry, uint64_t identity,
+                           bool is_newcomer)
 {
     struct fair_queue_member *session = fair_queue_obtain_session(queue, identity);
 
     DL_APPEND2(session->first, entry, previous, next);
     entry->session = session;
-    fair_queue_enter_if_new(session);
-    fair_queue_enter_if_new(session->user);
+    fair_queue_enter_if_absent(session, is_newcomer);
+    fair_queue_enter_if_absent(session->user, is_newcomer);
+}
+
+void fair_queue_append(struct fair_queue *queue, struct fair_queue_entry *entry, uint64_t identity)
+{
+    fair_queue_add(queue, entry, identity, true);
+}
+
+void fair_queue_append_again(struct fair_queue *queue, struct fair_queue_entry *entry, uint64_t identity)
+{
+    fair_queue_add(queue, entry, identity, false);
 }
 
 void fair_queue_put_back(struct fair_queue *queue, struct fair_queue_entry *entry, uint64_t identity)

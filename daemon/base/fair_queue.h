@@ -67,6 +67,12 @@ static inline uint64_t fair_queue_user(uint64_t identity)
 void fair_queue_append(struct fair_queue *queue, struct fair_queue_entry *entry, uint64_t identity);
 
 /*
+ * Append an entry that was removed when its turn came, and waits for another turn. Its user and its session are no
+ * newcomers, even if nothing else of them waits.
+ */
+void fair_queue_append_again(struct fair_queue *queue, struct fair_queue_entry *entry, uint64_t identity);
+
+/*
  * Remove an entry, because its turn came or because it gave up. If it was the first, the next turns of its user and of
  * its session come after those of all who wait. Does nothing if the entry is not queued.
  */

@@ -79,6 +79,26 @@ START_TEST(newcomers_do_not_keep_the_others_waiting_for_ever)
 }
 END_TEST
 
+/* A user with one entry that waits on has as many turns as one with two. */
+START_TEST(an_entry_that_waits_on_is_no_newcomer)
+{
+    unsigned turns[3] = {0};
+
+    fair_queue_append(&queue, &entries[0], FIRST);
+    fair_queue_append(&queue, &entries[1], SECOND);
+    fair_queue_append(&queue, &entries[2], SECOND);
+    for (unsigned i = 0; i < 40; i++) {
+        struct fair_queue_entry *first = fair_queue_first(&queue);
+        turns[first - entries]++;
+        fair_queue_remove(first);
+        fair_queue_append_again(&queue, first, first == &entries[0] ? FIRST : SECOND);
+    }
+    ck_assert_uint_eq(turns[0], 20);
+    ck_assert_uint_eq(turns[1], 10);
+    ck_assert_uint_eq(turns[2], 10);
+}
+END_TEST
+
 START_TEST(an_entry_that_gives_up_leaves_the_others_turns)
 {
     fair_queue_append(&queue, &entries[0], FIRST);
@@ -177,6 +197,7 @@ Suite *fair_queue_suite(void)
     tcase_add_test(tests, users_take_turns);
     tcase_add_test(tests, a_newcomer_comes_before_users_that_have_had_a_turn);
     tcase_add_test(tests, newcomers_do_not_keep_the_others_waiting_for_ever);
+    tcase_add_test(tests, an_entry_that_waits_on_is_no_newcomer);
     tcase_add_test(tests, an_entry_that_gives_up_leaves_the_others_turns);
     tcase_add_test(tests, an_entry_that_is_put_back_keeps_its_place);
     tcase_add_test(tests, a_user_with_many_sessions_has_the_turns_of_one);

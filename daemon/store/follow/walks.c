@@ -10,7 +10,9 @@ static bool run_walks(struct job *job)
     while ((first = fair_queue_first(&walks->waiting)) != NULL) {
         struct walk *walk = (struct walk *)((char *)first - offsetof(struct walk, turn));
         fair_queue_remove(first);
-        walk->step(walk);
+        walks->stepping = walk;
+        walk->step(walk); /* the walk may be gone */
+        walks->stepping = NULL;
         if (jobs_slice_is_over(walks->jobs))
             return fair_queue_first(&walks->waiting) != NULL;
     }
@@ -24,7 +26,10 @@ void walks_add(struct store *store, struct walk *walk, uint64_t session, void (*
     if (fair_queue_has(&walk->turn))
         return;
     walk->step = step;
-    fair_queue_append(&walks->waiting, &walk->turn, session);
+    if (walk == walks->stepping)
+        fair_queue_append_again(&walks->waiting, &walk->turn, session);
+    else
+        fair_queue_append(&walks->waiting, &walk->turn, session);
     jobs_add(walks->jobs, &walks->job, run_walks);
 }
 

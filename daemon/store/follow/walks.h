@@ -21,6 +21,7 @@ struct walk {
 struct walks {
     struct jobs *jobs;
     struct fair_queue waiting;
+    const struct walk *stepping; /* the walk whose turn it is, or NULL */
     struct job job;
 };
 

@@ -205,7 +205,7 @@ static void bulk_write_give_turn(struct bulk_window *window)
     bulk_write_begin_some(bulk);
     fair_queue_remove(&bulk->turn);
     if (bulk->next < bulk->count)
-        fair_queue_append(&window->waiting, &bulk->turn, bulk->arena->owner);
+        fair_queue_append_again(&window->waiting, &bulk->turn, bulk->arena->owner);
     bulk_write_finish_if_done(bulk);
 }
 
