@@ -428,6 +428,12 @@ static void bulk_write_answer(void *arg)
     call_end_result(call);
 }
 
+/* If the client has left, the call goes on. */
+static bool bulk_write_is_cancelled(void *arg)
+{
+    return ((const struct bulk_write_call *)arg)->call->is_cancelled;
+}
+
 static struct bulk_write_call *bulk_write_new(struct call *call, size_t count)
 {
     struct bulk_write_call *write = arena_zalloc(&call->arena, sizeof(*write));
@@ -445,6 +451,7 @@ static struct bulk_write_call *bulk_write_new(struct call *call, size_t count)
     write->bulk.operations = write->operations;
     write->bulk.deadline_ms = call->deadline_ms;
     write->bulk.done = bulk_write_answer;
+    write->bulk.is_cancelled = bulk_write_is_cancelled;
     write->bulk.arg = write;
     if (!kv_option_id(call, &write->bulk.journal))
         return NULL;

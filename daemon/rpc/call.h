@@ -35,7 +35,7 @@ struct call {
     struct metrics_method *metrics;
     uint32_t msgid;
     bool is_notification;            /* wants no answer */
-    bool is_cancelled;               /* by its client, after something of it was sent */
+    bool is_cancelled;               /* by its client; it may go on, see call_cancel */
     const msgpack_object *arguments; /* the positional ones */
     void *message;                   /* the buffer of a large message, from inbox_take_buffer; NULL: in the arena */
     size_t message_capacity;

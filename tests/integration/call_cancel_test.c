@@ -3,6 +3,8 @@
 #include "tests/support/calls.h"
 #include "tests/support/nats_server.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <uv.h>
 
@@ -223,6 +225,45 @@ START_TEST(a_write_that_was_not_sent_writes_nothing)
 }
 END_TEST
 
+/* The server stands still, so that more keys wait than may be in flight. */
+START_TEST(bulk_writes_begin_no_further_key)
+{
+    enum { KEYS = 5000 };
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *client = client_open(&daemon_of_test), *other = client_open(&daemon_of_test);
+    pid_t nats_server = daemon_nats_pid(&daemon_of_test);
+    char *pairs = NULL;
+    size_t length = 0, failed = 0;
+    FILE *stream = open_memstream(&pairs, &length);
+
+    for (unsigned i = 0; i < KEYS; i++)
+        fprintf(stream, "%s'k%u': 'v'", i > 0 ? ", " : "", i);
+    fclose(stream);
+    assert_ok(client_call(client, "bucket.create", "['b', {'storage': 'memory'}]"));
+    put_text(client, "b", "k0", "v"); /* the bucket is known */
+    pid_suspend(nats_server);
+    uint32_t put = client_send(client, "bulk.put", "['b', {%s}, {'timeout': 60}]", pairs);
+    free(pairs);
+    wait_for_state(other, "bulk.put", "running");
+    ck_assert(!cancel(client, put));
+    pid_resume(nats_server);
+    const struct answer *answer = client_wait(client, put);
+    assert_ok(answer);
+    for (uint32_t i = 0; i < answer->result.via.map.size; i++) {
+        const msgpack_object *result = &answer->result.via.map.ptr[i].val;
+        if (find_at(result, "revision") != NULL)
+            continue;
+        ck_assert_str_eq(text_at(result, "error.code"), "unavailable");
+        ck_assert_str_eq(text_at(result, "error.outcome"), "none");
+        failed++;
+    }
+    ck_assert_uint_gt(failed, 0);
+    ck_assert_uint_lt(failed, KEYS);
+    ck_assert_uint_eq(count_at(&client_call(client, "kv.keys", "['b']")->result, ""), KEYS - failed);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 START_TEST(deletions_by_a_filter_stop)
 {
     enum { KEYS = 60000 };
@@ -263,6 +304,7 @@ Suite *call_cancel_suite(void)
     tcase_add_test(own, a_call_that_was_sent_is_answered_as_usual);
     tcase_add_test(own, a_wait_for_a_lock_whose_attempt_was_sent_ends_with_it);
     tcase_add_test(own, a_write_that_was_not_sent_writes_nothing);
+    tcase_add_test(own, bulk_writes_begin_no_further_key);
     tcase_add_test(own, deletions_by_a_filter_stop);
     suite_add_tcase(suite, own);
     return suite;

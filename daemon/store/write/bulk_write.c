@@ -90,21 +90,31 @@ static struct bulk_slot *bulk_write_obtain_slot(struct bulk_write *bulk)
     return slot;
 }
 
-/* A write that has not begun at the call's deadline has no effect, unless the call repeats another one. */
-static struct error *bulk_write_late_error(struct bulk_write *bulk)
+/*
+ * Return whether the call begins no further write: its error is set then. A write that has not begun has no effect,
+ * unless the call repeats another one.
+ */
+static bool bulk_write_is_over(struct bulk_write *bulk)
 {
-    if (bulk->late.code == ERROR_NONE) {
-        error_set(&bulk->late, ERROR_DEADLINE_EXCEEDED,
+    struct error *error = &bulk->unbegun;
+
+    if (error->code != ERROR_NONE)
+        return true;
+    if (bulk->is_cancelled != NULL && bulk->is_cancelled(bulk->arg))
+        error_set(error, ERROR_UNAVAILABLE, "the client has cancelled the call; the key was not written");
+    else if (uv_now(bulk->store->loop) >= bulk->deadline_ms)
+        error_set(error, ERROR_DEADLINE_EXCEEDED,
                   "timed out waiting for earlier writes to the bucket; nothing was written, try again");
-        bulk->late.outcome = bulk->journal.first_sent_us != 0 ? ERROR_OUTCOME_UNKNOWN : ERROR_OUTCOME_NONE;
-    }
-    return &bulk->late;
+    else
+        return false;
+    error->outcome = bulk->journal.first_sent_us != 0 ? ERROR_OUTCOME_UNKNOWN : ERROR_OUTCOME_NONE;
+    return true;
 }
 
 static void bulk_write_start_next(struct bulk_write *bulk)
 {
-    if (uv_now(bulk->store->loop) >= bulk->deadline_ms) {
-        bulk->results[bulk->next++].error = bulk_write_late_error(bulk);
+    if (bulk_write_is_over(bulk)) {
+        bulk->results[bulk->next++].error = &bulk->unbegun;
         return;
     }
     struct bulk_slot *slot = bulk_write_obtain_slot(bulk);

@@ -27,6 +27,7 @@ struct bulk_write {
         *results; /* one for each operation; an operation whose result has an error already is left out */
     uint64_t deadline_ms;
     void (*done)(void *arg);
+    bool (*is_cancelled)(void *arg); /* true: begin no further write; NULL: always false */
     void *arg;
     struct journal_call journal; /* the client's id, if there is one; each operation is a part */
 
@@ -37,7 +38,7 @@ struct bulk_write {
     struct bulk_window *window;
     struct fair_queue_entry turn; /* while it has more writes to start */
     struct bulk_slot *spare;
-    struct error late; /* of all writes that have not begun at the deadline */
+    struct error unbegun; /* of all writes that have not begun at the deadline, or when the call was cancelled */
     size_t next;
     size_t in_flight;
     bool is_filling;
