@@ -197,6 +197,28 @@ START_TEST(a_wait_for_a_lock_whose_attempt_was_sent_ends_with_it)
 }
 END_TEST
 
+/* The attempt ends after 2 s without an answer. If the test is late, the call is cancelled in the pause after that. */
+START_TEST(a_cancelled_wait_for_a_lock_that_nobody_holds_is_not_locked)
+{
+    nats_server_prepare(&server, NULL);
+    nats_server_run(&server);
+    daemon_start(&daemon_of_test, nats_server_section(&server), "locks:\n  lease_ttl: 60\n");
+    struct client *client = client_open(&daemon_of_test), *other = client_open(&daemon_of_test);
+
+    assert_ok(client_call(client, "bucket.create", "['b']"));
+    assert_ok(client_call(client, "lock.acquire", "['b', 'other']")); /* there is a lease */
+    nats_server_freeze(&server);
+    uint32_t waiting = client_send(client, "lock.acquire", "['b', 'L', {'wait': 100000, 'timeout': 2}]");
+    wait_for_state(other, "lock.acquire", "running");
+    cancel(client, waiting);
+    const struct answer *answer = client_wait(client, waiting);
+    ck_assert_str_ne(answer_code(answer), "locked");
+    nats_server_thaw(&server);
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
 /* With the embedded server, two writes with an id to one key are not in flight at the same time. */
 START_TEST(a_write_that_was_not_sent_writes_nothing)
 {
@@ -303,6 +325,7 @@ Suite *call_cancel_suite(void)
     tcase_add_test(shared, a_notification_cancels_too);
     tcase_add_test(own, a_call_that_was_sent_is_answered_as_usual);
     tcase_add_test(own, a_wait_for_a_lock_whose_attempt_was_sent_ends_with_it);
+    tcase_add_test(own, a_cancelled_wait_for_a_lock_that_nobody_holds_is_not_locked);
     tcase_add_test(own, a_write_that_was_not_sent_writes_nothing);
     tcase_add_test(own, bulk_writes_begin_no_further_key);
     tcase_add_test(own, deletions_by_a_filter_stop);

@@ -191,9 +191,10 @@ static void lock_listen(struct lock_wait *wait, uint64_t ms)
 static void lock_pause(struct lock_wait *wait, const struct error *error)
 {
     uint64_t now_ms = uv_now(wait->store->loop);
+    bool is_over = now_ms >= wait->until_ms || wait->store->leases->is_draining || !wait->is_wanted(wait->arg);
 
     wait->failures++;
-    if (!error->retryable || now_ms >= wait->until_ms || wait->store->leases->is_draining) {
+    if (!error->retryable || is_over) {
         wait->error = *error;
         wait->error.bucket = NULL;
         wait->error.key = wait->name;
@@ -462,8 +463,8 @@ static void lock_try(struct lock_wait *wait)
 {
     timer_stop(wait->store->timers, &wait->timer);
     lock_set_deadline(wait);
-    if (!wait->is_wanted(wait->arg)) {
-        lock_fail_locked(wait);
+    if (!wait->is_wanted(wait->arg)) { /* and nobody may hold the lock */
+        lock_fail(wait, ERROR_UNAVAILABLE, "nobody waits for the lock any more; acquire the lock again");
         return;
     }
     if (wait->store->leases->is_draining) {
