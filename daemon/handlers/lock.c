@@ -182,7 +182,8 @@ static bool lock_read_wait(struct call *call, struct lock_wait *wait)
                        wait_s);
         return false;
     }
-    wait->until_ms = uv_now(call->dispatcher->loop) + (uint64_t)ceil(wait_s * 1000);
+    /* Since the call's arrival: with access rules, its bucket was looked up meanwhile. */
+    wait->until_ms = call->deadline_ms - call->timeout_ms + (uint64_t)ceil(wait_s * 1000);
     return true;
 }
 
@@ -211,6 +212,7 @@ void handle_lock_acquire(struct call *call)
     lock->call = call;
     wait->bucket_name = call->bucket;
     wait->deadline_ms = call->deadline_ms;
+    wait->attempt_ms = call->timeout_ms;
     wait->is_wanted = lock_is_wanted;
     wait->done = lock_answer_acquired;
     wait->arg = lock;

@@ -142,7 +142,8 @@ static bool dispatch_check_options(struct call *call)
                        timeout_s);
         return false;
     }
-    call->deadline_ms = uv_now(call->dispatcher->loop) + (uint64_t)ceil(timeout_s * 1000);
+    call->timeout_ms = (uint64_t)ceil(timeout_s * 1000);
+    call->deadline_ms = uv_now(call->dispatcher->loop) + call->timeout_ms;
     return true;
 }
 

@@ -559,7 +559,6 @@ void lock_acquire(struct store *store, struct arena *arena, struct lock_wait *wa
 
     wait->store = store;
     wait->arena = arena;
-    wait->attempt_ms = wait->deadline_ms > uv_now(store->loop) ? wait->deadline_ms - uv_now(store->loop) : 0;
     wait->owner_of_call = arena->owner;
     wait->call_id = arena->call_id;
     wait->lock = in != NULL ? lock_obtain(in, wait->name) : NULL;

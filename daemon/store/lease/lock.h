@@ -32,7 +32,8 @@ struct lock_wait {
     size_t value_bytes;
     const char *owner;    /* as the header has it; NULL: none */
     uint64_t until_ms;    /* loop time until which it waits for the holder */
-    uint64_t deadline_ms; /* loop time, of the first attempt; later ones may take as long */
+    uint64_t deadline_ms; /* loop time, of the first attempt */
+    uint64_t attempt_ms;  /* the time of a later attempt */
     /* Return whether the lock is still wanted. The wait fails otherwise. */
     bool (*is_wanted)(void *arg);
     /* The holding, whose lost and arg are still to be set by holding_attach; or an error. */
@@ -42,7 +43,6 @@ struct lock_wait {
     /* private */
     struct store *store;
     struct arena *arena; /* of the call: what ten thousand that wait need not have, is not in here */
-    uint64_t attempt_ms; /* the time of an attempt */
     struct arena_task task;
     struct arena attempt; /* of the write and the look of an attempt; cleared whenever the wait listens */
     bool has_attempt;     /* attempt is initialized */
