@@ -14,10 +14,12 @@
 #define WORKING_MAX 128u
 
 /*
- * The same of all buckets together. One in each bucket may exceed this, so that no bucket waits for others. A session
- * may end with keys in hundreds of buckets: all at once would be more than the server answers in time.
+ * The same of all buckets together. A session may end with keys in hundreds of buckets: all at once would be more than
+ * the server answers in time. A few in each bucket may exceed this, so that no bucket waits for others: so few that
+ * those of 300 buckets are still fewer than the bulk writes that the daemon has in flight at a time.
  */
 #define WORKING_ALL_MAX 512u
+#define WORKING_MIN     4u
 
 /* If both lines have holdings, each eighth one is taken from the line of checks. */
 #define CHECK_EACH 8u
@@ -337,7 +339,7 @@ static bool holding_line_skip(struct holding *holding)
 /* Return whether one more may be in progress. */
 static bool holding_line_has_room(const struct lease_bucket *in)
 {
-    return in->working == 0 || (in->working < WORKING_MAX && in->store->leases->working < WORKING_ALL_MAX);
+    return in->working < WORKING_MIN || (in->working < WORKING_MAX && in->store->leases->working < WORKING_ALL_MAX);
 }
 
 void holding_line_run(struct lease_bucket *in)
