@@ -3,11 +3,16 @@
 #include "daemon/handlers/methods.h"
 #include "daemon/rpc/arguments.h"
 
-/* Return the call in flight that has the msgid, except the one that asks; NULL: there is none. */
+/*
+ * Return the call in flight that has the msgid, except the one that asks; NULL: there is none. The last call of the
+ * list is the first that has begun: a client that cancels many is likely to begin with that one.
+ */
 static struct call *call_find_in_flight(const struct call *asking, enum session_kind kind, uint32_t msgid)
 {
-    for (struct session_resource *resource = asking->session->resources[kind]; resource != NULL;
-         resource = resource->next) {
+    struct session_resource *first = asking->session->resources[kind];
+    struct session_resource *resource = first != NULL ? first->previous : NULL; /* utlist: the head's is the tail */
+
+    for (; resource != NULL; resource = resource != first ? resource->previous : NULL) {
         struct call *call = call_of_resource(resource);
         if (call->msgid == msgid && call != asking && !call->is_notification)
             return call;
