@@ -47,17 +47,22 @@ static enum conf_access method_access(const struct method *method)
     return (method->flags & METHOD_NEEDS_READ) != 0 ? CONF_ACCESS_READ : CONF_ACCESS_NONE;
 }
 
-static void dispatch_refuse_access(struct call *call)
+/* bucket: to which the user has no access, the call's or the one that this copies; NULL: all. */
+static void dispatch_refuse_access(struct call *call, const char *bucket)
 {
     const struct method *method = call->method;
-    bool names_bucket = (method->flags & METHOD_NAMES_BUCKET) != 0;
     unsigned uid = (unsigned)call->user->uid;
 
     log_limited(&call->dispatcher->refused_log, "calls were refused", CONF_LOG_INFO,
                 "session of pid %d uid %u: %s refused for %s%s", (int)call->pid, uid, method->name,
-                names_bucket ? "bucket " : "all buckets", names_bucket ? call->bucket : "");
-    call_fail_with(call, ERROR_PERMISSION_DENIED, "uid %u may not call %s for %s; the access rules say who may", uid,
-                   method->name, names_bucket ? "this bucket" : "all buckets");
+                bucket != NULL ? "bucket " : "all buckets", bucket != NULL ? bucket : "");
+    if (bucket == NULL || bucket == call->bucket)
+        call_fail_with(call, ERROR_PERMISSION_DENIED, "uid %u may not call %s for %s; the access rules say who may",
+                       uid, method->name, bucket != NULL ? "this bucket" : "all buckets");
+    else
+        call_fail_with(call, ERROR_PERMISSION_DENIED,
+                       "uid %u may not call %s for the bucket %s, which this one copies; the access rules say who may",
+                       uid, method->name, bucket);
 }
 
 /* False: the call is answered. */
@@ -70,7 +75,7 @@ static bool dispatch_check_access(struct call *call)
         return true;
     if (needed == CONF_ACCESS_NONE || call_access(call, call->bucket) >= needed)
         return true;
-    dispatch_refuse_access(call);
+    dispatch_refuse_access(call, call->bucket);
     return false;
 }
 
@@ -80,7 +85,7 @@ static void dispatch_on_written_bucket(struct call *call, const char *written)
     if (written == call->bucket || call_access(call, written) >= CONF_ACCESS_WRITE)
         call->method->handle(call);
     else
-        dispatch_refuse_access(call);
+        dispatch_refuse_access(call, written);
 }
 
 static bool dispatch_must_find_written_bucket(const struct call *call)
