@@ -84,8 +84,10 @@ static void main_check_turn(struct daemon *daemon)
 {
     unsigned limit_ms = daemon->conf.log.slow_turn_ms;
 
-    if (limit_ms == 0)
+    if (limit_ms == 0) { /* a reload may set a limit again, and turns without one are not to be counted then */
+        daemon->turn_cpu_ns = 0;
         return;
+    }
     uint64_t cpu_ns = main_thread_cpu_ns(), used_ns = cpu_ns - daemon->turn_cpu_ns;
     if (daemon->turn_cpu_ns > 0 && used_ns > limit_ms * 1000000ull)
         log_limited(&daemon->slow_turn_log, "slow turns", CONF_LOG_WARNING,
