@@ -44,10 +44,10 @@ struct call {
     const msgpack_object_map *options; /* NULL: none were given */
     const char *bucket;                /* the first argument, if the method names a bucket */
     uint64_t timeout_ms;
-    uint64_t deadline_ms;              /* loop time: the timeout after the call's arrival */
-    uint64_t started_ns;               /* uv_hrtime */
-    size_t bytes;                      /* of memory, as usage counts them */
-    size_t result_start;               /* offset in out at which the answer begins */
+    uint64_t deadline_ms; /* loop time: the timeout after the call's arrival */
+    uint64_t started_ns;  /* uv_hrtime */
+    size_t bytes;         /* of memory, as usage counts them */
+    size_t result_start;  /* offset in out at which the answer begins */
     msgpack_sbuffer *out;
     msgpack_packer packer;
 };

@@ -341,7 +341,6 @@ START_TEST(increments_with_different_ttls_are_not_combined)
 }
 END_TEST
 
-/* A TTL has whole seconds. If each increment rounded it, the counter would live on or end early. */
 /* Those with different TTLs are a write each, so thousands of one session take long. */
 START_TEST(increments_of_one_session_do_not_keep_those_of_others_waiting)
 {
@@ -369,6 +368,7 @@ START_TEST(increments_of_one_session_do_not_keep_those_of_others_waiting)
 }
 END_TEST
 
+/* A TTL has whole seconds. If each increment rounded it, the counter would live on or end early. */
 START_TEST(increments_do_not_prolong_a_ttl_that_goes_on)
 {
     struct client *client = client_open_shared();

@@ -1,9 +1,9 @@
 /*
  * holding_pass: goes through all holdings of a bucket, a slice at a time: there can be a hundred thousand.
  *
- * Used by the files of the room. A pass puts holdings in line for a look at their keys, and takes away
- * those of leases that are lost. It visits those that are added meanwhile, too. What is asked for during a pass is done
- * for the rest of it, and for the others in the next one.
+ * Used by the files of the room. A pass puts holdings in line for a look at their keys, and takes away those of leases
+ * that are lost. Holdings that are added meanwhile may be visited or not. What is asked for during a pass is done for
+ * the rest of it, and for the others in the next one.
  */
 #ifndef DAEMON_STORE_HOLDING_PASS_H
 #define DAEMON_STORE_HOLDING_PASS_H
