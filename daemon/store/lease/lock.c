@@ -464,7 +464,7 @@ static void lock_try(struct lock_wait *wait)
     timer_stop(wait->store->timers, &wait->timer);
     lock_set_deadline(wait);
     if (!wait->is_wanted(wait->arg)) { /* and nobody may hold the lock */
-        lock_fail(wait, ERROR_UNAVAILABLE, "nobody waits for the lock any more; acquire the lock again");
+        lock_fail(wait, ERROR_UNAVAILABLE, "the call no longer waits for the lock; acquire the lock again");
         return;
     }
     if (wait->store->leases->is_draining) {
