@@ -145,7 +145,7 @@ START_TEST(a_mirror_gives_no_right_to_write)
     assert_code_says(client_call(client, "bucket.create", "['admin-m', {'mirror': 'read-m'}]"), "permission_denied",
                      "may not write to the bucket");
     /* The first one, too: the daemon has not looked the bucket up yet. */
-    assert_code(client_call(client, "kv.put", "['write-m', 'k', 'v']"), "permission_denied");
+    assert_code_says(client_call(client, "kv.put", "['write-m', 'k', 'v']"), "permission_denied", "bucket read-m");
     assert_code(client_call(client, "bulk.put", "['write-m', {'k': 'v'}]"), "permission_denied");
     assert_code(client_call(client, "kv.put", "['write-nowhere', 'k', 'v']"), "bucket_not_found");
     const struct answer *answer = client_call(client, "kv.get", "['read-m', 'k']");
