@@ -286,7 +286,7 @@ static void on_bucket_wait_over(struct timer *timer)
 
     bucket_set_late_error(wait, &error);
     bucket_remove_wait(wait);
-    if (!entry->call.request.was_sent)
+    if (entry->call.request.state != REQUEST_SENT)
         bucket_drop_unwanted_entry(entry);
     wait->ready(wait->arg, NULL, &error);
 }

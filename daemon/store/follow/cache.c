@@ -328,14 +328,11 @@ enum room {
 static enum room cache_make_room(struct cache_budget *budget)
 {
     unsigned chains = WALK_CHAINS_MAX;
-    struct cache_user *user = cache_user_largest(budget);
 
     while (budget->bytes > budget->max_bytes) {
-        struct cache *cache = cache_user_most_values(user);
-        if (cache == NULL) {
-            user = cache_user_who_gives(budget);
-            cache = cache_user_most_values(user);
-        }
+        struct cache *cache = cache_user_most_values(cache_user_largest(budget));
+        if (cache == NULL)
+            cache = cache_user_most_values(cache_user_who_gives(budget));
         if (cache == NULL)
             return ROOM_NEVER;
         if (!cache_evict_one(cache, &chains))

@@ -539,7 +539,9 @@ static bool reconcile_must_await_beginnings(struct local_copy *copy)
     if (reconcile->awaits_ms == 0)
         reconcile->awaits_ms = now_ms;
     uint64_t since_ms = now_ms > STANDSTILL_MAX_MS ? now_ms - STANDSTILL_MAX_MS : 0;
-    return now_ms - reconcile->awaits_ms < BEGINNINGS_MAX_MS && watch_set_begins(&copy->watches, since_ms);
+    /* Until a check that must be made, reads and snapshots of the bucket wait or go to NATS. */
+    unsigned max_ms = reconcile->must_check ? STANDSTILL_MAX_MS : BEGINNINGS_MAX_MS;
+    return now_ms - reconcile->awaits_ms < max_ms && watch_set_begins(&copy->watches, since_ms);
 }
 
 void reconcile_check_if_due(struct local_copy *copy)

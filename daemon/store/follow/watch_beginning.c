@@ -138,9 +138,30 @@ static void beginning_fetch(struct watch *watch, const struct cache_key *key)
         beginning_start_fetch(watch);
 }
 
+/* Only a watch that resumes from a revision can find out whether markers are missing. */
+static bool beginning_can_confirm(const struct watch *watch)
+{
+    return watch->from == WATCH_REVISION && watch->from_revision > 1;
+}
+
+/* A value of a deleted key was delivered, and its marker was removed before it could be. */
+static void beginning_end_incomplete(struct watch *watch)
+{
+    struct error error;
+
+    error_set(&error, ERROR_REVISION_GONE,
+              "while this watch began, delete markers were removed (bucket.compact, marker_ttl) or expired "
+              "(limit_marker_ttl) before it was delivered them; start it again");
+    watch_end(watch, &error);
+}
+
 /* Everything in memory was delivered, which has all that the feed has delivered. */
 static void beginning_finish_walk(struct watch *watch)
 {
+    if (watch->beginning.may_miss_markers && !beginning_can_confirm(watch)) {
+        beginning_end_incomplete(watch);
+        return;
+    }
     watch->delivered = feed_position(&watch->copy->feed);
     beginning_finish(watch);
 }
@@ -331,18 +352,6 @@ static void beginning_read_stream(struct watch *watch)
 
 /* --- Removed markers ------------------------------------------------------------------------------- */
 
-/* A value of a deleted key was delivered, and its marker was removed before it could be. */
-static void beginning_end_incomplete(struct watch *watch)
-{
-    struct error error;
-
-    error_set(
-        &error, ERROR_REVISION_GONE,
-        "while this watch began, delete markers were removed (bucket.compact, marker_ttl) before it was delivered "
-        "them; start it again");
-    watch_end(watch, &error);
-}
-
 void watch_beginning_note_removal(struct watch *watch, uint64_t revision)
 {
     uint64_t known = watch->delivered;
@@ -360,7 +369,8 @@ static void on_horizon_confirmed(void *arg, const struct kv_entry *entry, const 
 
     if (error != NULL)
         beginning_continue_later(watch, WATCH_CONFIRMING, RETRY_MS);
-    else if (watch->from_revision <= horizon_read(entry))
+    else if (watch->from_revision <= horizon_read(entry) ||
+             watch_set_has_lost_since(&watch->copy->watches, watch->from_revision))
         watch_end_gone(watch);
     else
         beginning_finish_reading(watch);
@@ -384,12 +394,6 @@ static void beginning_confirm(struct watch *watch)
     beginning->get.key = KV_COMPACTED_KEY;
     beginning->get.consistency = READ_LEADER;
     beginning_start_get(watch, on_horizon_confirmed);
-}
-
-/* Only a watch that resumes from a revision can find out whether markers are missing. */
-static bool beginning_can_confirm(const struct watch *watch)
-{
-    return watch->from == WATCH_REVISION && watch->from_revision > 1;
 }
 
 /* All was read that there was. If the feed has delivered more by now, read what lies between. */

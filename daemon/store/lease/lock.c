@@ -124,7 +124,9 @@ static void lock_fail_locked(struct lock_wait *wait)
                   "the last holder has left, but the lock's key is not deleted yet; try again");
         return;
     }
-    lock_holder_borrow(wait, wait->lock->line, holding_find(wait->lock->in, wait->name));
+    const struct lock_wait *first = wait->lock->line;
+    bool is_known = first->step == LOCK_LISTENING && !wait->lock->has_changed;
+    lock_holder_borrow(wait, is_known ? first : wait, holding_find(wait->lock->in, wait->name));
     error_set(&wait->error, ERROR_LOCKED, "%s",
               wait->is_ordinary ? "an ordinary key has the name of the lock, and nobody releases it: delete the key"
                                 : "another client holds the lock");
@@ -377,6 +379,7 @@ static void on_lock_read(void *arg, const struct kv_entry *entry, const struct e
     }
     wait->dead_revision = entry->revision;
     snprintf(wait->lease, sizeof(wait->lease), "%s", id);
+    lock_end_prolongation(wait);
     lock_ask(wait);
 }
 
