@@ -214,6 +214,10 @@ void contents_note_delivered(struct local_copy *copy, const struct kv_entry *ent
 {
     if (contents_have_values(&copy->contents))
         return; /* the feed and the copy's own readings bring everything */
+    /* The other watches hear of the marker from the feed. If it is gone before that, the value must be here to vanish.
+     */
+    if (entry->operation != KV_PUT && entry->revision > feed_position(&copy->feed))
+        return;
     const struct cache_key *key = cache_find(&copy->contents.cache, entry->key, strlen(entry->key));
     if (key == NULL || key->revision < entry->revision)
         contents_keep(copy, entry);
