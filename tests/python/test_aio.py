@@ -851,7 +851,7 @@ class FakeAnswers(unittest.IsolatedAsyncioTestCase):
         value = bytes(8_000_000)
         await client.connect()
         daemon.may_read.clear()
-        limit = packing_memory(value) + 1_000_000
+        limit = packing_memory(value) + 4_000_000  # a copy has 8 MB
         with measured_memory() as peak:
             task = asyncio.ensure_future(client.put("b", "k", value))
             await self.wait_until(lambda: client._channel._is_full)  # pylint: disable=protected-access

@@ -539,8 +539,7 @@ class Watch:
 
     The client keeps the entries that existed at the start until the program takes them. Of later changes it keeps 8 MB,
     and fetches further ones when it needs them. A watch ends when it is closed, at the end of `with`, and when
-    the program drops it: after a `break`, `for entry in client.watch(...)` leaves nothing behind. The daemon hears of
-    it with the client's next call, if no other thread waits for answers.
+    the program drops it: after a `break`, `for entry in client.watch(...)` leaves nothing behind.
     """
 
     def __init__(self, channel: Channel, bucket: str, options: Dict[str, Any]) -> None:

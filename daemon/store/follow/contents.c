@@ -214,7 +214,7 @@ void contents_note_delivered(struct local_copy *copy, const struct kv_entry *ent
 {
     if (contents_have_values(&copy->contents))
         return; /* the feed and the copy's own readings bring everything */
-    /* The other watches hear of the marker from the feed. If it is gone before that, the value must be here to vanish.
+    /* The other watches get the marker from the feed. If it is gone before that, the value must be here to vanish.
      */
     if (entry->operation != KV_PUT && entry->revision > feed_position(&copy->feed))
         return;
