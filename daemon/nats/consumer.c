@@ -374,9 +374,10 @@ static enum request_verdict on_stream_info(struct consumer_reading *reading, jso
     bool goes_on = reading->position > 0 && reading->reads_sequence && incarnation == reading->incarnation;
     if (!goes_on)
         restart_reading(reading);
+    /* The stream was empty when it was asked for, which was before the owner has noted where the reading begins. */
     if (reading->messages == 0) {
-        reading->is_last = true;
-        return finish_reading(reading, NULL);
+        reading->saw_end = false;
+        return suppose_end(reading);
     }
     reading->request.extra_timeout_ms = consumer_creation_ms(reading->messages);
     if (create_reader(reading) == CONNECTION_PUBLISHED)

@@ -89,6 +89,32 @@ static void try_filters(bool from_memory)
         watch_recorder_expect(watches[i], filters[i].goes_on);
 }
 
+/* The stream is asked whether it is empty while the first message is on its way. */
+START_TEST(the_first_write_of_a_bucket_is_delivered_to_watches_that_begin)
+{
+    enum { ROUNDS = 150, WATCHES = 4 };
+    struct client *other = client_open_shared();
+
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        struct client *client = client_open(&shared_daemon);
+        const char *bucket = client_new_bucket(client, "'storage': 'memory'");
+        watch_recorder_expect(watch_recorder_start(client, bucket, "'filter': 'other'"), "ready");
+        uint32_t starts[WATCHES];
+        for (unsigned i = 0; i < WATCHES; i++)
+            starts[i] = client_send(client, "watch.start", "['%s', {'filter': 'k'}]", bucket);
+        put_text(other, bucket, "k", "v");
+        for (unsigned i = 0; i < WATCHES; i++) {
+            const struct answer *answer = client_wait(client, starts[i]);
+            assert_ok(answer);
+            uint64_t watch = answer->result.via.u64;
+            while (strcmp(client_wait_notification(client, watch)->method, "watch.entries") != 0)
+                ; /* ready may come first */
+        }
+        client_close(client);
+    }
+}
+END_TEST
+
 START_TEST(overlapping_filters_deliver_each_entry_once)
 {
     try_filters(false);
@@ -319,6 +345,7 @@ Suite *watch_suite(void)
 
     tcase_add_test(tests, a_watch_delivers_the_last_entry_of_each_key_then_each_change);
     tcase_add_test(tests, ready_is_delivered_for_an_empty_bucket);
+    tcase_add_test(tests, the_first_write_of_a_bucket_is_delivered_to_watches_that_begin);
     tcase_add_test(tests, overlapping_filters_deliver_each_entry_once);
     tcase_add_test(tests, filters_deliver_the_same_from_memory);
     tcase_add_test(tests, a_watch_delivers_the_same_from_memory_as_from_the_server);
