@@ -189,10 +189,6 @@ static uint64_t reconcile_removing_limit(const struct local_copy *copy)
 
     if (local_copy_is_before_feed(copy))
         return UINT64_MAX;
-    /* It has met nothing. What was written after the leader was asked may have come by the feed before the answer. */
-    if (reconcile->last_read.sequence == 0 && reconcile->purpose != RECONCILE_TO_COMPARE &&
-        reconcile->reading.target < limit)
-        return reconcile->reading.target;
     if (!reconcile_was_behind(copy))
         return limit;
     /* But keys that the leader reported as gone are gone. */
