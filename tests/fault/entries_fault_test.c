@@ -62,8 +62,8 @@ START_TEST(a_key_whose_value_is_lost_on_the_way_is_not_left_out)
 }
 END_TEST
 
-/* Another daemon commits after the keys were read, and before their values are. */
-static void commit_between(const char *operations, const char *page)
+/* Send kv.entries. Another daemon commits after the keys were read; the read of their values is held. */
+static uint32_t commit_while_held(const char *operations)
 {
     deployment_join(&other, &deployment, NULL);
     assert_ok(client_call(other.client, "kv.get", "['%s', 'x']", bucket));
@@ -72,6 +72,13 @@ static void commit_between(const char *operations, const char *page)
     wait_until(proxy_strikes(deployment.proxy) == 1, "the read of the values");
     assert_ok(client_call(other.client, "txn.commit", "['%s', [], [%s]]", bucket, operations));
     deployment_wait_current(&deployment, bucket);
+    return msgid;
+}
+
+/* Another daemon commits after the keys were read, and before their values are. */
+static void commit_between(const char *operations, const char *page)
+{
+    uint32_t msgid = commit_while_held(operations);
     proxy_release(deployment.proxy);
     ck_assert_str_eq(page_text(client_wait(deployment.client, msgid)), page);
     deployment_end(&other);
@@ -107,13 +114,7 @@ static void write_twice(const char *operations, bool with_purge, const char *pag
 {
     const char *creations = format_text("$JS.API.CONSUMER.CREATE.KV_%s.>", bucket);
 
-    deployment_join(&other, &deployment, NULL);
-    assert_ok(client_call(other.client, "kv.get", "['%s', 'x']", bucket));
-    proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_HOLD_BEFORE_PUBLISH, .subject = reads});
-    uint32_t msgid = client_send(deployment.client, "kv.entries", "['%s']", bucket);
-    wait_until(proxy_strikes(deployment.proxy) == 1, "the read of the values");
-    assert_ok(client_call(other.client, "txn.commit", "['%s', [], [%s]]", bucket, operations));
-    deployment_wait_current(&deployment, bucket);
+    uint32_t msgid = commit_while_held(operations);
     proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_HOLD_BEFORE_PUBLISH, .subject = creations});
     proxy_release(deployment.proxy);
     wait_until(proxy_strikes(deployment.proxy) == 1, "the look at what came since");

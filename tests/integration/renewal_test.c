@@ -61,20 +61,26 @@ static unsigned reconnects(struct client *client)
     return (unsigned)number_at(&client_call(client, "health.check", "[]")->result, "nats.reconnects");
 }
 
+/* The server changes the secret, and the daemon's configuration after it: a reload connects again, and writes go on. */
+static void expect_renewal(struct client *client, const char *bucket, const char *lines, const char *section)
+{
+    configure_server(lines);
+    daemon_wait_log(&daemon_of_test, "uthorization");
+    daemon_configure(&daemon_of_test, section, NULL);
+    reload_daemon();
+    daemon_wait_log(&daemon_of_test, "nats: connected");
+    ck_assert_ptr_null(strstr(read_file(daemon_of_test.process.log_path), "needs a restart"));
+    wait_healthy(client);
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v']", bucket));
+}
+
 START_TEST(a_password_that_the_server_has_changed_is_used_after_a_reload)
 {
     nats_server_start(&server, "authorization { user: a, password: first }");
     struct client *client = start_with(user_section("a", "first"));
     const char *bucket = client_new_bucket(client, NULL);
 
-    configure_server("authorization { user: a, password: second }");
-    daemon_wait_log(&daemon_of_test, "uthorization");
-    daemon_configure(&daemon_of_test, user_section("a", "second"), NULL);
-    reload_daemon();
-    daemon_wait_log(&daemon_of_test, "nats: connected");
-    ck_assert_ptr_null(strstr(read_file(daemon_of_test.process.log_path), "needs a restart"));
-    wait_healthy(client);
-    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v']", bucket));
+    expect_renewal(client, bucket, "authorization { user: a, password: second }", user_section("a", "second"));
     stop_both();
 }
 END_TEST
@@ -92,14 +98,7 @@ START_TEST(a_token_that_the_server_has_changed_is_used_after_a_reload)
     struct client *client = start_with(token_section("first"));
     const char *bucket = client_new_bucket(client, NULL);
 
-    configure_server("authorization { token: second }");
-    daemon_wait_log(&daemon_of_test, "uthorization");
-    daemon_configure(&daemon_of_test, token_section("second"), NULL);
-    reload_daemon();
-    daemon_wait_log(&daemon_of_test, "nats: connected");
-    ck_assert_ptr_null(strstr(read_file(daemon_of_test.process.log_path), "needs a restart"));
-    wait_healthy(client);
-    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v']", bucket));
+    expect_renewal(client, bucket, "authorization { token: second }", token_section("second"));
     stop_both();
 }
 END_TEST

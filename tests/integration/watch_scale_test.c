@@ -283,22 +283,31 @@ START_TEST(many_watches_do_not_deliver_the_daemons_own_key)
 }
 END_TEST
 
-START_TEST(the_end_of_sessions_with_many_watches_delays_nobody)
+/* Start a daemon and sessions with watches of a new bucket. Return a further session. The log is marked after that. */
+static struct client *open_many_watches(struct client **clients, unsigned sessions, unsigned watches,
+                                        const char **bucket)
 {
-    enum { SESSIONS = 16, WATCHES = 1000 };
-    struct client *clients[SESSIONS];
-
-    /* Processor time of a turn; 40 ms if all were ended at once. */
     daemon_start(&daemon_of_test, NULL,
                  format_text("watches:\n  max_filters: 1048576\nlimits:\n  user_percent: 100\n%s",
                              machine_log_section(TURN_MS)));
     struct client *client = client_open(&daemon_of_test);
-    const char *bucket = client_new_bucket(client, "'storage': 'memory'");
-    for (unsigned i = 0; i < SESSIONS; i++) {
+    *bucket = client_new_bucket(client, "'storage': 'memory'");
+    for (unsigned i = 0; i < sessions; i++) {
         clients[i] = client_open(&daemon_of_test);
-        start_wide(clients[i], bucket, WATCHES, ".>");
+        start_wide(clients[i], *bucket, watches, ".>");
     }
     daemon_mark_log(&daemon_of_test);
+    return client;
+}
+
+START_TEST(the_end_of_sessions_with_many_watches_delays_nobody)
+{
+    enum { SESSIONS = 16, WATCHES = 1000 };
+    struct client *clients[SESSIONS];
+    const char *bucket;
+
+    /* Processor time of a turn; 40 ms if all were ended at once. */
+    struct client *client = open_many_watches(clients, SESSIONS, WATCHES, &bucket);
     pid_suspend(daemon_of_test.process.pid);
     for (unsigned i = 0; i < SESSIONS; i++)
         client_close(clients[i]);
@@ -411,17 +420,9 @@ START_TEST(a_watch_of_a_recreated_bucket_does_not_wait_for_the_end_of_others)
 {
     enum { SESSIONS = 8, WATCHES = 1000 };
     struct client *clients[SESSIONS];
+    const char *bucket;
 
-    daemon_start(&daemon_of_test, NULL,
-                 format_text("watches:\n  max_filters: 1048576\nlimits:\n  user_percent: 100\n%s",
-                             machine_log_section(TURN_MS)));
-    struct client *client = client_open(&daemon_of_test);
-    const char *bucket = client_new_bucket(client, "'storage': 'memory'");
-    for (unsigned i = 0; i < SESSIONS; i++) {
-        clients[i] = client_open(&daemon_of_test);
-        start_wide(clients[i], bucket, WATCHES, ".>");
-    }
-    daemon_mark_log(&daemon_of_test);
+    struct client *client = open_many_watches(clients, SESSIONS, WATCHES, &bucket);
     assert_ok(client_call(client, "bucket.delete", "['%s']", bucket));
     wait_until(stat_of(client, "watches.open") < SESSIONS * WATCHES, "the first ends");
     assert_ok(client_call(client, "bucket.create", "['%s']", bucket));
