@@ -291,7 +291,7 @@ void table_add(struct table *table, const char *format, ...) __attribute__((form
  */
 enum status table_print(struct table *table);
 
-/* Return the columns that a terminal has after those that are used, or a few if it is too narrow. SIZE_MAX: a pipe. */
+/* Return how many columns of a terminal are left, or a few if it is too narrow. SIZE_MAX: output is no terminal. */
 size_t columns_after(size_t used);
 
 /* Print a text after indent columns. On a terminal it continues below its beginning, as often as needed. */

@@ -37,7 +37,7 @@ struct fair_queue_member {
     struct fair_queue_member *user; /* of a session; NULL: the member is a user */
     uint64_t identity;
     bool is_newcomer;
-    struct fair_queue_line sessions; /* of a user: those that wait */
+    struct fair_queue_line sessions; /* the sessions of a user that wait */
     struct fair_queue_entry *first;  /* of a session */
 };
 

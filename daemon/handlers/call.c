@@ -4,8 +4,8 @@
 #include "daemon/rpc/arguments.h"
 
 /*
- * Return the call in flight that has the msgid, except the one that asks; NULL: there is none. The last call of the
- * list is the first that has begun: a client that cancels many is likely to begin with that one.
+ * Return the call in flight that has the msgid, except the one that asks; NULL: there is none. The list is searched
+ * from its end, where the oldest calls are: a client that cancels many calls usually begins with the oldest.
  */
 static struct call *call_find_in_flight(const struct call *asking, enum session_kind kind, uint32_t msgid)
 {

@@ -3,9 +3,9 @@
  *
  * Used by consumer. A pull has a number of messages and max_bytes. If a message does not fit into max_bytes, a
  * last_per_subject consumer loses its place in its list, and never delivers it (nats-server 2.15, loopAndGatherMsgs: it
- * sets back only the sequence of other consumers). So the pulls of a list ask for as many messages as have about 2 MiB,
- * by the size of those that have come, and max_bytes only protects memory. If a pull ends by max_bytes, the
- * reading begins a new list.
+ * sets back only the sequence of other consumers). So the pulls of a list ask for as many messages as have about 2 MiB.
+ * That number is estimated from the messages that have come; max_bytes only protects memory. If a pull ends by
+ * max_bytes, the reading begins a new list.
  */
 #ifndef DAEMON_NATS_CONSUMER_PULL_H
 #define DAEMON_NATS_CONSUMER_PULL_H

@@ -108,8 +108,8 @@ bool call_charge_memory(void *call, size_t bytes);
 void call_begin_waiting(struct call *call);
 
 /*
- * Return whether somebody waits for the answer. False: its client has cancelled it, or the session has ended, or will
- * when its calls are answered, because its client has closed the socket. call is a struct call.
+ * Return whether somebody waits for the answer of the call, a struct call. False: the client has cancelled the call,
+ * the session has ended, or the client has closed its socket.
  */
 bool call_is_wanted(void *call);
 

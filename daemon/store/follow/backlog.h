@@ -45,7 +45,7 @@ struct backlog_change {
 
 /* What the backlogs of all buckets take together. Zeroed: nothing. */
 struct backlog_budget {
-    struct backlog *backlogs; /* those that are not empty: a list */
+    struct backlog *backlogs; /* a list of the backlogs that have changes */
     uint64_t bytes;
 };
 
@@ -86,8 +86,8 @@ uint64_t backlog_resume_revision(const struct backlog *backlog, const struct bac
 void backlog_trim(struct backlog *backlog, size_t limit, backlog_lost_fn *lost);
 
 /*
- * Lose readers until all backlogs together take at most limit bytes: those that are behind the most in the bucket whose
- * backlog takes the most, so that slow watches of some buckets do not end those of others. A single change may be
+ * Lose readers until all backlogs together take at most limit bytes. Readers of the largest backlog are lost first, the
+ * slowest of them first, so that slow watches of one bucket do not end watches of others. A single change may be
  * larger.
  */
 void backlog_trim_all(struct backlog_budget *budget, size_t limit, backlog_lost_fn *lost);

@@ -5,9 +5,9 @@
  * entry. A key is a block of memory that does not move: its name, and what is known of its last entry. The value is
  * another block, unless it was evicted. Keys are found by linear hashing (Litwin, 1980): the table grows by one chain
  * at a time, so that adding a key never moves all others. Keys are also in a list from the oldest revision to the
- * newest, and those that are not deleted are in byte order. If all caches together exceed their budget, values of one
- * user (see cache_user) are evicted by the CLOCK algorithm (second chance), which keeps values that
- * were read recently. The blocks of a cache that is cleared pass to the budget, which frees them a slice at a time.
+ * newest, and keys that are not deleted are also in byte order. If all caches together exceed their budget, values of
+ * one user are evicted: see cache_user. The CLOCK algorithm (second chance) chooses them, and keeps values that were
+ * read recently. The blocks of a cache that is cleared pass to the budget, which frees them a slice at a time.
  */
 #ifndef DAEMON_STORE_CACHE_H
 #define DAEMON_STORE_CACHE_H

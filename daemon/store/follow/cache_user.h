@@ -4,8 +4,8 @@
  * Used by cache and contents. If all caches together exceed their budget, the user who has the most memory gives some
  * back, so that nobody can take more than an equal share from others, however many buckets he fills. But keys of
  * watches are not given up for values of others: these can be read again, and a vanished key would not be noticed. The
- * caches of a user are in classes, by the binary logarithm of the bytes of their values: one of those that have most of
- * them is found without a look at all.
+ * caches of a user are in classes, by the binary logarithm of the bytes of their values. So a cache with many values is
+ * found without a look at all caches.
  */
 #ifndef DAEMON_STORE_CACHE_USER_H
 #define DAEMON_STORE_CACHE_USER_H

@@ -33,7 +33,7 @@ void filter_tree_remove(struct filter_tree *tree, struct filter_ref *ref);
 
 /*
  * Call visit with the owner of each filter that matches the key, once for each filter. The tree must not change
- * meanwhile. False: so many filters are so alike that this would take long, and some were not looked at.
+ * meanwhile. False: the match looked at too many nodes and stopped, so some filters were not looked at.
  */
 bool filter_tree_match(const struct filter_tree *tree, const char *key, void (*visit)(void *arg, void *owner),
                        void *arg);

@@ -10,10 +10,10 @@
 
 #include "daemon/store/lease/holding.h"
 
-/* Which holdings a pass puts in line, of those that sessions or owners have. */
+/* Which holdings a pass puts in line. Only holdings that a session or an owner has are meant. */
 enum holding_pass_kind {
     HOLDING_PASS_LOSE = 1,     /* none: it only takes away those whose lease is_losing, as each pass does */
-    HOLDING_PASS_OUTDATED = 2, /* those that were not looked at since the bucket's last doubt */
+    HOLDING_PASS_OUTDATED = 2, /* holdings not looked at since the bucket's last doubt */
     HOLDING_PASS_LOCKS = 4,    /* all locks */
     /*
      * All changes of the bucket were delivered. A holding of which nothing was delivered is looked at: a server that
