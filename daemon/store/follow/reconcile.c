@@ -39,6 +39,7 @@ static void on_reading_restart(void *arg)
 
     cache_unmark_all(&copy->contents.cache);
     copy->reconcile.begin_position = feed_position(&copy->feed);
+    consumer_require(&copy->reconcile.reading, copy->reconcile.begin_position);
     copy->reconcile.last_read = (struct feed_place){0};
     copy->reconcile.has_news = false;
 }
@@ -312,8 +313,6 @@ static void reconcile_finish_load(struct local_copy *copy)
     reconcile->purpose = RECONCILE_TO_FILL;
     if (local_copy_is_before_feed(copy))
         feed_go(&copy->feed, &reconcile->last_read);
-    /* Some of what it met may be later than what the feed has delivered. */
-    min_revision_raise_all(&copy->min_revisions, reconcile->last_read.sequence);
     contents_complete(copy);
 }
 
@@ -324,6 +323,8 @@ static void reconcile_finish(struct local_copy *copy)
     bool is_load = reconcile_is_loading(reconcile);
 
     reconcile->phase = RECONCILE_IDLE;
+    /* Some of what it met may be later than what the feed has delivered: also of keys whose older entries were purged. */
+    min_revision_raise_all(&copy->min_revisions, reconcile->last_read.sequence);
     if (is_load) {
         reconcile_finish_load(copy);
     } else {
