@@ -363,22 +363,27 @@ static void restart_reading(struct consumer_reading *reading)
     reading->ops->restart(reading->arg);
 }
 
+void consumer_require(struct consumer_reading *reading, uint64_t sequence)
+{
+    if (reading->target < sequence)
+        reading->target = sequence;
+}
+
 static enum request_verdict on_stream_info(struct consumer_reading *reading, json_t *answer)
 {
-    uint64_t incarnation = reading->incarnation;
+    uint64_t incarnation = reading->incarnation, target = reading->target;
     struct jetstream_error failure;
 
     if (jetstream_get_error(answer, &failure))
         return on_api_error(reading, &failure);
     read_stream(reading, answer);
     bool goes_on = reading->position > 0 && reading->reads_sequence && incarnation == reading->incarnation;
-    if (!goes_on)
+    if (goes_on)
+        consumer_require(reading, target);
+    else
         restart_reading(reading);
-    /* The stream was empty when it was asked for, which was before the owner has noted where the reading begins. */
-    if (reading->messages == 0) {
-        reading->saw_end = false;
+    if (reading->messages == 0)
         return suppose_end(reading);
-    }
     reading->request.extra_timeout_ms = consumer_creation_ms(reading->messages);
     if (create_reader(reading) == CONNECTION_PUBLISHED)
         return REQUEST_MORE;

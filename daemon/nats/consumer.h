@@ -58,7 +58,7 @@ enum consumer_verdict {
 struct consumer_ops {
     /*
      * The reading begins, or starts over. The reader discards what was read before, or keeps it and sets
-     * scope.start_sequence to where the reading is to continue.
+     * scope.start_sequence to where the reading is to continue. It may call consumer_require.
      */
     void (*restart)(void *arg);
     /* One message, in the order of the stream. */
@@ -106,7 +106,7 @@ struct consumer_reading {
 
     /* Of the stream. */
     uint64_t incarnation; /* see stream_info */
-    uint64_t target;      /* the leader's last sequence when it was asked */
+    uint64_t target;      /* the leader's last sequence when it was asked, or a later one that is required */
     uint64_t first;       /* and its first one */
     uint64_t messages;    /* that it had then */
     uint64_t read;        /* messages that came since the reading began, or started over */
@@ -119,6 +119,12 @@ struct consumer_reading {
  */
 void consumer_read(struct jetstream *jetstream, struct consumer_reading *reading, const struct consumer_scope *scope,
                    uint64_t deadline_ms, const struct consumer_ops *ops, void *arg);
+
+/*
+ * The stream has this sequence: the reading does not end before it is read. The answer to STREAM.INFO is older than what
+ * others may have received of the stream when it comes. Only from restart.
+ */
+void consumer_require(struct consumer_reading *reading, uint64_t sequence);
 
 /* Continue after a pause. Does nothing if there is none. */
 void consumer_continue(struct consumer_reading *reading);

@@ -262,6 +262,7 @@ static void on_beginning_restart(void *arg)
     struct consumer_scope *scope = &watch->beginning.reading.scope;
 
     watch->beginning.reading_position = feed_position(&watch->copy->feed);
+    consumer_require(&watch->beginning.reading, watch->beginning.reading_position);
     if (watch->delivered > 0 && !scope->last_per_subject)
         scope->start_sequence = watch->delivered + 1;
 }
