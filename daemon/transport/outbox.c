@@ -24,6 +24,9 @@
 /* A client with more unread bytes is a slow reader, if its user's unread bytes, or all, take half of their limit. */
 #define SLOW_READER_BYTES 65536u
 
+/* While the daemon ends, a client may read nothing for this long: all others wait for the next daemon. */
+#define DRAIN_STALL_MS 500u
+
 struct outbox_part {
     struct outbox_part *next;
     msgpack_sbuffer bytes;
@@ -203,13 +206,26 @@ static size_t outbox_stalled_bytes(const struct session *session)
            socket_unread_bytes(session_socket(session));
 }
 
+static unsigned outbox_stall_timeout_ms(const struct session_list *list)
+{
+    unsigned timeout_ms = list->conf->limits.stall_timeout_ms;
+
+    return session_list_is_draining(list) && timeout_ms > DRAIN_STALL_MS ? DRAIN_STALL_MS : timeout_ms;
+}
+
 static void outbox_start_stall(struct session *session)
 {
     struct session_list *list = session->list;
 
     session->outbox.stalled_bytes = outbox_stalled_bytes(session);
-    timer_start(list->timers, &session->outbox.stall, uv_now(list->loop) + list->conf->limits.stall_timeout_ms,
+    timer_start(list->timers, &session->outbox.stall, uv_now(list->loop) + outbox_stall_timeout_ms(list),
                 outbox_on_stall);
+}
+
+void outbox_drain(struct session *session)
+{
+    if (session->outbox.state == OUTBOX_WRITING)
+        outbox_start_stall(session);
 }
 
 static void outbox_on_stall(struct timer *timer)
@@ -220,7 +236,7 @@ static void outbox_on_stall(struct timer *timer)
         return;
     if (outbox_stalled_bytes(session) == session->outbox.stalled_bytes)
         session_end(session, CONF_LOG_WARNING, "it read nothing for %.3g s, and %zu bytes of answers waited",
-                    session->list->conf->limits.stall_timeout_ms / 1000.0, outbox_unread_bytes(session));
+                    outbox_stall_timeout_ms(session->list) / 1000.0, outbox_unread_bytes(session));
     else
         outbox_start_stall(session);
 }

@@ -3,7 +3,7 @@
  *
  * Calls and watches pack answers and notifications into the out-buffer, which is written once, at the end of each turn
  * of the loop. libuv writes what the socket does not accept at once. A client that reads nothing for
- * limits.stall_timeout is disconnected. Bytes that the client has not read count for its user (limits.out_bytes).
+ * limits.stall_timeout is disconnected; while the daemon ends, for half a second. Bytes that the client has not read count for its user (limits.out_bytes).
  */
 #ifndef DAEMON_TRANSPORT_OUTBOX_H
 #define DAEMON_TRANSPORT_OUTBOX_H
@@ -101,6 +101,9 @@ bool outbox_is_slow_reader(const struct session *session);
 
 /* Write what was packed. */
 void outbox_flush(struct session *session);
+
+/* The daemon ends: from now on the client has less time to read. */
+void outbox_drain(struct session *session);
 
 /* Count the unread bytes again for the session's user. */
 void outbox_count(struct session *session);

@@ -494,6 +494,7 @@ void session_list_drain(struct session_list *list, void (*on_empty)(void *arg), 
             session_finish(session);
             session->state = SESSION_DRAINING;
         }
+        outbox_drain(session);
         session_mark_dirty(session);
     }
 }

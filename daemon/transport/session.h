@@ -168,6 +168,10 @@ void session_list_flush(struct session_list *list);
 
 /* Accept no more messages. on_empty is called once, when all calls are answered and all sessions are gone. */
 void session_list_drain(struct session_list *list, void (*on_empty)(void *arg), void *arg);
+static inline bool session_list_is_draining(const struct session_list *list)
+{
+    return list->on_empty != NULL;
+}
 
 /*
  * Return the session with this id; NULL if there is none that can be ended: it has ended, or it was refused. Takes time

@@ -1,5 +1,6 @@
 /* The daemon as a process: its start and end, its socket, its service manager, its configuration. */
 #include "tests/integration/suites.h"
+#include "tests/support/calls.h"
 #include "tests/support/client.h"
 
 #include <fcntl.h>
@@ -720,6 +721,25 @@ START_TEST(calls_in_flight_are_answered_before_the_daemon_ends)
 }
 END_TEST
 
+/* All others wait for the next daemon meanwhile. */
+START_TEST(a_client_that_does_not_read_does_not_delay_the_shutdown)
+{
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *client = client_open(&daemon_of_test), *other = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, "'storage': 'memory'");
+    const size_t bytes = 500000;
+
+    assert_ok(client_put(client, bucket, "k", keep(calloc(1, bytes)), bytes));
+    client_send(client, "kv.get", "['%s', 'k']", bucket);
+    wait_until(stat_of(other, "bytes_out") > bytes, "an answer that is not read");
+    process_signal(&daemon_of_test.process, SIGTERM);
+    client_expect_dismissal(other);
+    daemon_wait_log(&daemon_of_test, "it read nothing for 0.5 s");
+    daemon_expect_good_end(&daemon_of_test);
+    ck_assert_ptr_null(strstr(daemon_log(&daemon_of_test), "are not answered after"));
+}
+END_TEST
+
 START_TEST(calls_that_take_too_long_do_not_delay_the_shutdown)
 {
     daemon_start(&daemon_of_test, NULL, "calls:\n  drain_timeout: 0.3\n");
@@ -823,6 +843,7 @@ Suite *life_suite(void)
     tcase_add_test(tests, sigterm_and_sigint_end_it_with_its_server);
     tcase_add_test(tests, it_ends_while_it_is_still_starting);
     tcase_add_test(tests, calls_in_flight_are_answered_before_the_daemon_ends);
+    tcase_add_test(tests, a_client_that_does_not_read_does_not_delay_the_shutdown);
     tcase_add_test(tests, calls_that_take_too_long_do_not_delay_the_shutdown);
     tcase_add_test(tests, a_reload_applies_some_settings_and_names_those_that_need_a_restart);
     tcase_add_test(tests, a_reload_of_a_broken_file_changes_nothing);
