@@ -179,6 +179,12 @@ static inline void cache_doubt(struct cache *cache, struct cache_key *key)
     cache->doubtful++;
 }
 
+/* Return whether the key was doubtful at the end of the last reading, and this one has not met it yet. */
+static inline bool cache_was_doubtful(const struct cache *cache, const struct cache_key *key)
+{
+    return key->mark == (uint8_t)((cache->mark - 1) ^ CACHE_MARK_OF_DOUBT);
+}
+
 /* --- Walks from the oldest revision to the newest --- */
 
 void cache_cursor_begin(struct cache *cache, struct cache_cursor *cursor);

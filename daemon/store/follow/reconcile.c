@@ -58,14 +58,22 @@ static bool reconcile_is_set_back(const struct reconcile *reconcile, const struc
     return key->revision <= reconcile->begin_position;
 }
 
+/* Return whether a server that is behind may answer the load with what was overwritten since. */
+static bool reconcile_may_be_misled(const struct local_copy *copy)
+{
+    return copy->reconcile.purpose == RECONCILE_TO_COMPARE && copy->feed.info.replicas > 1;
+}
+
 /*
  * A follower that is behind answers with what was overwritten since, before it comes to what is known. So of a
- * replicated stream, a first load only looks whether anything differs in the end.
+ * replicated stream, what differs from a key is delivered only if the key differed at the end of the load before.
  */
-static bool reconcile_must_confirm(const struct local_copy *copy)
+static bool reconcile_must_confirm(const struct local_copy *copy, const struct cache_key *key)
 {
-    return copy->reconcile.purpose == RECONCILE_TO_COMPARE && copy->feed.info.replicas > 1 &&
-           !copy->reconcile.is_confirmed;
+    bool has_differed = copy->reconcile.is_confirmed &&
+                        (key == NULL || cache_was_doubtful(&copy->contents.cache, key));
+
+    return reconcile_may_be_misled(copy) && !has_differed;
 }
 
 static void reconcile_receive_entry(struct local_copy *copy, const struct kv_entry *entry)
@@ -77,7 +85,7 @@ static void reconcile_receive_entry(struct local_copy *copy, const struct kv_ent
 
     bool differs =
         reconcile->purpose == RECONCILE_TO_COMPARE && !is_same && reconcile_is_set_back(reconcile, key, entry);
-    if (differs && reconcile_must_confirm(copy)) {
+    if (differs && reconcile_must_confirm(copy, key)) {
         reconcile->has_news |= key == NULL;
         if (key != NULL)
             cache_doubt(&copy->contents.cache, key);
@@ -294,11 +302,12 @@ static bool reconcile_finds_difference(struct local_copy *copy)
 {
     struct reconcile *reconcile = &copy->reconcile;
 
-    if (reconcile->phase != RECONCILE_LOADING || !reconcile_must_confirm(copy))
+    if (reconcile->phase != RECONCILE_LOADING || !reconcile_may_be_misled(copy))
         return false;
-    reconcile->is_confirmed = reconcile->has_news || copy->contents.cache.doubtful > 0;
+    bool is_found = copy->contents.cache.doubtful > 0 || (reconcile->has_news && !reconcile->is_confirmed);
+    reconcile->is_confirmed |= is_found;
     reconcile->tries = 0;
-    return reconcile->is_confirmed;
+    return is_found;
 }
 
 static void reconcile_finish_load(struct local_copy *copy)

@@ -49,7 +49,7 @@ struct reconcile {
     unsigned tries;              /* loads in a row that a server answered that was behind */
     int64_t question_us;         /* see feed_ops.caught_up */
     bool has_news;               /* the load has met a key that was written since, and is not known */
-    bool is_confirmed;           /* the stream has lost messages: what differs is delivered */
+    bool is_confirmed;           /* a load has found a difference: the next one delivers what still differs */
 
     uint64_t checked_ms;       /* loop time of the last check */
     uint64_t awaits_ms;        /* loop time since which a check waits for watches that begin; 0: none does */
