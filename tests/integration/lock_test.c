@@ -163,6 +163,23 @@ START_TEST(acquiring_again_in_the_same_session_is_a_conflict)
 }
 END_TEST
 
+START_TEST(a_second_call_of_the_session_does_not_wait_behind_itself)
+{
+    struct client *client = client_open(&shared_daemon);
+    const char *bucket = client_new_bucket(client, NULL);
+
+    uint32_t first = client_send(client, "lock.acquire", "['%s', 'job', {'wait': 1000}]", bucket);
+    uint32_t second = client_send(client, "lock.acquire", "['%s', 'job', {'wait': 1000}]", bucket);
+    const struct answer *answer = client_wait(client, first);
+    assert_ok(answer);
+    uint64_t token = number_at(&answer->result, "token");
+    answer = client_wait(client, second);
+    assert_code(answer, "conflict");
+    ck_assert_uint_eq(number_at(&answer->error, "revision"), token);
+    assert_ok(client_call(client, "lock.check", "['%s', 'job', %llu]", bucket, (unsigned long long)token));
+}
+END_TEST
+
 /* --- Waiting --------------------------------------------------------------------------------------- */
 
 START_TEST(those_who_wait_get_the_lock_in_their_order)
@@ -355,6 +372,22 @@ START_TEST(the_end_of_the_bucket_is_the_end_of_its_locks)
     assert_ok(client_call(other, "bucket.delete", "['%s']", bucket));
     expect_lost(holder, "job", token, "bucket_not_found");
     assert_code(client_call(holder, "lock.acquire", "['%s', 'job', {'wait': 100}]", bucket), "bucket_not_found");
+}
+END_TEST
+
+START_TEST(a_bucket_with_locks_gets_no_ttl)
+{
+    struct client *holder = client_open(&shared_daemon), *other = client_open(&shared_daemon);
+    const char *bucket = client_new_bucket(holder, NULL);
+
+    uint64_t token = acquire(holder, bucket, "job");
+    assert_code(client_call(other, "bucket.update", "['%s', {'ttl': 600}]", bucket), "unsupported");
+    assert_code(client_call(other, "bucket.create", "['%s', {'ttl': 600, 'update': true}]", bucket), "unsupported");
+    assert_ok(client_call(holder, "lock.check", "['%s', 'job', %llu]", bucket, (unsigned long long)token));
+    assert_ok(client_call(other, "bucket.update", "['%s', {'ttl': 600, 'force': true}]", bucket));
+    expect_lost(holder, "job", token, "unsupported");
+    assert_code(client_call(holder, "lock.acquire", "['%s', 'job']", bucket), "unsupported");
+    assert_code(client_call(holder, "kv.put", "['%s', 'host', 'x', {'ephemeral': true}]", bucket), "unsupported");
 }
 END_TEST
 
@@ -767,6 +800,23 @@ START_TEST(a_release_is_heard_of_on_other_hosts_at_once)
 }
 END_TEST
 
+/* The other host has no lock in the bucket, and does not refuse it. Nothing is written to the bucket. */
+START_TEST(a_ttl_that_another_host_has_set_ends_locks)
+{
+    start_two_daemons();
+    struct client *here = client_open(&daemon_of_test), *there = client_open(&other_daemon);
+    const char *bucket = client_new_bucket(here, NULL);
+    uint64_t token = acquire(here, bucket, "job");
+
+    assert_ok(client_call(there, "bucket.update", "['%s', {'ttl': 600}]", bucket));
+    expect_lost(here, "job", token, "unsupported");
+    assert_code(client_call(here, "lock.acquire", "['%s', 'job']", bucket), "unsupported");
+    daemon_stop(&daemon_of_test);
+    daemon_stop(&other_daemon);
+    nats_server_stop(&server);
+}
+END_TEST
+
 START_TEST(the_locks_and_keys_of_a_dead_daemon_pass_to_others)
 {
     start_two_daemons();
@@ -1055,6 +1105,7 @@ Suite *lock_suite(void)
     tcase_add_test(shared, a_lease_is_renewed_without_the_watchers);
     tcase_add_test(shared, the_token_fences_a_former_holder);
     tcase_add_test(shared, acquiring_again_in_the_same_session_is_a_conflict);
+    tcase_add_test(shared, a_second_call_of_the_session_does_not_wait_behind_itself);
     tcase_add_test(shared, those_who_wait_get_the_lock_in_their_order);
     tcase_add_test(shared, a_wait_that_is_over_is_locked);
     tcase_add_test(shared, a_client_that_leaves_loses_its_place);
@@ -1066,6 +1117,7 @@ Suite *lock_suite(void)
     tcase_add_test(shared, an_ephemeral_key_passes_to_the_session_that_wrote_it_last);
     tcase_add_test(shared, whoever_changes_the_key_breaks_the_lock);
     tcase_add_test(shared, the_end_of_the_bucket_is_the_end_of_its_locks);
+    tcase_add_test(shared, a_bucket_with_locks_gets_no_ttl);
     tcase_add_test(shared, what_a_purge_has_removed_is_had_again_at_once);
     tcase_add_test(shared, an_owner_comes_back_to_its_lock);
     tcase_add_test(shared, an_owner_does_not_wait_behind_others_for_its_own_lock);
@@ -1084,6 +1136,7 @@ Suite *lock_suite(void)
     tcase_add_test(own, a_killed_daemon_leaves_nothing_but_what_waits_for_its_owner);
     tcase_add_test(own, a_daemon_that_ends_deletes_first_what_its_sessions_held);
     tcase_add_test(own, a_release_is_heard_of_on_other_hosts_at_once);
+    tcase_add_test(own, a_ttl_that_another_host_has_set_ends_locks);
     tcase_add_test(own, the_locks_and_keys_of_a_dead_daemon_pass_to_others);
     tcase_add_test(own, the_keys_of_a_dead_daemon_are_deleted_though_nobody_waits);
     tcase_add_test(own, a_stopped_daemon_loses_its_locks_to_another_one);

@@ -228,10 +228,30 @@ static void lease_doubt_keys(struct lease *lease)
 
 static void lease_look(struct lease *lease);
 
-/* The lease was alive when the last work on its key began. If it is in doubt since then, look at the key again. */
+/* Return false if the bucket's values expire: *error says so. */
+static bool lease_check_bucket(const struct bucket *bucket, struct error *error)
+{
+    if (bucket->max_age_ms == 0)
+        return true;
+    error_set(error, ERROR_UNSUPPORTED,
+              "the values of this bucket expire after %.3g s, and so would locks and ephemeral keys, without notice; use "
+              "a bucket without ttl",
+              (double)bucket->max_age_ms / 1000.0);
+    return false;
+}
+
+/*
+ * The lease was alive when the last work on its key began. If it is in doubt since then, look at the key again. That
+ * work has looked the bucket up, if it was not known.
+ */
 static void lease_settle(struct lease *lease)
 {
-    if (lease_is_in_doubt(lease))
+    const struct bucket *bucket = bucket_find_known(lease->in->store, lease->in->name);
+    struct error error;
+
+    if (bucket != NULL && !lease_check_bucket(bucket, &error))
+        lease_lose(lease, &error);
+    else if (lease_is_in_doubt(lease))
         lease_look(lease);
     else
         lease_answer_waits(lease, NULL);
@@ -320,8 +340,11 @@ static void on_lease_renewed(void *arg, uint64_t revision, const struct error *e
     }
 }
 
+/* Another daemon may have given the bucket a ttl since it was looked up: the write looks it up again. */
 static void lease_renew(struct lease *lease)
 {
+    if (!lease->is_exclusive)
+        bucket_forget(lease->in->store, lease->in->name);
     if (!lease_key_write(lease, KV_PUT, OPERATION_IF_AT_REVISION, lease_deadline_ms(lease), on_lease_renewed))
         lease_retry_later(lease);
 }
@@ -440,6 +463,7 @@ static void on_adopted_lease_read(void *arg, const struct kv_entry *entry, const
 static void on_lease_bucket(void *arg, struct bucket *bucket, const struct error *error)
 {
     struct lease *lease = arg;
+    struct error unsupported;
 
     lease->work = LEASE_IDLE;
     if (error != NULL) {
@@ -447,14 +471,10 @@ static void on_lease_bucket(void *arg, struct bucket *bucket, const struct error
         return;
     }
     lease->allows_ttl = bucket->allows_ttl;
-    uint64_t max_age_ms = bucket->max_age_ms;
+    lease->is_exclusive = bucket->is_exclusive;
+    bool is_supported = lease_check_bucket(bucket, &unsupported);
     bucket_release(bucket);
-    if (max_age_ms > 0 && !lease->is_adopted) {
-        struct error unsupported;
-        error_set(&unsupported, ERROR_UNSUPPORTED,
-                  "the values of this bucket expire after %.3g s, and so would locks and ephemeral keys, without "
-                  "notice; use a bucket without ttl",
-                  (double)max_age_ms / 1000.0);
+    if (!is_supported && !lease->is_adopted) {
         lease_fail(lease, &unsupported);
         return;
     }

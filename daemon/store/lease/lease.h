@@ -62,6 +62,7 @@ struct lease {
     bool is_given_up;        /* its keys are not touched: another process has adopted it, or it may be alive again */
     bool needs_scan;         /* there may be keys that name it and have no holding */
     bool allows_ttl;         /* the bucket does */
+    bool is_exclusive;       /* it is: only this daemon changes it */
     struct bucket_wait wait;
     struct lease_scan scan;
     uint64_t scan_doubts; /* of the bucket, when the scan began */

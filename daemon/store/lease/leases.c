@@ -113,6 +113,13 @@ void leases_await_idle(struct store *store, void (*idle)(void *arg), void *arg)
     leases_check_idle(store->leases);
 }
 
+unsigned leases_held_in(struct store *store, const char *bucket)
+{
+    const struct lease_bucket *in = lease_bucket_find(store, bucket);
+
+    return in != NULL && in->lease != NULL ? in->lease->references : 0;
+}
+
 void leases_total(const struct store *store, struct leases_totals *totals)
 {
     const struct leases *leases = store->leases;

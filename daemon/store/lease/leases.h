@@ -29,6 +29,9 @@ struct leases_totals {
 };
 void leases_total(const struct store *store, struct leases_totals *totals);
 
+/* Return how many locks and ephemeral keys sessions have in the bucket, and writes that may become some. */
+unsigned leases_held_in(struct store *store, const char *bucket);
+
 /* A deletion has ended. For holding. */
 void leases_check_idle(struct leases *leases);
 

@@ -99,11 +99,18 @@ static void lock_leave_line(struct lock_wait *wait)
     }
 }
 
+static bool lock_is_of_session(const struct lock_wait *wait, const struct holding *holding)
+{
+    return holding->state == HOLDING_HELD && holding->session == wait->owner_of_call;
+}
+
 static void lock_finish(struct lock_wait *wait, struct holding *holding, const struct error *error)
 {
     arena_end_task(&wait->task);
-    if (holding != NULL)
+    if (holding != NULL && !lock_is_of_session(wait, holding)) {
+        holding->session = wait->owner_of_call;
         wait->store->leases->counts.acquired++;
+    }
     lock_leave_line(wait);
     wait->done(wait->arg, holding, error);
 }
@@ -295,7 +302,7 @@ static bool lock_is_held_here(struct lock_wait *wait)
 
     if (holding == NULL)
         return false;
-    if (lock_is_owners(wait, holding)) {
+    if (lock_is_owners(wait, holding) || lock_is_of_session(wait, holding)) {
         lock_finish(wait, holding, NULL);
     } else if (lock_prefer_owner(wait, holding)) {
         lock_listen(wait, UINT64_MAX);
