@@ -149,8 +149,10 @@ static void lease_lose(struct lease *lease, const struct error *error)
 
     if (lease->state != LEASE_ALIVE)
         return;
-    log_warning("bucket %s: the lease of this daemon is lost, with %u locks and ephemeral keys: %s", lease->in->name,
-                lease->references, why.message);
+    /* Of a lease that no session uses, nobody misses anything: the bucket was deleted, it may be. */
+    log_write(lease->references > 0 ? CONF_LOG_WARNING : CONF_LOG_INFO,
+              "bucket %s: the lease of this daemon is lost, with %u locks and ephemeral keys: %s", lease->in->name,
+              lease->references, why.message);
     lease_bucket_doubt(lease->in); /* it may be another one */
     lease_stop_work(lease);
     lease_end_begin(lease);
