@@ -1,7 +1,7 @@
 #include "daemon/store/journal.h"
 
 #include "daemon/base/clock.h"
-#include "daemon/base/hash.h"
+#include "daemon/base/table.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <utlist.h>
 
 /*
  * As many as limits.calls: all calls in flight have an entry. At 14,000 writes per second, an entry stays for 4 s after
@@ -19,8 +20,11 @@
  */
 #define JOURNAL_ENTRIES 65536u
 
+/* Users whose uids are equal modulo this number share the time since which their entries are complete. */
+#define JOURNAL_USERS 4096u
+
 /* Changes with the layout of the file. */
-#define JOURNAL_MAGIC UINT64_C(0x34306c6e726a766b)
+#define JOURNAL_MAGIC UINT64_C(0x35306c6e726a766b)
 
 enum journal_state {
     ENTRY_FREE,
@@ -45,24 +49,44 @@ struct journal_entry {
 
 struct journal_file {
     uint64_t magic;
-    char boot_id[40]; /* of the machine: its clocks start again */
-    uint32_t run;     /* counts the daemons that have opened the file */
-    uint32_t next;    /* the place of the newest entry */
-    uint32_t used;    /* places up to this one have been used: the pages after them are not touched */
-    /* Of calls that were first sent before this time, the entries may have been dropped. */
-    uint64_t complete_since_us;
+    char boot_id[40];         /* of the machine: its clocks start again */
+    uint32_t run;             /* counts the daemons that have opened the file */
+    uint32_t used;            /* entries up to this one have been used: the pages after them are not touched */
     uint64_t last_removal_ms; /* 0: there was none */
     uint64_t digest_key[2];   /* random: no client can make two calls with one digest */
+    /* By user. Of calls that were first sent before this time, the entries may have been dropped. */
+    uint64_t complete_since_us[JOURNAL_USERS];
     struct journal_entry entries[JOURNAL_ENTRIES];
+};
+
+/* What the process knows of the entry with the same index. */
+struct journal_place {
+    struct journal_user *user;             /* NULL: the entry is free */
+    struct journal_place *next, *previous; /* in the list of the user's ended calls, or of the free places */
+    uint32_t following;                    /* number of the next place in its chain; 0: none */
+};
+
+/* Exists while it has an entry. */
+struct journal_user {
+    UT_hash_handle hh; /* by uid */
+    uint32_t uid;
+    uint32_t entries;                     /* also those of calls in progress */
+    uint32_t ended;                       /* entries whose call has ended */
+    struct journal_place *oldest;         /* of these, in the order in which the calls ended */
+    struct journal_user *next, *previous; /* of the users with as many */
 };
 
 struct journal {
     struct journal_file *file;
-    int descriptor;   /* holds the lock */
-    uint32_t running; /* entries whose call is in progress */
-    /* The places of entries by their id, in chains. Places count from 1; 0 ends a chain. */
+    int descriptor;             /* holds the lock */
+    struct journal_user *users; /* uthash */
+    /* The users by the number of their entries that can be dropped, and the highest such number. */
+    struct journal_user *by_ended[JOURNAL_ENTRIES + 1];
+    uint32_t most_ended;
+    struct journal_place *free_places;
+    struct journal_place places[JOURNAL_ENTRIES];
+    /* Numbers of places by the id of the entry, in chains. They count from 1; 0 ends a chain. */
     uint32_t first[JOURNAL_ENTRIES];
-    uint32_t following[JOURNAL_ENTRIES + 1];
 };
 
 /* --- Entries by their id --------------------------------------------------------------------------- */
@@ -70,6 +94,16 @@ struct journal {
 static struct journal_entry *journal_entry_at(const struct journal *journal, uint32_t place)
 {
     return &journal->file->entries[place - 1];
+}
+
+static struct journal_place *journal_place_at(struct journal *journal, uint32_t place)
+{
+    return &journal->places[place - 1];
+}
+
+static uint32_t journal_number_of(const struct journal *journal, const struct journal_place *place)
+{
+    return (uint32_t)(place - journal->places) + 1;
 }
 
 static uint32_t *journal_chain(struct journal *journal, const char *id, size_t bytes, uint32_t part)
@@ -82,7 +116,7 @@ static void journal_link(struct journal *journal, uint32_t place)
     const struct journal_entry *entry = journal_entry_at(journal, place);
     uint32_t *chain = journal_chain(journal, entry->id, entry->id_bytes, entry->part);
 
-    journal->following[place] = *chain;
+    journal_place_at(journal, place)->following = *chain;
     *chain = place;
 }
 
@@ -92,9 +126,9 @@ static void journal_unlink(struct journal *journal, uint32_t place)
 
     uint32_t *at = journal_chain(journal, entry->id, entry->id_bytes, entry->part);
 
-    for (; *at != 0; at = &journal->following[*at]) {
+    for (; *at != 0; at = &journal_place_at(journal, *at)->following) {
         if (*at == place) {
-            *at = journal->following[place];
+            *at = journal_place_at(journal, place)->following;
             return;
         }
     }
@@ -104,7 +138,7 @@ static uint32_t journal_find(struct journal *journal, const struct journal_call 
 {
     uint32_t place = *journal_chain(journal, call->id, call->id_bytes, call->part);
 
-    for (; place != 0; place = journal->following[place]) {
+    for (; place != 0; place = journal_place_at(journal, place)->following) {
         const struct journal_entry *entry = journal_entry_at(journal, place);
         if (entry->part == call->part && entry->uid == call->uid && entry->id_bytes == call->id_bytes &&
             memcmp(entry->id, call->id, call->id_bytes) == 0)
@@ -113,7 +147,72 @@ static uint32_t journal_find(struct journal *journal, const struct journal_call 
     return 0;
 }
 
-/* --- The ring -------------------------------------------------------------------------------------- */
+/* --- Users ----------------------------------------------------------------------------------------- */
+
+/* Return the record of a user, created if there is none; NULL: out of memory. */
+static struct journal_user *journal_obtain_user(struct journal *journal, uint32_t uid)
+{
+    struct journal_user *user = NULL;
+
+    HASH_FIND(hh, journal->users, &uid, sizeof(uid), user);
+    if (user != NULL || (user = calloc(1, sizeof(*user))) == NULL)
+        return user;
+    user->uid = uid;
+    HASH_ADD(hh, journal->users, uid, sizeof(uid), user);
+    DL_APPEND2(journal->by_ended[0], user, previous, next);
+    return user;
+}
+
+/* The number changes by one at a time, so the highest one does, too. */
+static void journal_set_ended(struct journal *journal, struct journal_user *user, uint32_t ended)
+{
+    DL_DELETE2(journal->by_ended[user->ended], user, previous, next);
+    DL_APPEND2(journal->by_ended[ended], user, previous, next);
+    user->ended = ended;
+    if (ended > journal->most_ended || journal->by_ended[journal->most_ended] == NULL)
+        journal->most_ended = ended;
+}
+
+/* The call of the entry has ended. */
+static void journal_list_ended(struct journal *journal, struct journal_place *place)
+{
+    DL_APPEND2(place->user->oldest, place, previous, next);
+    journal_set_ended(journal, place->user, place->user->ended + 1);
+}
+
+static void journal_unlist_ended(struct journal *journal, struct journal_place *place)
+{
+    DL_DELETE2(place->user->oldest, place, previous, next);
+    journal_set_ended(journal, place->user, place->user->ended - 1);
+}
+
+static void journal_leave_user(struct journal *journal, struct journal_place *place)
+{
+    struct journal_user *user = place->user;
+
+    place->user = NULL;
+    if (--user->entries > 0)
+        return;
+    DL_DELETE2(journal->by_ended[0], user, previous, next);
+    HASH_DEL(journal->users, user);
+    free(user);
+}
+
+static uint64_t *journal_complete_since(const struct journal *journal, uint32_t uid)
+{
+    return &journal->file->complete_since_us[uid % JOURNAL_USERS];
+}
+
+/* Entries that were made until now may be missing, and nobody knows whose. */
+static void journal_forget_users(struct journal *journal)
+{
+    uint64_t now_us = clock_monotonic_us();
+
+    for (uint32_t user = 0; user < JOURNAL_USERS; user++)
+        *journal_complete_since(journal, user) = now_us + 1;
+}
+
+/* --- Places ---------------------------------------------------------------------------------------- */
 
 static bool journal_is_running(const struct journal *journal, const struct journal_entry *entry)
 {
@@ -129,59 +228,73 @@ static void journal_set_state(struct journal_entry *entry, enum journal_state st
     __atomic_store_n(&entry->state, state, __ATOMIC_RELEASE);
 }
 
-static void journal_free_entry(struct journal *journal, uint32_t place)
+static void journal_add_free_place(struct journal *journal, uint32_t number)
 {
-    journal_unlink(journal, place);
-    journal_set_state(journal_entry_at(journal, place), ENTRY_FREE);
+    LL_PREPEND(journal->free_places, journal_place_at(journal, number));
 }
 
-static void journal_drop(struct journal *journal, uint32_t place)
+/* Free the entry of a call that has ended. */
+static void journal_free_entry(struct journal *journal, uint32_t number)
 {
-    struct journal_entry *entry = journal_entry_at(journal, place);
+    struct journal_place *place = journal_place_at(journal, number);
 
-    if (entry->state == ENTRY_FREE)
-        return;
-    if (journal->file->complete_since_us <= entry->began_us)
-        __atomic_store_n(&journal->file->complete_since_us, entry->began_us + 1, __ATOMIC_RELEASE);
-    journal_free_entry(journal, place);
+    journal_unlink(journal, number);
+    journal_unlist_ended(journal, place);
+    journal_leave_user(journal, place);
+    journal_set_state(journal_entry_at(journal, number), ENTRY_FREE);
+    journal_add_free_place(journal, number);
 }
 
-/* Return a free place, of the oldest entry that is not in use; 0: all are in use. */
+/* Drop the oldest entry of the user that has most of them. Calls in progress keep theirs. */
+static void journal_drop_one(struct journal *journal)
+{
+    uint32_t number = journal_number_of(journal, journal->by_ended[journal->most_ended]->oldest);
+    const struct journal_entry *entry = journal_entry_at(journal, number);
+    uint64_t *complete_since_us = journal_complete_since(journal, entry->uid);
+
+    if (*complete_since_us <= entry->began_us)
+        __atomic_store_n(complete_since_us, entry->began_us + 1, __ATOMIC_RELEASE);
+    journal_free_entry(journal, number);
+}
+
+/* Return the number of a free place; 0: all are in use. */
 static uint32_t journal_take_place(struct journal *journal)
 {
     struct journal_file *file = journal->file;
 
-    if (journal->running == JOURNAL_ENTRIES)
-        return 0;
-    for (unsigned tries = 0; tries < JOURNAL_ENTRIES; tries++) {
-        uint32_t place = file->next % JOURNAL_ENTRIES + 1;
-        file->next = place;
-        if (place > file->used) {
-            file->used = place;
-            journal_set_state(journal_entry_at(journal, place), ENTRY_FREE); /* unless the file is damaged, it is */
-            return place;
-        }
-        if (!journal_is_running(journal, journal_entry_at(journal, place))) {
-            journal_drop(journal, place);
-            return place;
-        }
+    if (journal->free_places == NULL && file->used < JOURNAL_ENTRIES) {
+        file->used++;
+        journal_set_state(journal_entry_at(journal, file->used), ENTRY_FREE); /* unless the file is damaged, it is */
+        return file->used;
     }
-    return 0;
+    if (journal->free_places == NULL && journal->most_ended > 0)
+        journal_drop_one(journal);
+    struct journal_place *place = journal->free_places;
+    if (place == NULL)
+        return 0;
+    LL_DELETE(journal->free_places, place);
+    return journal_number_of(journal, place);
 }
 
-static void journal_run_call(struct journal *journal, struct journal_call *call, uint32_t place)
+/* The entry at this place is the user's. Return false if memory ran out. */
+static bool journal_assign_place(struct journal *journal, uint32_t number, uint32_t uid)
 {
-    journal_entry_at(journal, place)->caller_run = journal->file->run;
-    journal->running++;
-    call->place = place;
+    struct journal_user *user = journal_obtain_user(journal, uid);
+
+    journal_place_at(journal, number)->user = user;
+    if (user != NULL)
+        user->entries++;
+    return user != NULL;
 }
 
 static void journal_add(struct journal *journal, struct journal_call *call)
 {
     uint32_t place = journal_take_place(journal);
 
-    if (place == 0) {
-        journal->file->complete_since_us = clock_monotonic_us() + 1;
+    if (place == 0 || !journal_assign_place(journal, place, call->uid)) {
+        if (place != 0)
+            journal_add_free_place(journal, place);
+        *journal_complete_since(journal, call->uid) = clock_monotonic_us() + 1;
         return;
     }
     struct journal_entry *entry = journal_entry_at(journal, place);
@@ -193,7 +306,8 @@ static void journal_add(struct journal *journal, struct journal_call *call)
     entry->digest = call->digest;
     entry->began_us = clock_monotonic_us();
     entry->revision = 0;
-    journal_run_call(journal, call, place);
+    entry->caller_run = journal->file->run;
+    call->place = place;
     journal_set_state(entry, ENTRY_QUEUED);
     journal_link(journal, place);
 }
@@ -236,7 +350,7 @@ enum journal_finding journal_begin(struct journal *journal, struct journal_call 
         return journal_begin_first(journal, call);
     uint32_t place = journal_find(journal, call);
     if (place == 0) {
-        if (call->first_sent_us < journal->file->complete_since_us)
+        if (call->first_sent_us < *journal_complete_since(journal, call->uid))
             return JOURNAL_FORGOTTEN;
         journal_add(journal, call);
         return JOURNAL_NEW;
@@ -247,22 +361,21 @@ enum journal_finding journal_begin(struct journal *journal, struct journal_call 
         return JOURNAL_OTHER_CALL;
     if (journal_is_running(journal, entry))
         return JOURNAL_RUNNING;
-    switch (entry->state) {
-    case ENTRY_STORED:
+    if (entry->state == ENTRY_STORED) {
         *revision = entry->revision;
         *copy = entry->copy;
         return JOURNAL_STORED;
-    case ENTRY_SENT:
-        journal_run_call(journal, call, place);
-        *copy = entry->copy;
-        copy->is_of_last_run = entry->sender_run + 1 == journal->file->run;
-        if (entry->sender_run != journal->file->run)
-            copy->connection = 0;
-        return JOURNAL_IN_DOUBT;
-    default:
-        journal_run_call(journal, call, place);
-        return JOURNAL_NEW;
     }
+    journal_unlist_ended(journal, journal_place_at(journal, place));
+    entry->caller_run = journal->file->run;
+    call->place = place;
+    if (entry->state != ENTRY_SENT)
+        return JOURNAL_NEW;
+    *copy = entry->copy;
+    copy->is_of_last_run = entry->sender_run + 1 == journal->file->run;
+    if (entry->sender_run != journal->file->run)
+        copy->connection = 0;
+    return JOURNAL_IN_DOUBT;
 }
 
 void journal_note_sent(struct journal *journal, const struct journal_call *call, const struct journal_copy *copy)
@@ -310,7 +423,7 @@ void journal_cancel(struct journal *journal, struct journal_call *call)
     if (journal == NULL || call->place == 0)
         return;
     journal_entry_at(journal, call->place)->caller_run = 0;
-    journal->running--;
+    journal_list_ended(journal, journal_place_at(journal, call->place));
     call->place = 0;
 }
 
@@ -380,7 +493,54 @@ static bool journal_is_sound(const struct journal *journal, const struct journal
            (entry->state != ENTRY_SENT || has_copy);
 }
 
-static void journal_prepare_file(struct journal *journal)
+static int journal_compare_age(const void *a, const void *b)
+{
+    const struct journal_entry *left = *(const struct journal_entry *const *)a;
+    const struct journal_entry *right = *(const struct journal_entry *const *)b;
+
+    return left->began_us < right->began_us ? -1 : left->began_us > right->began_us;
+}
+
+static void journal_adopt_entry(struct journal *journal, struct journal_entry *entry)
+{
+    uint32_t number = (uint32_t)(entry - journal->file->entries) + 1;
+
+    if (journal_is_sound(journal, entry) && journal_assign_place(journal, number, entry->uid)) {
+        journal_list_ended(journal, journal_place_at(journal, number));
+        journal_link(journal, number);
+        return;
+    }
+    journal_set_state(entry, ENTRY_FREE);
+    journal_add_free_place(journal, number);
+    journal_forget_users(journal);
+}
+
+/* List the entries of the daemons before this one, the oldest first. Return -1 if memory ran out. */
+static int journal_adopt_entries(struct journal *journal)
+{
+    struct journal_file *file = journal->file;
+    size_t count = 0;
+
+    if (file->used > JOURNAL_ENTRIES)
+        file->used = JOURNAL_ENTRIES;
+    struct journal_entry **entries = calloc(file->used + 1, sizeof(struct journal_entry *));
+    if (entries == NULL)
+        return -1;
+    for (uint32_t number = 1; number <= file->used; number++) {
+        struct journal_entry *entry = journal_entry_at(journal, number);
+        if (entry->state != ENTRY_FREE)
+            entries[count++] = entry;
+        else
+            journal_add_free_place(journal, number);
+    }
+    qsort(entries, count, sizeof(struct journal_entry *), journal_compare_age);
+    for (size_t i = 0; i < count; i++)
+        journal_adopt_entry(journal, entries[i]);
+    free(entries);
+    return 0;
+}
+
+static int journal_prepare_file(struct journal *journal)
 {
     struct journal_file *file = journal->file;
     char boot_id[sizeof(file->boot_id)];
@@ -391,57 +551,48 @@ static void journal_prepare_file(struct journal *journal)
             memset(file, 0, sizeof(*file));
         memcpy(file->boot_id, boot_id, sizeof(boot_id));
         hash_make_key(file->digest_key);
-        file->complete_since_us = clock_monotonic_us() + 1;
+        journal_forget_users(journal);
         file->magic = JOURNAL_MAGIC;
     }
     file->run++;
-    for (uint32_t place = 1; place <= file->used && place <= JOURNAL_ENTRIES; place++) {
-        struct journal_entry *entry = journal_entry_at(journal, place);
-        if (entry->state == ENTRY_FREE)
-            continue;
-        if (journal_is_sound(journal, entry)) {
-            journal_link(journal, place);
-        } else {
-            journal_set_state(entry, ENTRY_FREE);
-            file->complete_since_us = clock_monotonic_us() + 1;
-        }
-    }
+    return journal_adopt_entries(journal);
+}
+
+static int journal_use_file(struct journal *journal, const char *path)
+{
+    journal->descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (journal->descriptor < 0 || !journal_is_ours(journal->descriptor) ||
+        flock(journal->descriptor, LOCK_EX | LOCK_NB) != 0)
+        return -1;
+    journal->file = journal_map(journal->descriptor);
+    return journal->file != NULL ? journal_prepare_file(journal) : -1;
 }
 
 struct journal *journal_open(const char *path, const char **reason)
 {
     struct journal *journal = calloc(1, sizeof(*journal));
 
-    *reason = strerror(ENOMEM);
-    if (journal == NULL)
-        return NULL;
-    journal->descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (journal->descriptor < 0)
-        goto fail;
-    if (!journal_is_ours(journal->descriptor) || flock(journal->descriptor, LOCK_EX | LOCK_NB) != 0)
-        goto fail_open;
-    journal->file = journal_map(journal->descriptor);
-    if (journal->file == NULL)
-        goto fail_open;
-    journal_prepare_file(journal);
-    return journal;
-
-fail_open:
+    if (journal != NULL && journal_use_file(journal, path) == 0)
+        return journal;
     *reason = strerror(errno);
-    close(journal->descriptor);
-    free(journal);
-    return NULL;
-fail:
-    *reason = strerror(errno);
-    free(journal);
+    journal_close(journal);
     return NULL;
 }
 
 void journal_close(struct journal *journal)
 {
+    struct journal_user *user, *next;
+
     if (journal == NULL)
         return;
-    munmap(journal->file, sizeof(*journal->file));
-    close(journal->descriptor);
+    HASH_ITER(hh, journal->users, user, next)
+    {
+        HASH_DEL(journal->users, user);
+        free(user);
+    }
+    if (journal->file != NULL)
+        munmap(journal->file, sizeof(*journal->file));
+    if (journal->descriptor >= 0)
+        close(journal->descriptor);
     free(journal);
 }

@@ -6,9 +6,10 @@
  * mapped into memory: it survives the process, also one that was killed, but not the machine. That is enough, because
  * the clients do not survive the machine either.
  *
- * The file is a ring of entries. When it is full, a new entry replaces the oldest entry whose call has ended. The file
- * notes when the replaced call had begun. So a repeated call without an entry, if it was first sent after that time,
- * was never sent to NATS.
+ * When the file is full, a new entry replaces one whose call has ended: the oldest of the user that has most of them.
+ * So a user who writes much does not push out the entries of those who have fewer. All that costs the same for each
+ * call. The file notes for each user when the replaced call had begun. So a repeated call without an entry, if it was
+ * first sent after that time, was never sent to NATS.
  */
 #ifndef DAEMON_STORE_JOURNAL_H
 #define DAEMON_STORE_JOURNAL_H

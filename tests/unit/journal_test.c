@@ -180,6 +180,81 @@ START_TEST(a_write_that_may_have_been_dropped_is_forgotten)
 }
 END_TEST
 
+/* Begin and end calls of a user with the ids write-<first> and following. */
+static void write_many(uint32_t uid, unsigned first, unsigned count)
+{
+    char id[16];
+
+    for (unsigned i = first; i < first + count; i++) {
+        snprintf(id, sizeof(id), "write-%06u", i);
+        struct journal_call call = first_call(id);
+        call.uid = uid;
+        ck_assert_int_eq(find(&call), JOURNAL_NEW);
+        journal_end(journal, &call, i, NULL);
+    }
+}
+
+static enum journal_finding find_again(uint32_t uid, unsigned number, uint64_t first_sent_us)
+{
+    char id[16];
+
+    snprintf(id, sizeof(id), "write-%06u", number);
+    struct journal_call call = repeated_call(id, first_sent_us);
+    call.uid = uid;
+    return find(&call);
+}
+
+START_TEST(a_user_who_writes_much_pushes_out_writes_of_that_user_only)
+{
+    uint64_t before = clock_us();
+
+    write_many(8, 0, 100);
+    write_many(7, 0, 65536);
+    write_many(8, 100, 100);
+    start_anew();
+    write_many(7, 65536, 70000);
+    write_many(8, 200, 1);
+    ck_assert_int_eq(find_again(8, 0, before), JOURNAL_STORED);
+    ck_assert_uint_eq(revision, 0);
+    ck_assert_int_eq(find_again(8, 199, before), JOURNAL_STORED);
+    ck_assert_uint_eq(revision, 199);
+    ck_assert_int_eq(find_again(7, 135535, before), JOURNAL_STORED);
+    ck_assert_int_eq(find_again(7, 1000, before), JOURNAL_FORGOTTEN);
+    /* Nothing of the other user was dropped, so what is not there was never sent. */
+    ck_assert_int_eq(find_again(8, 500, before), JOURNAL_NEW);
+}
+END_TEST
+
+START_TEST(after_a_restart_a_user_still_loses_the_oldest_writes_first)
+{
+    uint64_t before = clock_us();
+
+    write_many(7, 0, 65536);
+    write_many(7, 65536, 1000); /* at the places of the oldest */
+    start_anew();
+    write_many(7, 66536, 30000);
+    ck_assert_int_eq(find_again(7, 30999, before), JOURNAL_FORGOTTEN);
+    ck_assert_int_eq(find_again(7, 31000, before), JOURNAL_STORED);
+    ck_assert_int_eq(find_again(7, 65537, before), JOURNAL_STORED);
+    ck_assert_uint_eq(revision, 65537);
+}
+END_TEST
+
+START_TEST(many_users_cost_as_little_as_one)
+{
+    enum { USERS = 5000, CALLS = 20 };
+    uint64_t took_us[2], begin_us;
+
+    for (unsigned round = 0; round < 2; round++) {
+        begin_us = processor_us();
+        for (uint32_t user = 0; user < USERS; user++)
+            write_many(round == 0 ? 1 : user, user * CALLS, CALLS);
+        took_us[round] = processor_us() - begin_us;
+    }
+    ck_assert_uint_lt(took_us[1], 8 * took_us[0]);
+}
+END_TEST
+
 START_TEST(a_file_that_is_missing_knows_that_it_knows_nothing)
 {
     uint64_t before = clock_us();
@@ -388,6 +463,9 @@ Suite *journal_suite(void)
     tcase_add_test(tests, a_repeated_call_waits_while_the_first_one_runs);
     tcase_add_test(tests, users_and_parts_of_a_call_have_ids_of_their_own);
     tcase_add_test(tests, a_write_that_may_have_been_dropped_is_forgotten);
+    tcase_add_test(tests, a_user_who_writes_much_pushes_out_writes_of_that_user_only);
+    tcase_add_test(tests, after_a_restart_a_user_still_loses_the_oldest_writes_first);
+    tcase_add_test(tests, many_users_cost_as_little_as_one);
     tcase_add_test(tests, a_file_that_is_missing_knows_that_it_knows_nothing);
     tcase_add_test(tests, an_id_of_another_call_is_refused);
     tcase_add_test(tests, one_id_for_all_calls_costs_as_little_as_one_for_each);
