@@ -5,8 +5,6 @@
 void jobs_init(struct jobs *jobs)
 {
     memset(jobs, 0, sizeof(*jobs));
-    for (enum job_line line = 0; line < JOB_LINES; line++)
-        jobs->lines[line].end = &jobs->lines[line].first;
 }
 
 bool jobs_begin_slice(struct jobs *jobs)
@@ -21,22 +19,17 @@ bool jobs_begin_slice(struct jobs *jobs)
 
 /* --- Queues ---------------------------------------------------------------------------------------- */
 
-static void jobs_append(struct jobs *jobs, struct job *job, enum job_line line)
-{
-    struct job_queue *queue = &jobs->lines[line];
-
-    job->line = line;
-    job->next = NULL;
-    job->previous_link = queue->end;
-    *queue->end = job;
-    queue->end = &job->next;
-}
-
 static void jobs_add_to(struct jobs *jobs, struct job *job, bool (*run)(struct job *job), enum job_line line)
 {
     job->run = run;
-    if (!jobs_is_queued(job))
-        jobs_append(jobs, job, line);
+    if (jobs_is_queued(job))
+        return;
+    job->line = line;
+    jobs->queued[line]++;
+    if (job == jobs->running)
+        fair_queue_append_again(&jobs->lines[line], &job->turn, job->owner);
+    else
+        fair_queue_append(&jobs->lines[line], &job->turn, job->owner);
 }
 
 void jobs_add(struct jobs *jobs, struct job *job, bool (*run)(struct job *job))
@@ -53,18 +46,15 @@ void jobs_remove(struct jobs *jobs, struct job *job)
 {
     if (!jobs_is_queued(job))
         return;
-    *job->previous_link = job->next;
-    if (job->next != NULL)
-        job->next->previous_link = job->previous_link;
-    else
-        jobs->lines[job->line].end = job->previous_link;
-    job->previous_link = NULL;
+    jobs->queued[job->line]--;
+    fair_queue_remove(&job->turn);
 }
 
 /* --- Sessions -------------------------------------------------------------------------------------- */
 
-void jobs_admit_session(struct job *job)
+void jobs_admit_session(struct job *job, uint64_t owner)
 {
+    job->owner = owner;
     job->paid_ns = uv_hrtime() + (uint64_t)JOBS_SLICE_NS * JOBS_LIGHT_PART;
 }
 
@@ -86,32 +76,37 @@ void jobs_add_session(struct jobs *jobs, struct job *job, bool (*run)(struct job
 
 /* --- The end of a turn ----------------------------------------------------------------------------- */
 
+/* Run one slice of the job whose turn it is. Return false if the turn had no time left. */
+static bool jobs_run_first(struct jobs *jobs, enum job_line line)
+{
+    struct fair_queue_entry *first = fair_queue_first(&jobs->lines[line]);
+    struct job *job = (struct job *)((char *)first - offsetof(struct job, turn));
+
+    jobs_remove(jobs, job);
+    bool has_time = jobs_begin_slice(jobs);
+    jobs->running = job;
+    if (job->run(job))
+        jobs_add_to(jobs, job, job->run, line);
+    jobs->running = NULL;
+    return has_time;
+}
+
 /*
- * Run the jobs of a line while the turn has time, at least for a slice, each at most once. Jobs that are added
- * meanwhile stand behind the sentinel, for the next turn.
+ * Run the jobs of a line while the turn has time, at least for a slice. A job that always has more to do must not keep
+ * the loop from its events: so there are not more slices than jobs.
  */
 static void jobs_run_line(struct jobs *jobs, enum job_line line)
 {
-    struct job_queue *queue = &jobs->lines[line];
-    struct job sentinel = {0};
     uint64_t slice_ends_ns = 0;
-    bool has_time;
+    bool has_time = true;
 
-    if (queue->first == NULL)
-        return;
-    jobs_append(jobs, &sentinel, line);
-    do {
-        struct job *job = queue->first;
-        jobs_remove(jobs, job);
-        if (job == &sentinel)
+    for (size_t left = jobs->queued[line]; left > 0 && jobs->queued[line] > 0; left--) {
+        if (!has_time && uv_hrtime() >= slice_ends_ns)
             return;
-        has_time = jobs_begin_slice(jobs);
+        has_time = jobs_run_first(jobs, line);
         if (slice_ends_ns == 0)
             slice_ends_ns = jobs->slice_ends_ns;
-        if (job->run(job))
-            jobs_add_to(jobs, job, job->run, line);
-    } while (has_time || uv_hrtime() < slice_ends_ns);
-    jobs_remove(jobs, &sentinel);
+    }
 }
 
 void jobs_run(struct jobs *jobs)

@@ -4,13 +4,17 @@
  * Used for all work that a client can make large. Examples are the requests of a session, requests that waited for the
  * connection to NATS, deadlines that pass together, and the watches that receive a change. A turn begins with the first
  * event after the loop slept. Its events may use JOBS_TURN_NS, and each of them JOBS_SLICE_NS; what is not finished
- * then becomes a job. At the end of a turn jobs run, a slice each, in three lines. A job that has more to do goes to
- * the end of its line, and each line gets at least a slice of each turn. While a job waits, the loop does not sleep.
+ * then becomes a job. At the end of a turn jobs run, a slice each, in three lines, and each line gets at least a slice
+ * of each turn. In a line users take turns, and then their sessions: see fair_queue. So a user with many sessions gets
+ * no more slices than one with a single session. While a job waits, the loop does not sleep.
  */
 #ifndef DAEMON_JOBS_H
 #define DAEMON_JOBS_H
 
+#include "daemon/base/fair_queue.h"
+
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <uv.h>
 
@@ -30,22 +34,19 @@ enum job_line {
 
 /* The owner embeds it, zeroed, and removes it before its memory goes. */
 struct job {
-    struct job *next;
-    struct job **previous_link; /* what points to this job; NULL when it is not queued */
+    struct fair_queue_entry turn;
+    uint64_t owner; /* the session that it serves: see fair_queue_identity; 0: none */
     /* Work until jobs_slice_is_over. Return whether there is more to do. May remove or free its own job. */
     bool (*run)(struct job *job);
     enum job_line line;
     uint64_t paid_ns; /* uv_hrtime from which on the time that it has taken is less than its part: see jobs_charge */
 };
 
-struct job_queue {
-    struct job *first;
-    struct job **end;
-};
-
 struct jobs {
-    struct job_queue lines[JOB_LINES];
-    uint64_t turn_began_ns; /* 0: between turns */
+    struct fair_queue lines[JOB_LINES];
+    size_t queued[JOB_LINES];
+    const struct job *running; /* its slice is not over; NULL: none */
+    uint64_t turn_began_ns;    /* 0: between turns */
     uint64_t slice_ends_ns;
     uint64_t longest_turn_ns;
 };
@@ -67,10 +68,10 @@ void jobs_add(struct jobs *jobs, struct job *job, bool (*run)(struct job *job));
 void jobs_add_shared(struct jobs *jobs, struct job *job, bool (*run)(struct job *job));
 
 /*
- * A session begins. It starts in the ordinary line, as if it had taken a slice. Otherwise a client that connects again
- * and again would always be in the light line.
+ * A session begins, and its job serves this owner. It starts in the ordinary line, as if it had taken a slice.
+ * Otherwise a client that connects again and again would always be in the light line.
  */
-void jobs_admit_session(struct job *job);
+void jobs_admit_session(struct job *job, uint64_t owner);
 
 /* Queue a session's job, in the light or the ordinary line, by the time that jobs_charge has noted. */
 void jobs_add_session(struct jobs *jobs, struct job *job, bool (*run)(struct job *job));
@@ -83,10 +84,13 @@ void jobs_remove(struct jobs *jobs, struct job *job);
 
 static inline bool jobs_is_queued(const struct job *job)
 {
-    return job->previous_link != NULL;
+    return fair_queue_has(&job->turn);
 }
 
-/* At the end of a turn: run jobs for the rest of its time, and each line for at least a slice. */
+/*
+ * At the end of a turn: run jobs for the rest of its time, and each line for at least a slice. No line runs more slices
+ * than jobs wait in it at first.
+ */
 void jobs_run(struct jobs *jobs);
 
 /* After everything else of a turn. Return its duration in ns, 0 if nothing happened in it. */
@@ -94,8 +98,7 @@ uint64_t jobs_end_turn(struct jobs *jobs);
 
 static inline bool jobs_are_waiting(const struct jobs *jobs)
 {
-    return jobs->lines[JOB_SHARED].first != NULL || jobs->lines[JOB_LIGHT].first != NULL ||
-           jobs->lines[JOB_ORDINARY].first != NULL;
+    return jobs->queued[JOB_SHARED] + jobs->queued[JOB_LIGHT] + jobs->queued[JOB_ORDINARY] > 0;
 }
 
 #endif

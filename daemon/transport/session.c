@@ -425,7 +425,8 @@ void session_accept(struct session_list *list, int descriptor)
     usage_add(&list->usage, session->user, USAGE_SESSIONS, 1);
     log_debug("session %" PRIu64 " of pid %d uid %u began: %s", session->id, (int)session->pid, (unsigned)session->uid,
               session->program);
-    jobs_admit_session(&session->inbox.receiving);
+    session->releasing.owner = fair_queue_identity(session->uid, session->id);
+    jobs_admit_session(&session->inbox.receiving, session->releasing.owner);
     inbox_start(session);
 }
 

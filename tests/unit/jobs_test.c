@@ -138,6 +138,38 @@ START_TEST(a_session_that_takes_little_overtakes_those_that_take_much)
 }
 END_TEST
 
+START_TEST(a_user_with_many_sessions_gets_no_more_slices_than_another)
+{
+    enum { SESSIONS = 50, SLICES = 1000 };
+    struct jobs jobs;
+    struct work greedy[SESSIONS] = {0}, lone = {.jobs = &jobs, .wanted = UINT_MAX};
+    unsigned slices = 0;
+
+    jobs_init(&jobs);
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        greedy[i] = (struct work){.jobs = &jobs, .wanted = UINT_MAX};
+        greedy[i].job.owner = fair_queue_identity(1, i);
+        jobs_add(&jobs, &greedy[i].job, run);
+    }
+    lone.job.owner = fair_queue_identity(2, SESSIONS);
+    jobs_add(&jobs, &lone.job, run);
+    while (slices < SLICES) {
+        jobs_run(&jobs);
+        jobs_end_turn(&jobs);
+        slices = lone.runs;
+        for (unsigned i = 0; i < SESSIONS; i++)
+            slices += greedy[i].runs;
+    }
+    ck_assert_uint_ge(lone.runs, slices / 2 - 1);
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        ck_assert_uint_ge(greedy[i].runs, slices / 2 / SESSIONS - 1);
+        jobs_remove(&jobs, &greedy[i].job);
+    }
+    jobs_remove(&jobs, &lone.job);
+    ck_assert(!jobs_are_waiting(&jobs));
+}
+END_TEST
+
 START_TEST(each_line_gets_a_slice_of_each_turn)
 {
     struct jobs jobs;
@@ -169,6 +201,7 @@ Suite *jobs_suite(void)
     tcase_add_test(tests, a_turn_ends_and_the_next_one_goes_on_with_the_others);
     tcase_add_test(tests, a_job_may_be_removed_by_another);
     tcase_add_test(tests, a_session_that_takes_little_overtakes_those_that_take_much);
+    tcase_add_test(tests, a_user_with_many_sessions_gets_no_more_slices_than_another);
     tcase_add_test(tests, each_line_gets_a_slice_of_each_turn);
     suite_add_tcase(suite, tests);
     return suite;
