@@ -15,6 +15,7 @@ Suite *busy_poll_suite(void);
 Suite *cache_suite(void);
 Suite *cache_model_suite(void);
 Suite *turns_suite(void);
+Suite *bulk_window_suite(void);
 Suite *conf_suite(void);
 Suite *credentials_suite(void);
 Suite *decode_suite(void);

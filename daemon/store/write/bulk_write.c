@@ -1,38 +1,15 @@
 #include "daemon/store/write/bulk_write.h"
 
-#include "daemon/base/table.h"
-
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <utlist.h>
-
-/*
- * Writes in flight at a time, of one bucket and of all: some tens of milliseconds of work for a server that syncs each,
- * and more if many buckets are written.
- */
-#define BULK_WRITE_WINDOW     512u
-#define BULK_WRITE_WINDOW_ALL 2048u
 
 /* Writes that a call starts in its turn. */
 #define BULK_WRITE_TURN 16u
 
-/* The window of one bucket. It exists while a call writes to the bucket. */
-struct bulk_window {
-    UT_hash_handle hh; /* by bucket */
-    struct bulk_window *next, *previous;
-    struct fair_queue waiting; /* calls that have more writes to start */
-    bool is_listed;            /* in the list of those with writes to start */
-    unsigned in_flight;
-    char bucket[];
-};
-
 /* Of all calls. */
 struct bulk_writes {
-    struct bulk_window *by_bucket; /* uthash */
-    struct bulk_window *first;     /* whose turn it is; those with writes to start */
-    struct bulk_window *turn;      /* the window that starts some now, or NULL */
-    unsigned in_flight;            /* of all windows */
+    struct bulk_windows windows;
     bool is_filling;
     struct job filling; /* after a call was cancelled: others have room */
     struct store *store;
@@ -59,7 +36,6 @@ struct error *bulk_copy_error(struct arena *arena, const struct error *error)
 
 static void bulk_write_fill_windows(struct store *store);
 static void bulk_write_finish_if_done(struct bulk_write *bulk);
-static void bulk_write_end_write(struct bulk_window *window, struct store *store, unsigned count);
 
 static void on_bulk_write_written(void *arg, uint64_t revision, const struct error *error)
 {
@@ -74,8 +50,7 @@ static void on_bulk_write_written(void *arg, uint64_t revision, const struct err
     slot->next_spare = bulk->spare;
     bulk->spare = slot;
     struct store *store = bulk->store;
-    bulk->in_flight--;
-    bulk_write_end_write(bulk->window, store, 1);
+    bulk_claim_end_write(&bulk->claim);
     bulk_write_finish_if_done(bulk);
     bulk_write_fill_windows(store);
 }
@@ -134,68 +109,18 @@ static void bulk_write_start_next(struct bulk_write *bulk)
     slot->write.arg = slot;
     slot->write.journal = bulk->journal;
     slot->write.journal.part = (uint32_t)index;
-    bulk->in_flight++;
-    bulk->window->in_flight++;
-    bulk->store->bulk_writes->in_flight++;
+    bulk_claim_begin_write(&bulk->claim);
     write_start(bulk->store, bulk->arena, &slot->write);
-}
-
-/* --- Windows --------------------------------------------------------------------------------------- */
-
-/* Return the bucket's window, created if there is none; NULL if memory ran out. */
-static struct bulk_window *bulk_write_obtain_window(struct bulk_writes *all, const char *bucket)
-{
-    struct bulk_window *window = NULL;
-
-    HASH_FIND_STR(all->by_bucket, bucket, window);
-    if (window != NULL)
-        return window;
-    window = calloc(1, sizeof(*window) + strlen(bucket) + 1);
-    if (window == NULL)
-        return NULL;
-    strcpy(window->bucket, bucket);
-    HASH_ADD_STR(all->by_bucket, bucket, window);
-    return window;
-}
-
-/* List the window if it has writes to start. If it has none, and none in flight, it goes. */
-static void bulk_write_update_window(struct bulk_writes *all, struct bulk_window *window)
-{
-    bool has_some = fair_queue_first(&window->waiting) != NULL;
-
-    if (has_some && !window->is_listed)
-        DL_APPEND2(all->first, window, previous, next);
-    else if (!has_some && window->is_listed)
-        DL_DELETE2(all->first, window, previous, next);
-    window->is_listed = has_some;
-    if (has_some || window->in_flight > 0 || window == all->turn)
-        return;
-    HASH_DEL(all->by_bucket, window);
-    free(window);
-}
-
-static void bulk_write_end_write(struct bulk_window *window, struct store *store, unsigned count)
-{
-    window->in_flight -= count;
-    store->bulk_writes->in_flight -= count;
-    bulk_write_update_window(store->bulk_writes, window);
 }
 
 /* --- Turns ----------------------------------------------------------------------------------------- */
 
-static bool bulk_write_has_room(const struct bulk_writes *all, const struct bulk_window *window)
-{
-    return all->in_flight < BULK_WRITE_WINDOW_ALL && window->in_flight < BULK_WRITE_WINDOW;
-}
-
 /* Start some writes. They may end at once: whether the call is done is checked after its turn. */
 static void bulk_write_begin_some(struct bulk_write *bulk)
 {
-    const struct bulk_writes *all = bulk->store->bulk_writes;
-
     bulk->is_filling = true;
     for (unsigned begun = 0;
-         begun < BULK_WRITE_TURN && bulk->next < bulk->count && bulk_write_has_room(all, bulk->window);) {
+         begun < BULK_WRITE_TURN && bulk->next < bulk->count && bulk_claim_has_room(&bulk->claim);) {
         if (bulk->results[bulk->next].error != NULL) {
             bulk->next++;
         } else {
@@ -207,39 +132,20 @@ static void bulk_write_begin_some(struct bulk_write *bulk)
 }
 
 /* The call whose turn it is starts some writes. If it has more, it waits for its next turn. */
-static void bulk_write_give_turn(struct bulk_window *window)
+static void bulk_write_use_turn(struct bulk_write *bulk)
 {
-    struct fair_queue_entry *first = fair_queue_first(&window->waiting);
-    struct bulk_write *bulk = (struct bulk_write *)((char *)first - offsetof(struct bulk_write, turn));
-
     bulk_write_begin_some(bulk);
-    fair_queue_remove(&bulk->turn);
-    if (bulk->next < bulk->count)
-        fair_queue_append_again(&window->waiting, &bulk->turn, bulk->arena->owner);
+    bulk_claim_end_turn(&bulk->claim, bulk->next < bulk->count);
     bulk_write_finish_if_done(bulk);
 }
 
 static void bulk_write_finish_if_done(struct bulk_write *bulk)
 {
-    if (bulk->is_filling || bulk->next < bulk->count || bulk->in_flight > 0)
+    if (bulk->is_filling || bulk->next < bulk->count || bulk->claim.in_flight > 0)
         return;
+    bulk_claim_end(&bulk->claim);
     arena_end_task(&bulk->task);
     bulk->done(bulk->arg);
-}
-
-/* Return the next window that has room, or NULL. Few have none: each of these has many writes in flight. */
-static struct bulk_window *bulk_write_find_ready(const struct bulk_writes *all)
-{
-    struct bulk_window *window;
-
-    if (all->in_flight >= BULK_WRITE_WINDOW_ALL)
-        return NULL;
-    DL_FOREACH2(all->first, window, next)
-    {
-        if (bulk_write_has_room(all, window))
-            return window;
-    }
-    return NULL;
 }
 
 static bool bulk_write_run_filling(struct job *job)
@@ -254,17 +160,13 @@ static bool bulk_write_run_filling(struct job *job)
 static void bulk_write_fill_windows(struct store *store)
 {
     struct bulk_writes *all = store->bulk_writes;
+    struct bulk_claim *claim;
 
     if (all->is_filling)
         return;
     all->is_filling = true;
-    while ((all->turn = bulk_write_find_ready(all)) != NULL) {
-        struct bulk_window *window = all->turn;
-        DL_DELETE2(all->first, window, previous, next);
-        DL_APPEND2(all->first, window, previous, next);
-        bulk_write_give_turn(window);
-        all->turn = NULL;
-        bulk_write_update_window(all, window);
+    while ((claim = bulk_windows_next(&all->windows)) != NULL) {
+        bulk_write_use_turn((struct bulk_write *)((char *)claim - offsetof(struct bulk_write, claim)));
         /* Writes that are refused at once, or come too late, never fill a window. */
         if (jobs_slice_is_over(store->jobs)) {
             jobs_add(store->jobs, &all->filling, bulk_write_run_filling);
@@ -279,7 +181,7 @@ static bool bulk_write_is_unsent(const struct arena_task *task)
 {
     const struct bulk_write *bulk = ARENA_TASK_OWNER(task, struct bulk_write, task);
 
-    return bulk->next == bulk->in_flight;
+    return bulk->next == bulk->claim.in_flight;
 }
 
 /* Other calls get its room in a job: a session that closes cancels all of its calls, and none is to start meanwhile. */
@@ -288,8 +190,7 @@ static void bulk_write_cancel(struct arena_task *task)
     struct bulk_write *bulk = ARENA_TASK_OWNER(task, struct bulk_write, task);
     struct store *store = bulk->store;
 
-    fair_queue_remove(&bulk->turn);
-    bulk_write_end_write(bulk->window, store, (unsigned)bulk->in_flight);
+    bulk_claim_end(&bulk->claim);
     jobs_add(store->jobs, &store->bulk_writes->filling, bulk_write_run_filling);
 }
 
@@ -297,8 +198,7 @@ void bulk_write(struct store *store, struct arena *arena, struct bulk_write *bul
 {
     bulk->store = store;
     bulk->arena = arena;
-    bulk->window = bulk_write_obtain_window(store->bulk_writes, bulk->bucket_name);
-    if (bulk->window == NULL) {
+    if (!bulk_claim_begin(&store->bulk_writes->windows, &bulk->claim, bulk->bucket_name, arena->owner)) {
         for (; bulk->next < bulk->count; bulk->next++) {
             if (bulk->results[bulk->next].error == NULL)
                 bulk->results[bulk->next].error = bulk_copy_error(NULL, NULL);
@@ -308,8 +208,6 @@ void bulk_write(struct store *store, struct arena *arena, struct bulk_write *bul
     }
     arena_begin_task(arena, &bulk->task, bulk_write_cancel);
     bulk->task.is_unsent = bulk_write_is_unsent;
-    fair_queue_append(&bulk->window->waiting, &bulk->turn, arena->owner);
-    bulk_write_update_window(store->bulk_writes, bulk->window);
     bulk_write_fill_windows(store);
 }
 

@@ -1,15 +1,13 @@
 /*
  * bulk_write: many writes in one call, each with a result of its own.
  *
- * Used by the handlers. The writes are sent like single ones. The bulk calls of a bucket share one window of writes in
- * flight, and all calls together share a larger one; in a window, users and sessions take turns. So a single write
- * waits for at most one window of others' bulk writes, and a bucket without a leader does not use up the window of all.
+ * Used by the handlers. The writes are sent like single ones, as many at a time as bulk_window allows.
  */
 #ifndef DAEMON_STORE_BULK_WRITE_H
 #define DAEMON_STORE_BULK_WRITE_H
 
 #include "daemon/base/arena.h"
-#include "daemon/base/fair_queue.h"
+#include "daemon/store/write/bulk_window.h"
 #include "daemon/store/write/operation.h"
 #include "daemon/store/write/write.h"
 
@@ -35,12 +33,10 @@ struct bulk_write {
     struct store *store;
     struct arena *arena;
     struct arena_task task;
-    struct bulk_window *window;
-    struct fair_queue_entry turn; /* while it has more writes to start */
+    struct bulk_claim claim;
     struct bulk_slot *spare;
     struct error unbegun; /* of all writes that have not begun at the deadline, or when the call was cancelled */
     size_t next;
-    size_t in_flight;
     bool is_filling;
 };
 

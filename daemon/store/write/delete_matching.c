@@ -143,7 +143,7 @@ static bool delete_run_going_on(struct job *job)
     struct delete_matching *deletion =
         (struct delete_matching *)((char *)job - offsetof(struct delete_matching, going_on));
 
-    if (deletion->is_writing && deletion->bulk.in_flight == 0 && deletion->bulk.next == deletion->bulk.count) {
+    if (deletion->is_writing && deletion->bulk.claim.in_flight == 0 && deletion->bulk.next == deletion->bulk.count) {
         arena_note_answered(deletion->arena, uv_now(deletion->store->loop));
         delete_count_results(deletion);
         delete_charge_chunk(deletion);
