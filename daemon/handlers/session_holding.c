@@ -1,6 +1,7 @@
 #include "daemon/handlers/session_holding.h"
 
 #include "daemon/handlers/service.h"
+#include "daemon/handlers/watched_bucket.h"
 #include "daemon/rpc/pack.h"
 #include "daemon/transport/session.h"
 
@@ -10,6 +11,8 @@ struct session_holding {
     struct session_resource resource;
     struct session *session;
     struct holding *holding;
+    struct service *service;
+    struct session_holding_bucket bucket;
 };
 
 static struct session_holding *session_holding_of(struct session_resource *resource)
@@ -19,10 +22,34 @@ static struct session_holding *session_holding_of(struct session_resource *resou
 
 /* --- Places ---------------------------------------------------------------------------------------- */
 
+static void session_holding_count_bucket(struct call *call, struct session_holding_bucket *bucket)
+{
+    struct lease_bucket *in = lease_bucket_obtain(call_store(call), call->bucket);
+    struct error ignored;
+
+    if (in != NULL)
+        bucket->watched = watched_bucket_hold(call_service(call), call->user, call->bucket, &ignored);
+    if (bucket->watched == NULL)
+        return;
+    bucket->in = in;
+    lease_bucket_claim(in);
+}
+
+static void session_holding_release_bucket(struct service *service, struct user *user,
+                                           struct session_holding_bucket *bucket)
+{
+    if (bucket->watched == NULL)
+        return;
+    lease_bucket_unclaim(bucket->in);
+    watched_bucket_release(service, user, bucket->watched);
+}
+
 static void session_holding_give_back(struct arena_task *task)
 {
-    struct call *call = ARENA_TASK_OWNER(task, struct session_holding_place, task)->call;
+    struct session_holding_place *place = ARENA_TASK_OWNER(task, struct session_holding_place, task);
+    struct call *call = place->call;
 
+    session_holding_release_bucket(call_service(call), call->user, &place->bucket);
     if (call->session != NULL)
         call->session->holding_places--;
     usage_subtract(call->dispatcher->usage, call->user, USAGE_LOCKS, 1);
@@ -48,6 +75,7 @@ bool session_holding_take_place(struct call *call, struct session_holding_place 
     usage_add(call->dispatcher->usage, call->user, USAGE_LOCKS, 1);
     call->session->holding_places++;
     place->call = call;
+    session_holding_count_bucket(call, &place->bucket);
     arena_begin_reading_task(&call->arena, &place->task, session_holding_give_back);
     return true;
 }
@@ -57,6 +85,7 @@ bool session_holding_take_place(struct call *call, struct session_holding_place 
 /* The session is another's business from now on. */
 static void session_holding_free(struct session_holding *held)
 {
+    session_holding_release_bucket(held->service, held->session->user, &held->bucket);
     usage_subtract(&held->session->list->usage, held->session->user, USAGE_LOCKS, 1);
     free(held);
 }
@@ -139,6 +168,8 @@ bool session_holding_give(struct call *call, struct session_holding_place *place
     call->session->holding_places--;
     held->session = call->session;
     held->holding = holding;
+    held->service = call_service(call);
+    held->bucket = place->bucket;
     held->resource.ops = &session_holding_ops;
     held->resource.kind = SESSION_HOLDING;
     session_add_resource(call->session, &held->resource);

@@ -11,10 +11,20 @@
 #include "daemon/rpc/dispatch.h"
 #include "daemon/store/lease/holding.h"
 
+/*
+ * The bucket of a holding counts among those that the user watches. NULL: the user has too many, and the bucket is
+ * followed only while nobody else needs the place.
+ */
+struct session_holding_bucket {
+    struct watched_bucket *watched;
+    struct lease_bucket *in;
+};
+
 /* A place among the locks of the call's user, while the call is in flight. In the call's arena, zeroed. */
 struct session_holding_place {
     struct arena_task task;
     struct call *call;
+    struct session_holding_bucket bucket;
 };
 
 /* Take a place for one more holding. False: the call is answered. */

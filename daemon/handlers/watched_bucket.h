@@ -1,9 +1,9 @@
 /*
- * watched_bucket: how many buckets each user watches.
+ * watched_bucket: how many buckets each user watches, or has locks and ephemeral keys in.
  *
- * Used by watch and waiting_get. Followed buckets are limited (watches.max_buckets), and one user gets a share of them
- * (limits.user_percent). A bucket that several users watch counts for each of them, but is followed once: so only the
- * share is checked here, and the limit where the bucket is followed.
+ * Used by watch, waiting_get and session_holding. Followed buckets are limited (watches.max_buckets), and one user gets
+ * a share of them (limits.user_percent). A bucket that several users watch counts for each of them, but is followed
+ * once: so only the share is checked here, and the limit where the bucket is followed.
  */
 #ifndef DAEMON_HANDLERS_WATCHED_BUCKET_H
 #define DAEMON_HANDLERS_WATCHED_BUCKET_H

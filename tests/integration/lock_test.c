@@ -1052,6 +1052,53 @@ START_TEST(one_user_cannot_hold_all_locks)
 }
 END_TEST
 
+static void release(struct client *client, const char *bucket, const char *name, uint64_t token)
+{
+    assert_ok(client_call(client, "lock.release", "['%s', '%s', %llu]", bucket, name, (unsigned long long)token));
+}
+
+START_TEST(a_bucket_in_which_a_user_has_locks_is_one_that_the_user_watches)
+{
+    daemon_start(&daemon_of_test, NULL, "watches:\n  max_buckets: 4\nlimits:\n  user_percent: 50\n");
+    struct client *client = client_open(&daemon_of_test);
+    const char *first = client_new_bucket(client, NULL), *second = client_new_bucket(client, NULL),
+               *third = client_new_bucket(client, NULL);
+
+    uint64_t token = acquire(client, first, "job");
+    acquire(client, first, "job.2");
+    assert_ok(client_call(client, "kv.put", "['%s', 'host', 'x', {'ephemeral': true}]", second));
+    acquire(client, third, "job"); /* does not count, and may not be followed */
+    assert_code_says(client_call(client, "watch.start", "['%s']", third), "resource_exhausted",
+                     "limits.user_percent of watches.max_buckets");
+    release(client, first, "job", token);
+    assert_code(client_call(client, "watch.start", "['%s']", third), "resource_exhausted");
+    client_close(client);
+    client = client_open(&daemon_of_test);
+    wait_for_stat(client, "locks.held", 0);
+    assert_ok(client_call(client, "watch.start", "['%s']", second));
+    assert_ok(client_call(client, "watch.start", "['%s']", third));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(a_bucket_whose_last_lock_was_released_makes_room_for_a_watch)
+{
+    daemon_start(&daemon_of_test, NULL, "watches:\n  max_buckets: 2\nlimits:\n  user_percent: 100\n");
+    struct client *client = client_open(&daemon_of_test);
+    const char *first = client_new_bucket(client, NULL), *second = client_new_bucket(client, NULL),
+               *third = client_new_bucket(client, NULL);
+    uint64_t tokens[2] = {acquire(client, first, "job"), acquire(client, second, "job")};
+
+    assert_code(client_call(client, "watch.start", "['%s']", third), "resource_exhausted");
+    release(client, first, "job", tokens[0]);
+    release(client, second, "job", tokens[1]);
+    assert_ok(client_call(client, "watch.start", "['%s']", third));
+    acquire(client, first, "job");
+    acquire(client, second, "job");
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 START_TEST(a_wait_for_a_lock_may_be_longer_than_any_timeout)
 {
     daemon_start(&daemon_of_test, NULL, "calls:\n  timeout: 3\n  max_timeout: 3\n");
@@ -1145,6 +1192,8 @@ Suite *lock_suite(void)
     tcase_add_test(shared, copies_of_ephemeral_keys_are_not_those_of_a_dead_daemon);
     tcase_add_test(own, locks_and_waits_are_limited);
     tcase_add_test(own, one_user_cannot_hold_all_locks);
+    tcase_add_test(own, a_bucket_in_which_a_user_has_locks_is_one_that_the_user_watches);
+    tcase_add_test(own, a_bucket_whose_last_lock_was_released_makes_room_for_a_watch);
     tcase_add_test(own, a_wait_for_a_lock_may_be_longer_than_any_timeout);
     tcase_add_test(own, waits_for_a_lock_do_not_delay_the_end_of_the_daemon);
     suite_add_tcase(suite, own);

@@ -452,15 +452,22 @@ static void local_copy_want_values(struct local_copy *copy, uint64_t user)
         reconcile_request_load(&copy->reconcile);
 }
 
-/* Of the copies that only serve reads, return the one that was not read for the longest time; NULL: there is none. */
+/* Return whether the copy must not make room for another one. */
+static bool local_copy_is_kept(const struct local_copy *copy)
+{
+    bool is_held = copy->watches.count > 0 || copy->is_configured || copy->state == LOCAL_COPY_OPENING;
+
+    return is_held || (copy->listener != NULL && copy->listener->keeps_copy);
+}
+
+/* Of the copies that may make room, return the one that was not used for the longest time; NULL: there is none. */
 static struct local_copy *local_copy_find_least_used(struct store *store)
 {
     struct local_copy *copy, *next, *found = NULL;
 
     HASH_ITER(hh, store->follow->local_copies, copy, next)
     {
-        bool is_wanted = local_copy_is_wanted(copy) || copy->state == LOCAL_COPY_OPENING;
-        if (!is_wanted && (found == NULL || copy->used_ms < found->used_ms))
+        if (!local_copy_is_kept(copy) && (found == NULL || copy->used_ms < found->used_ms))
             found = copy;
     }
     return found;
@@ -472,7 +479,8 @@ static bool local_copy_are_full(const struct store *store)
 }
 
 /*
- * Copies that only serve reads make room for watches, and for what the configuration names. Another bucket that is read
+ * Copies that only serve reads, or leases that count for nobody, make room for watches, and for what the configuration
+ * names. Another bucket that is read
  * has to wait until one has not been read for a while: then the least used one is closed, one in REPLACE_EVERY_MS.
  */
 static void local_copy_make_room(struct store *store, enum local_copy_use use)
@@ -521,11 +529,15 @@ struct local_copy *local_copy_obtain(struct store *store, const char *bucket, st
     return copy;
 }
 
-bool local_copy_listen(struct store *store, const char *bucket, struct local_copy_listener *listener,
-                       struct error *error)
+bool local_copy_listen(struct store *store, const char *bucket, struct local_copy_listener *listener)
 {
-    struct local_copy *copy = local_copy_obtain(store, bucket, NULL, LOCAL_COPY_FOR_WATCH, 0, error);
+    struct local_copy *copy = local_copy_find(store, bucket);
+    struct error ignored;
 
+    /* One that does not keep its copy takes no other's place. */
+    if (copy == NULL && local_copy_are_full(store) && !listener->keeps_copy)
+        return false;
+    copy = local_copy_obtain(store, bucket, NULL, LOCAL_COPY_FOR_WATCH, 0, &ignored);
     if (copy == NULL)
         return false;
     copy->listener = listener;

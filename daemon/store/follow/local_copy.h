@@ -46,6 +46,7 @@ enum local_copy_state {
  */
 struct local_copy_listener {
     struct local_copy *copy; /* NULL: it does not listen */
+    bool keeps_copy;         /* false: another bucket may take its place when too many are followed */
     /* A message of the bucket, or a change of which the stream has no message. */
     void (*entry)(struct local_copy_listener *listener, const struct kv_entry *entry);
     /* The bucket was recreated, or its stream may have lost messages. */
@@ -136,9 +137,8 @@ static inline const struct error *local_copy_error(const struct local_copy *copy
 
 /* --- For lease ------------------------------------------------------------------------------------- */
 
-/* Begin to listen to a bucket, to which nobody else listens. False: *error says why that is impossible. */
-bool local_copy_listen(struct store *store, const char *bucket, struct local_copy_listener *listener,
-                       struct error *error);
+/* Begin to listen to a bucket, to which nobody else listens. False: too many are followed, or memory ran out. */
+bool local_copy_listen(struct store *store, const char *bucket, struct local_copy_listener *listener);
 
 /* Does nothing if it does not listen. */
 void local_copy_stop_listening(struct local_copy_listener *listener);

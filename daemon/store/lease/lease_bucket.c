@@ -179,8 +179,6 @@ static void lease_bucket_list(struct lease_bucket *in)
 
 void lease_bucket_listen(struct lease_bucket *in)
 {
-    struct error ignored; /* too many buckets are followed: the lock's key is looked at from time to time */
-
     if (!in->was_opened) {
         lease_bucket_start_tick(in);
         in->needs_listing = true;
@@ -188,9 +186,22 @@ void lease_bucket_listen(struct lease_bucket *in)
     in->was_opened = true;
     if (in->listener.copy != NULL || in->store->leases->is_ended)
         return;
-    if (local_copy_listen(in->store, in->name, &in->listener, &ignored))
+    /* If too many buckets are followed, the keys are looked at from time to time. */
+    if (local_copy_listen(in->store, in->name, &in->listener))
         in->needs_listing = true;
     lease_bucket_list(in);
+}
+
+void lease_bucket_claim(struct lease_bucket *in)
+{
+    in->claims++;
+    in->listener.keeps_copy = true;
+}
+
+void lease_bucket_unclaim(struct lease_bucket *in)
+{
+    in->claims--;
+    in->listener.keeps_copy = in->claims > 0;
 }
 
 /* --- The tick -------------------------------------------------------------------------------------- */
@@ -201,7 +212,7 @@ static bool lease_bucket_is_unused(const struct lease_bucket *in)
     uint64_t kept_ms = in->was_opened ? KEPT_FOR * (uint64_t)store->conf->locks.lease_ttl_ms : 0;
 
     return !lease_any(in) && in->holdings == NULL && in->line == NULL && in->checks == NULL && in->working == 0 &&
-           in->locks == NULL && in->answered == NULL && !foreign_lease_any_busy(in) &&
+           in->locks == NULL && in->answered == NULL && in->claims == 0 && !foreign_lease_any_busy(in) &&
            uv_now(store->loop) - in->used_ms >= kept_ms;
 }
 

@@ -59,6 +59,7 @@ struct lease_bucket {
     uint64_t listing_doubts;    /* when it began */
     struct lease_scan *listing; /* of the leases of other daemons; NULL: it is not running */
     struct timer tick;
+    unsigned claims;  /* see lease_bucket_claim */
     bool was_opened;  /* it had a lease */
     uint64_t used_ms; /* loop time of the last use */
 };
@@ -88,8 +89,15 @@ struct lease_bucket *lease_bucket_obtain(struct store *store, const char *bucket
 /* Return the state of a bucket; NULL: there is none. */
 struct lease_bucket *lease_bucket_find(struct store *store, const char *bucket);
 
-/* The bucket has a lease: follow its changes from now on. */
+/* The bucket has a lease: follow its changes from now on, if there is a place. */
 void lease_bucket_listen(struct lease_bucket *in);
+
+/*
+ * Someone who has a key in the bucket, or is about to, counts it among the buckets that a user has followed, until
+ * lease_bucket_unclaim. It exists meanwhile. Without a claim it is followed only while no other bucket needs the place.
+ */
+void lease_bucket_claim(struct lease_bucket *in);
+void lease_bucket_unclaim(struct lease_bucket *in);
 
 /* What was known of the bucket is in doubt. lease_doubt has the consequences for the lease of this daemon. */
 void lease_bucket_doubt(struct lease_bucket *in);
