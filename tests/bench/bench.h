@@ -80,13 +80,11 @@ bool python_is_installed(void);
 bench_row_fn restart_pause_ms, kill_pause_ms;
 /* scrape.c: latency of gets beside a scrape of the metrics each second; 'peer' is without it. */
 bench_row_fn scrape_p50_us, scrape_p99_us, scrape_longest_us;
-/*
- * neighbour.c: p99 of a well-behaved client during an attack of tests/support/attack.h; 'peer' is without the attack.
- */
-bench_row_fn neighbour_unfinished_ms, neighbour_unread_ms, neighbour_leaving_ms, neighbour_bulk_put_ms,
-    neighbour_bulk_get_ms, neighbour_transactions_ms, neighbour_json_ms, neighbour_watch_churn_ms,
-    neighbour_lock_churn_ms, neighbour_lock_waiters_ms, neighbour_decoded_arrays_ms, neighbour_missing_buckets_ms,
-    neighbour_connections_ms, neighbour_wrong_logins_ms;
+/* neighbour.c: one row for each attack of tests/support/attack.h; 'peer' is without the attack. */
+struct attack_kind;
+typedef double bench_attack_fn(const struct bench *bench, bool is_ours, const struct attack_kind *kind);
+/* p99 of a well-behaved client. */
+bench_attack_fn neighbour_ms;
 
 /* --- servers.c: the servers. All files are in the working directory, which is the benchmark's own. ------ */
 

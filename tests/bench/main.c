@@ -7,6 +7,7 @@
  */
 #include "tests/bench/bench.h"
 #include "tests/bench/table.h"
+#include "tests/support/attack.h"
 
 #include <fnmatch.h>
 #include <signal.h>
@@ -24,7 +25,7 @@ static const char embedded[] = "Embedded mode, the default", external[] = "Exter
                   restart[] = "A restart of the daemon, embedded mode",
                   scrape[] = "Beside a scrape of the metrics; the peer is without it";
 
-static const struct table_row rows[] = {
+static const struct table_row rows_of_peers[] = {
     {embedded, "put, 64 clients vs libnats, durable server", "ops/s", true, 1.6, 2.5, 0, embedded_put_per_s},
     {embedded, "put, 1 client: auto vs better of on, off", "ops/s", true, 0.9, 1.0, 0, auto_1_per_s},
     {embedded, "put, 4 clients: auto vs better of on, off", "ops/s", true, 0.9, 1.0, 0, auto_4_per_s},
@@ -69,31 +70,44 @@ static const struct table_row rows[] = {
     {tls, "cost of a put over TLS vs without", "us", false, 0, 1.3, 0, tls_put_us},
     {tls, "cost of a get over TLS vs without", "us", false, 0, 1.3, 0, tls_get_us},
     {tls, "cost of a put and a get over TLS, one in flight", "us", false, 1.3, 1.1, 0, tls_one_us},
-    {neighbour, "neighbour of unfinished messages of 16 MB, p99", "ms", false, 0, 0, NEIGHBOUR_P99_MS,
-     neighbour_unfinished_ms},
-    {neighbour, "neighbour of unread answers, p99", "ms", false, 0, 0, NEIGHBOUR_P99_MS, neighbour_unread_ms},
-    {neighbour, "neighbour of arrays of nil, p99", "ms", false, 0, 0, NEIGHBOUR_P99_MS, neighbour_decoded_arrays_ms},
-    {neighbour, "neighbour of reads of missing buckets, p99", "ms", false, 0, 0, NEIGHBOUR_P99_MS,
-     neighbour_missing_buckets_ms},
-    {neighbour, "neighbour of connections that close, p99", "ms", false, 0, 0, NEIGHBOUR_P99_MS,
-     neighbour_connections_ms},
-    {neighbour, "neighbour of wrong logins at nats-server, p99", "ms", false, 0, 0, NEIGHBOUR_P99_MS,
-     neighbour_wrong_logins_ms},
-    {neighbour, "neighbour of sessions that leave, p99", "ms", false, 0, 0, NEIGHBOUR_P99_MS, neighbour_leaving_ms},
-    {neighbour, "neighbour of bulk.put to the same bucket, p99", "ms", false, 0, 0, NEIGHBOUR_P99_MS,
-     neighbour_bulk_put_ms},
-    {neighbour, "neighbour of bulk.get of 15 MB, p99", "ms", false, 0, 0, NEIGHBOUR_P99_MS, neighbour_bulk_get_ms},
-    {neighbour, "neighbour of transactions of 1000, p99", "ms", false, 0, 0, NEIGHBOUR_P99_MS,
-     neighbour_transactions_ms},
-    {neighbour, "neighbour of cached JSON values of 1 MB, p99", "ms", false, 0, 0, NEIGHBOUR_P99_MS, neighbour_json_ms},
-    {neighbour, "neighbour of watches that start and stop, p99", "ms", false, 0, 0, NEIGHBOUR_P99_MS,
-     neighbour_watch_churn_ms},
-    {neighbour, "neighbour of locks that change hands, p99", "ms", false, 0, 0, NEIGHBOUR_P99_MS,
-     neighbour_lock_churn_ms},
-    {neighbour, "neighbour of 10000 waits for a lock, p99", "ms", false, 0, 0, NEIGHBOUR_P99_MS,
-     neighbour_lock_waiters_ms},
 };
-#define ROWS (sizeof(rows) / sizeof(rows[0]))
+#define ROWS_OF_PEERS (sizeof(rows_of_peers) / sizeof(rows_of_peers[0]))
+
+struct row {
+    struct table_row shown;
+    bench_attack_fn *measure_attack; /* of a row about an attack, which has no shown.measure */
+    const struct attack_kind *attack;
+};
+
+/* Make a row for each attack of tests/support/attack.h, with the name "FIRST ATTACK LAST". */
+static void make_rows_of_attacks(struct row *rows, const struct row *common, const char *first, const char *last)
+{
+    for (size_t i = 0; i < attack_count; i++) {
+        char *name = NULL;
+        if (asprintf(&name, "%s%s%s", first, attack_kinds[i].name, last) < 0)
+            bench_die("out of memory");
+        rows[i] = *common;
+        rows[i].shown.name = name;
+        rows[i].attack = &attack_kinds[i];
+    }
+}
+
+/* Return all rows, and set *count. They live until the program ends. */
+static const struct row *make_rows(size_t *count)
+{
+    static const struct row neighbours = {
+        .shown = {.section = neighbour, .unit = "ms", .must_absolute = NEIGHBOUR_P99_MS},
+        .measure_attack = neighbour_ms};
+    struct row *rows = calloc(ROWS_OF_PEERS + attack_count, sizeof(*rows));
+
+    if (rows == NULL)
+        bench_die("out of memory");
+    for (size_t i = 0; i < ROWS_OF_PEERS; i++)
+        rows[i].shown = rows_of_peers[i];
+    make_rows_of_attacks(rows + ROWS_OF_PEERS, &neighbours, "neighbour of ", ", p99");
+    *count = ROWS_OF_PEERS + attack_count;
+    return rows;
+}
 
 static bool is_wanted(const struct table_row *row, int count, char **patterns)
 {
@@ -111,13 +125,18 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void measure(const struct bench *bench, const struct table_row *row, struct table_result *result)
+static double measure_side(const struct bench *bench, const struct row *row, bool is_ours)
 {
-    result->row = row;
+    return row->attack != NULL ? row->measure_attack(bench, is_ours, row->attack) : row->shown.measure(bench, is_ours);
+}
+
+static void measure(const struct bench *bench, const struct row *row, struct table_result *result)
+{
+    result->row = &row->shown;
     for (unsigned round = 0; round < TABLE_ROUNDS; round++) {
-        table_print_progress(row, round);
-        result->ours[round] = row->measure(bench, true);
-        result->peer[round] = row->measure(bench, false);
+        table_print_progress(&row->shown, round);
+        result->ours[round] = measure_side(bench, row, true);
+        result->peer[round] = measure_side(bench, row, false);
     }
     qsort(result->ours, TABLE_ROUNDS, sizeof(result->ours[0]), compare);
     qsort(result->peer, TABLE_ROUNDS, sizeof(result->peer[0]), compare);
@@ -125,11 +144,12 @@ static void measure(const struct bench *bench, const struct table_row *row, stru
 
 int main(int argc, char **argv)
 {
-    static struct table_result results[ROWS];
     static struct bench bench;
     const char *section = NULL;
     bool is_strict = argc > 1 && strcmp(argv[1], "--strict") == 0;
-    size_t count = 0;
+    size_t row_count, count = 0;
+    const struct row *rows = make_rows(&row_count);
+    struct table_result *results = calloc(row_count, sizeof(*results));
     int status = 0;
 
     argc -= is_strict;
@@ -145,23 +165,27 @@ int main(int argc, char **argv)
         bench_die("%s is not there", argv[4]);
     signal(SIGPIPE, SIG_IGN);
 
+    if (results == NULL)
+        bench_die("out of memory");
+
     bench_start(&bench);
     table_print_head();
-    for (size_t i = 0; i < ROWS; i++) {
-        if (!is_wanted(&rows[i], argc - 6, argv + 6))
+    for (size_t i = 0; i < row_count; i++) {
+        if (!is_wanted(&rows[i].shown, argc - 6, argv + 6))
             continue;
-        if (rows[i].section == python && !python_is_installed()) {
-            fprintf(stderr, "skipped, because something is not installed: %s\n", rows[i].name);
+        if (rows[i].shown.section == python && !python_is_installed()) {
+            fprintf(stderr, "skipped, because something is not installed: %s\n", rows[i].shown.name);
             continue;
         }
         measure(&bench, &rows[i], &results[count]);
-        if (rows[i].section != section)
-            table_print_section(section = rows[i].section);
+        if (rows[i].shown.section != section)
+            table_print_section(section = rows[i].shown.section);
         table_print_row(&results[count]);
         if (is_strict && !table_is_reached(&results[count]))
             status = 1;
         count++;
     }
+    table_print_missed(results, count);
     table_write_json(argv[5], results, count);
     bench_stop(&bench);
     return status;

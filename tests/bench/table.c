@@ -123,6 +123,20 @@ void table_print_row(const struct table_result *result)
     fflush(stdout);
 }
 
+void table_print_missed(const struct table_result *results, size_t count)
+{
+    size_t missed = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        if (table_is_reached(&results[i]))
+            continue;
+        printf("%s  %s\n", missed++ == 0 ? "These rows miss their expected figures:\n" : "", results[i].row->name);
+    }
+    if (missed == 0)
+        printf("No row misses its expected figure.\n");
+    fflush(stdout);
+}
+
 /* --- JSON ------------------------------------------------------------------------------------------------- */
 
 /* Names and units are ours: they need no escaping. */

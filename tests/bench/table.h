@@ -34,6 +34,8 @@ void table_print_section(const char *section);
 /* Show which row is measured, if somebody watches; the row itself replaces it. */
 void table_print_progress(const struct table_row *row, unsigned round);
 void table_print_row(const struct table_result *result);
+/* Name the rows that miss their expected figures, or say that none does. */
+void table_print_missed(const struct table_result *results, size_t count);
 
 /* An array of objects: "name", "ours", "peer", "ratio", "unit", "better", and the spread. */
 void table_write_json(const char *path, const struct table_result *results, size_t count);

@@ -1,10 +1,10 @@
 /*
  * One careless or malicious client: a well-behaved neighbour must hardly notice it.
  *
- * Each test has a daemon of its own with the default limits. The neighbour's calls are measured before the attack and
- * during it: see neighbour.h. A machine that is busy with something else delays it as well, so an attack counts as
- * harmful only if the 99th percentile is both over a bound and many times what it was just before, in each of several
- * attempts. A call that fails is harm at once.
+ * There is a test for each attack of attack.h, which has a daemon of its own with the default limits. The neighbour's
+ * calls are measured before the attack and during it: see neighbour.h. A machine that is busy with something else
+ * delays it as well, so an attack counts as harmful only if the 99th percentile is both over a bound and many times
+ * what it was just before, in each of several attempts. A call that fails is harm at once.
  */
 #include "tests/integration/suites.h"
 #include "tests/support/attack.h"
@@ -14,7 +14,9 @@
 #include "tests/support/nats_server.h"
 #include "tests/support/neighbour.h"
 
+#include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* The sanitizers slow down all that uses much memory. */
@@ -83,96 +85,43 @@ static void attack_new_daemon(const struct attack_kind *kind)
                  kind->name, P99_MAX_MS * machine_slowness(), P99_TIMES_CALM);
 }
 
-/* A whole test. */
-static void neighbour_bears(const struct attack_kind *kind)
+/* One test for each attack. The daemon still has room for a watch afterwards. */
+static void a_neighbour_bears_attack(int number)
 {
-    attack_new_daemon(kind);
-    daemon_stop(&daemon_of_test);
-}
-
-#define NEIGHBOUR_TEST(name, kind)                                                                                     \
-    START_TEST(name)                                                                                                   \
-    {                                                                                                                  \
-        neighbour_bears(&(kind));                                                                                      \
-    }                                                                                                                  \
-    END_TEST
-
-/* Memory. */
-NEIGHBOUR_TEST(messages_that_never_end_cost_others_neither_their_sessions_nor_time, attack_unfinished_messages)
-NEIGHBOUR_TEST(answers_that_nobody_reads_do_not_delay_others, attack_unread_answers)
-NEIGHBOUR_TEST(arrays_that_are_large_once_decoded_do_not_delay_others, attack_decoded_arrays)
-NEIGHBOUR_TEST(sessions_that_leave_with_thousands_of_calls_do_not_delay_others, attack_leaving)
-
-/* Many keys in one call. */
-NEIGHBOUR_TEST(bulk_puts_do_not_delay_others_in_the_same_bucket, attack_bulk_put_same_bucket)
-NEIGHBOUR_TEST(bulk_puts_do_not_delay_others_in_another_bucket, attack_bulk_put_other_bucket)
-NEIGHBOUR_TEST(bulk_gets_of_large_answers_do_not_delay_others, attack_bulk_get)
-NEIGHBOUR_TEST(large_transactions_do_not_delay_others, attack_transactions)
-NEIGHBOUR_TEST(transactions_with_many_checks_do_not_delay_others, attack_checks)
-
-/* Many calls. */
-NEIGHBOUR_TEST(thousands_of_puts_in_the_same_bucket_do_not_delay_others, attack_puts)
-NEIGHBOUR_TEST(large_json_values_do_not_delay_others, attack_json_values)
-NEIGHBOUR_TEST(listings_of_one_key_of_many_do_not_delay_others, attack_keys_limit_one)
-NEIGHBOUR_TEST(pages_of_entries_do_not_delay_others, attack_entries)
-NEIGHBOUR_TEST(deletions_of_all_keys_do_not_delay_others, attack_deletions)
-NEIGHBOUR_TEST(filters_of_many_stars_do_not_delay_others, attack_bucket_filters)
-NEIGHBOUR_TEST(thousands_of_gets_in_one_write_do_not_delay_others, attack_missing_keys)
-NEIGHBOUR_TEST(thousands_of_histories_do_not_delay_others, attack_histories)
-
-/* Watches. */
-NEIGHBOUR_TEST(watches_that_start_and_stop_do_not_delay_others, attack_watch_churn)
-NEIGHBOUR_TEST(tens_of_thousands_of_filters_do_not_delay_writes_to_their_bucket, attack_watch_filters)
-
-/* Locks. */
-NEIGHBOUR_TEST(locks_that_change_hands_do_not_delay_others, attack_lock_churn)
-NEIGHBOUR_TEST(thousands_that_wait_for_a_lock_do_not_delay_others, attack_lock_waiters)
-NEIGHBOUR_TEST(thousands_that_wait_for_a_lock_and_leave_do_not_delay_others, attack_leaving_waiters)
-
-/* Connections. */
-NEIGHBOUR_TEST(connections_that_close_at_once_do_not_delay_others, attack_connections)
-NEIGHBOUR_TEST(strangers_at_the_port_of_the_embedded_server_do_not_delay_others, attack_wrong_logins)
-
-START_TEST(cached_reads_of_buckets_that_do_not_exist_leave_room_for_watches)
-{
-    attack_new_daemon(&attack_missing_buckets);
+    attack_new_daemon(&attack_kinds[number]);
     struct client *client = client_open(&daemon_of_test);
     assert_ok(client_call(client, "watch.start", "['%s']", NEIGHBOUR_BUCKET));
     client_close(client);
     daemon_stop(&daemon_of_test);
 }
-END_TEST
+
+/* Made before the first test, when Check's assertions do not work yet; they live until the program ends. */
+struct named_test {
+    TTest test;
+    char name[96]; /* "a_neighbour_bears_unread_answers", for TEST=… */
+};
+
+static const TTest *name_test(struct named_test *named, const struct attack_kind *kind)
+{
+    snprintf(named->name, sizeof(named->name), "a_neighbour_bears_%s", kind->name);
+    for (char *at = named->name; *at != '\0'; at++) {
+        if (!isalnum((unsigned char)*at))
+            *at = '_';
+    }
+    named->test = (TTest){named->name, a_neighbour_bears_attack, __FILE__, __LINE__};
+    return &named->test;
+}
 
 Suite *neighbour_suite(void)
 {
+    static struct named_test *named;
     Suite *suite = suite_create("neighbour");
     TCase *tests = tcase_create("neighbour");
 
-    tcase_add_test(tests, messages_that_never_end_cost_others_neither_their_sessions_nor_time);
-    tcase_add_test(tests, answers_that_nobody_reads_do_not_delay_others);
-    tcase_add_test(tests, arrays_that_are_large_once_decoded_do_not_delay_others);
-    tcase_add_test(tests, sessions_that_leave_with_thousands_of_calls_do_not_delay_others);
-    tcase_add_test(tests, bulk_puts_do_not_delay_others_in_the_same_bucket);
-    tcase_add_test(tests, bulk_puts_do_not_delay_others_in_another_bucket);
-    tcase_add_test(tests, bulk_gets_of_large_answers_do_not_delay_others);
-    tcase_add_test(tests, large_transactions_do_not_delay_others);
-    tcase_add_test(tests, transactions_with_many_checks_do_not_delay_others);
-    tcase_add_test(tests, thousands_of_puts_in_the_same_bucket_do_not_delay_others);
-    tcase_add_test(tests, large_json_values_do_not_delay_others);
-    tcase_add_test(tests, listings_of_one_key_of_many_do_not_delay_others);
-    tcase_add_test(tests, pages_of_entries_do_not_delay_others);
-    tcase_add_test(tests, deletions_of_all_keys_do_not_delay_others);
-    tcase_add_test(tests, filters_of_many_stars_do_not_delay_others);
-    tcase_add_test(tests, thousands_of_gets_in_one_write_do_not_delay_others);
-    tcase_add_test(tests, thousands_of_histories_do_not_delay_others);
-    tcase_add_test(tests, watches_that_start_and_stop_do_not_delay_others);
-    tcase_add_test(tests, tens_of_thousands_of_filters_do_not_delay_writes_to_their_bucket);
-    tcase_add_test(tests, locks_that_change_hands_do_not_delay_others);
-    tcase_add_test(tests, thousands_that_wait_for_a_lock_do_not_delay_others);
-    tcase_add_test(tests, thousands_that_wait_for_a_lock_and_leave_do_not_delay_others);
-    tcase_add_test(tests, connections_that_close_at_once_do_not_delay_others);
-    tcase_add_test(tests, strangers_at_the_port_of_the_embedded_server_do_not_delay_others);
-    tcase_add_test(tests, cached_reads_of_buckets_that_do_not_exist_leave_room_for_watches);
+    if ((named = calloc(attack_count, sizeof(*named))) == NULL)
+        abort();
+    for (size_t i = 0; i < attack_count; i++)
+        tcase_add_loop_test(tests, name_test(&named[i], &attack_kinds[i]), (int)i, (int)i + 1);
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -3,9 +3,7 @@
 
 #include "client/lib/kvstore_admin.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -14,13 +12,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define READ_BYTES      (256u * 1024u)
-#define PREPARE_S       50.0
-#define OPERATIONS      1000u
-#define CONNECTIONS_MAX 20000u
-#define LOGINS_MAX      5000u
-#define HALF_OPEN       200u
-#define CONNECTS_PER_MS 8u
+#define READ_BYTES (256u * 1024u)
+#define PREPARE_S  50.0
+#define OPERATIONS 1000u
 
 /* --- Preparation ------------------------------------------------------------------------------------- */
 
@@ -77,7 +71,7 @@ static void put_many_keys(struct attack *attack, struct kvs *kvs)
     put_keys(attack, kvs, 100000, 8);
 }
 
-/* 1 MB of 200,000 numbers. */
+/* 600 KB of 120,000 numbers. */
 static void put_json(struct attack *attack, struct kvs *kvs)
 {
     enum { NUMBERS = 120000 };
@@ -484,89 +478,50 @@ static void run_watch_churn(struct attack *attack)
     close(socket);
 }
 
-/* --- Attacks with connections ------------------------------------------------------------------------ */
+/* --- The list ---------------------------------------------------------------------------------------- */
 
-static void run_connections(struct attack *attack)
-{
-    double end_s = attack_now_s() + attack->seconds;
-
-    for (unsigned made = 0; made < CONNECTIONS_MAX && attack_now_s() < end_s; made++) {
-        int socket = flood_dial(attack->socket_path);
-        if (socket >= 0)
-            close(socket);
-        if (socket < 0 || made % CONNECTS_PER_MS == 0)
-            usleep(1000);
-    }
-}
-
-static int dial_port(unsigned port)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    struct timeval patience = {.tv_usec = 100000};
-    int made = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    setsockopt(made, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-    if (connect(made, (struct sockaddr *)&address, sizeof(address)) == 0)
-        return made;
-    close(made);
-    return -1;
-}
-
-/* Send a password, and wait until the server has closed, or for a moment. */
-static void log_in_wrongly(struct attack *attack, int socket)
-{
-    static const char login[] = "CONNECT {\"verbose\":false,\"user\":\"kvstored\",\"pass\":\"guessed\"}\r\nPING\r\n";
-    char answer[4096];
-    ssize_t received;
-
-    send(socket, login, strlen(login), MSG_NOSIGNAL);
-    while ((received = recv(socket, answer, sizeof(answer), 0)) > 0) {
-        if (memmem(answer, (size_t)received, "PONG", 4) != NULL)
-            attack_note_error(attack, "nats-server takes a wrong password");
-    }
-    close(socket);
-}
-
-static void run_wrong_logins(struct attack *attack)
-{
-    double end_s = attack_now_s() + attack->seconds;
-    int half_open[HALF_OPEN];
-
-    for (unsigned i = 0; i < HALF_OPEN; i++)
-        half_open[i] = dial_port(attack->port);
-    for (unsigned made = 0; made < LOGINS_MAX && attack_now_s() < end_s; made++) {
-        int socket = dial_port(attack->port);
-        if (socket >= 0)
-            log_in_wrongly(attack, socket);
-    }
-    for (unsigned i = 0; i < HALF_OPEN; i++) {
-        if (half_open[i] >= 0)
-            close(half_open[i]);
-    }
-}
-
-/* --- The table --------------------------------------------------------------------------------------- */
-
-const struct attack_kind attack_unfinished_messages = {"unfinished messages", NULL, run_unfinished_messages},
-                         attack_unread_answers = {"unread answers", put_large_value, run_unread_answers},
-                         attack_decoded_arrays = {"decoded arrays", NULL, run_decoded_arrays},
-                         attack_watch_churn = {"watch churn", put_one_key, run_watch_churn},
-                         attack_bulk_put_same_bucket = {"bulk.put, same bucket", NULL, run_bulk_put_same_bucket},
-                         attack_bulk_put_other_bucket = {"bulk.put, other bucket", NULL, run_bulk_put_other_bucket},
-                         attack_puts = {"puts, same bucket", NULL, run_puts},
-                         attack_bulk_get = {"bulk.get", put_large_keys, run_bulk_get},
-                         attack_transactions = {"transactions", NULL, run_transactions},
-                         attack_checks = {"checks", NULL, run_checks},
-                         attack_missing_buckets = {"missing buckets", NULL, run_missing_buckets},
-                         attack_connections = {"connections", NULL, run_connections},
-                         attack_wrong_logins = {"wrong logins", NULL, run_wrong_logins},
-                         attack_json_values = {"JSON values", put_json, run_json_values},
-                         attack_keys_limit_one = {"keys, limit 1", put_many_keys, run_keys_limit_one},
-                         attack_entries = {"entries", put_many_keys, attack_run_entries},
-                         attack_deletions = {"deletions", put_many_keys, attack_run_deletions},
-                         attack_bucket_filters = {"bucket filters", make_long_names, run_bucket_filters},
-                         attack_missing_keys = {"missing keys", NULL, run_missing_keys},
-                         attack_histories = {"histories", put_one_key, run_histories},
-                         attack_watch_filters = {"watch filters", NULL, run_watch_filters},
-                         attack_leaving = {"leaving", put_one_key, run_leaving};
+const struct attack_kind attack_kinds[] = {
+    /* Many sessions, each with a message whose end never comes. */
+    {"unfinished messages of 16 MB", NULL, run_unfinished_messages},
+    /* Many sessions that ask for 20 MB each and read nothing of it. */
+    {"unread answers", put_large_value, run_unread_answers},
+    /* Arrays whose values take many times as much memory as they take in the message. */
+    {"arrays of 60000 numbers", NULL, run_decoded_arrays},
+    /* Sessions that close with thousands of calls in flight. */
+    {"sessions that leave", put_one_key, run_leaving},
+    /* 128 calls of bulk.put with 1,000 keys each, in the neighbour's bucket and in another one. */
+    {"bulk.put to the same bucket", NULL, run_bulk_put_same_bucket},
+    {"bulk.put to another bucket", NULL, run_bulk_put_other_bucket},
+    {"bulk.get of 15 MB", put_large_keys, run_bulk_get},
+    {"transactions of 1000 puts", NULL, run_transactions},
+    {"transactions of 4096 checks", NULL, run_checks},
+    /* 4,000 puts of 4 KB in flight on each of eight sessions. */
+    {"puts to the same bucket", NULL, run_puts},
+    /* 1,500 times the value from each of four sessions. */
+    {"cached JSON values of 600 KB", put_json, run_json_values},
+    /* The first key of 100,000 in memory. */
+    {"listings of one key", put_many_keys, run_keys_limit_one},
+    /* Pages of 1,000 entries, and pages without any, of 100,000 keys in memory. */
+    {"pages of entries", put_many_keys, attack_run_entries},
+    /* Eight sessions that delete all keys of a bucket, and write some again. */
+    {"deletions of all keys", put_many_keys, attack_run_deletions},
+    /* bucket.list with a filter that has a star for every other character. */
+    {"filters of many stars", make_long_names, run_bucket_filters},
+    /* 10,000 gets in one write. */
+    {"gets of a missing key", NULL, run_missing_keys},
+    {"cached gets in missing buckets", NULL, run_missing_buckets},
+    {"histories of a key", put_one_key, run_histories},
+    /* Watches on another bucket, 50 at a time. */
+    {"watches that start and stop", put_one_key, run_watch_churn},
+    /* 1,000 watches with 64 filters each on the neighbour's bucket. */
+    {"watches with 64000 filters", NULL, run_watch_filters},
+    /* 8 sessions that acquire the same 300 locks, leave, and come back. */
+    {"locks that change hands", NULL, attack_run_lock_churn},
+    {"10000 waits for a lock", NULL, attack_run_lock_waiters},
+    {"10000 waits of sessions that leave", NULL, attack_run_leaving_waiters},
+    /* Connections that are closed as soon as they are made. */
+    {"connections that close", NULL, attack_run_connections},
+    /* At the port of the embedded server. */
+    {"wrong logins at nats-server", NULL, attack_run_wrong_logins},
+};
+const size_t attack_count = sizeof(attack_kinds) / sizeof(attack_kinds[0]);

@@ -1,3 +1,5 @@
+/* Attacks with locks. */
+#include "tests/support/attack_runs.h"
 #include "tests/support/flood.h"
 
 /* Add lock.acquire with a wait in seconds. */
@@ -11,7 +13,7 @@ static void add_acquire(struct calls *calls, const char *name, unsigned wait_s)
 }
 
 /* All sessions want the same locks, and each that leaves frees what it holds. */
-static void run_lock_churn(struct attack *attack)
+void attack_run_lock_churn(struct attack *attack)
 {
     struct calls calls;
     char name[64];
@@ -22,7 +24,7 @@ static void run_lock_churn(struct attack *attack)
     flood_run(attack, 8, FLOOD_LEAVE, &calls);
 }
 
-static void run_lock_waiters(struct attack *attack)
+void attack_run_lock_waiters(struct attack *attack)
 {
     struct calls calls;
 
@@ -32,7 +34,7 @@ static void run_lock_waiters(struct attack *attack)
     flood_run(attack, 8, FLOOD_STAY, &calls);
 }
 
-static void run_leaving_waiters(struct attack *attack)
+void attack_run_leaving_waiters(struct attack *attack)
 {
     struct calls calls;
 
@@ -41,7 +43,3 @@ static void run_leaving_waiters(struct attack *attack)
         add_acquire(&calls, "lock", 1000);
     flood_run(attack, 8, FLOOD_LEAVE, &calls);
 }
-
-const struct attack_kind attack_lock_churn = {"lock churn", NULL, run_lock_churn},
-                         attack_lock_waiters = {"waiters for a lock", NULL, run_lock_waiters},
-                         attack_leaving_waiters = {"waiters that leave", NULL, run_leaving_waiters};
