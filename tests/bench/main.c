@@ -177,6 +177,11 @@ int main(int argc, char **argv)
             fprintf(stderr, "skipped, because something is not installed: %s\n", rows[i].shown.name);
             continue;
         }
+        const char *why_not = rows[i].attack != NULL ? attack_why_not(rows[i].attack) : NULL;
+        if (why_not != NULL) {
+            fprintf(stderr, "skipped: %s: %s\n", rows[i].shown.name, why_not);
+            continue;
+        }
         measure(&bench, &rows[i], &results[count]);
         if (rows[i].shown.section != section)
             table_print_section(section = rows[i].shown.section);

@@ -101,6 +101,11 @@ static void make_long_names(struct attack *attack, struct kvs *kvs)
     }
 }
 
+const char *attack_why_not(const struct attack_kind *kind)
+{
+    return kind->why_not != NULL ? kind->why_not() : NULL;
+}
+
 void attack_prepare(const struct attack_kind *kind, struct attack *attack)
 {
     const struct kvs_options options = KVS_OPTIONS(.timeout_s = PREPARE_S);
@@ -109,6 +114,7 @@ void attack_prepare(const struct attack_kind *kind, struct attack *attack)
     struct kvs *kvs = kvs_connect(attack->socket_path, &options, &error);
 
     attack->error[0] = '\0';
+    attack->done[0] = '\0';
     if (kvs == NULL) {
         attack_note_error(attack, error.message);
         return;
@@ -482,46 +488,47 @@ static void run_watch_churn(struct attack *attack)
 
 const struct attack_kind attack_kinds[] = {
     /* Many sessions, each with a message whose end never comes. */
-    {"unfinished messages of 16 MB", NULL, run_unfinished_messages},
+    {"unfinished messages of 16 MB", NULL, run_unfinished_messages, NULL},
     /* Many sessions that ask for 20 MB each and read nothing of it. */
-    {"unread answers", put_large_value, run_unread_answers},
+    {"unread answers", put_large_value, run_unread_answers, NULL},
     /* Arrays whose values take many times as much memory as they take in the message. */
-    {"arrays of 60000 numbers", NULL, run_decoded_arrays},
+    {"arrays of 60000 numbers", NULL, run_decoded_arrays, NULL},
     /* Sessions that close with thousands of calls in flight. */
-    {"sessions that leave", put_one_key, run_leaving},
+    {"sessions that leave", put_one_key, run_leaving, NULL},
     /* 128 calls of bulk.put with 1,000 keys each, in the neighbour's bucket and in another one. */
-    {"bulk.put to the same bucket", NULL, run_bulk_put_same_bucket},
-    {"bulk.put to another bucket", NULL, run_bulk_put_other_bucket},
-    {"bulk.get of 15 MB", put_large_keys, run_bulk_get},
-    {"transactions of 1000 puts", NULL, run_transactions},
-    {"transactions of 4096 checks", NULL, run_checks},
+    {"bulk.put to the same bucket", NULL, run_bulk_put_same_bucket, NULL},
+    {"bulk.put to another bucket", NULL, run_bulk_put_other_bucket, NULL},
+    {"bulk.get of 15 MB", put_large_keys, run_bulk_get, NULL},
+    {"transactions of 1000 puts", NULL, run_transactions, NULL},
+    {"transactions of 4096 checks", NULL, run_checks, NULL},
     /* 4,000 puts of 4 KB in flight on each of eight sessions. */
-    {"puts to the same bucket", NULL, run_puts},
+    {"puts to the same bucket", NULL, run_puts, NULL},
     /* 1,500 times the value from each of four sessions. */
-    {"cached JSON values of 600 KB", put_json, run_json_values},
+    {"cached JSON values of 600 KB", put_json, run_json_values, NULL},
     /* The first key of 100,000 in memory. */
-    {"listings of one key", put_many_keys, run_keys_limit_one},
+    {"listings of one key", put_many_keys, run_keys_limit_one, NULL},
     /* Pages of 1,000 entries, and pages without any, of 100,000 keys in memory. */
-    {"pages of entries", put_many_keys, attack_run_entries},
+    {"pages of entries", put_many_keys, attack_run_entries, NULL},
     /* Eight sessions that delete all keys of a bucket, and write some again. */
-    {"deletions of all keys", put_many_keys, attack_run_deletions},
+    {"deletions of all keys", put_many_keys, attack_run_deletions, NULL},
     /* bucket.list with a filter that has a star for every other character. */
-    {"filters of many stars", make_long_names, run_bucket_filters},
+    {"filters of many stars", make_long_names, run_bucket_filters, NULL},
     /* 10,000 gets in one write. */
-    {"gets of a missing key", NULL, run_missing_keys},
-    {"cached gets in missing buckets", NULL, run_missing_buckets},
-    {"histories of a key", put_one_key, run_histories},
+    {"gets of a missing key", NULL, run_missing_keys, NULL},
+    {"cached gets in missing buckets", NULL, run_missing_buckets, NULL},
+    {"histories of a key", put_one_key, run_histories, NULL},
     /* Watches on another bucket, 50 at a time. */
-    {"watches that start and stop", put_one_key, run_watch_churn},
+    {"watches that start and stop", put_one_key, run_watch_churn, NULL},
     /* 1,000 watches with 64 filters each on the neighbour's bucket. */
-    {"watches with 64000 filters", NULL, run_watch_filters},
+    {"watches with 64000 filters", NULL, run_watch_filters, NULL},
     /* 8 sessions that acquire the same 300 locks, leave, and come back. */
-    {"locks that change hands", NULL, attack_run_lock_churn},
-    {"10000 waits for a lock", NULL, attack_run_lock_waiters},
-    {"10000 waits of sessions that leave", NULL, attack_run_leaving_waiters},
+    {"locks that change hands", NULL, attack_run_lock_churn, NULL},
+    {"10000 waits for a lock", NULL, attack_run_lock_waiters, NULL},
+    {"10000 waits of sessions that leave", NULL, attack_run_leaving_waiters, NULL},
     /* Connections that are closed as soon as they are made. */
-    {"connections that close", NULL, attack_run_connections},
+    {"connections that close", NULL, attack_run_connections, NULL},
     /* At the port of the embedded server. */
-    {"wrong logins at nats-server", NULL, attack_run_wrong_logins},
+    {"4000 wrong logins a second", NULL, attack_run_wrong_logins, NULL},
+    {"10000 half-open connections", NULL, attack_run_half_open, attack_why_no_half_open},
 };
 const size_t attack_count = sizeof(attack_kinds) / sizeof(attack_kinds[0]);

@@ -18,5 +18,7 @@ void attack_run_leaving_waiters(struct attack *attack);
 /* attack_connections.c */
 void attack_run_connections(struct attack *attack);
 void attack_run_wrong_logins(struct attack *attack);
+void attack_run_half_open(struct attack *attack);
+const char *attack_why_no_half_open(void);
 
 #endif
