@@ -79,12 +79,12 @@ UNIT := $(wildcard tests/unit/*.c) tests/support/selection.c tests/scale/growth.
 SUPPORT := $(wildcard tests/support/*.c)
 INTEGRATION := $(SUPPORT) $(wildcard tests/integration/*.c)
 FAULT := $(SUPPORT) $(wildcard tests/fault/*.c)
-BENCH := $(wildcard tests/bench/*.c) $(wildcard tests/support/attack*.c) $(addprefix tests/support/,flood.c \
-    neighbour.c ports.c)
+BENCH := $(wildcard tests/bench/*.c) $(wildcard tests/support/attack*.c) $(addprefix tests/support/,command.c \
+    flood.c neighbour.c ports.c)
 
 # scale uses the servers and clients of the benchmark.
 SCALE := $(wildcard tests/scale/*.c) $(addprefix tests/bench/,process.c servers.c load.c protocols.c raw.c table.c) \
-    $(addprefix tests/support/,neighbour.c ports.c)
+    $(addprefix tests/support/,command.c neighbour.c ports.c)
 
 # The simulation has the daemon's rooms from transport to nats, and its own libuv, connection, clock, chance, log and
 # socket.

@@ -83,8 +83,8 @@ bench_row_fn scrape_p50_us, scrape_p99_us, scrape_longest_us;
 /* neighbour.c: one row for each attack of tests/support/attack.h; 'peer' is without the attack. */
 struct attack_kind;
 typedef double bench_attack_fn(const struct bench *bench, bool is_ours, const struct attack_kind *kind);
-/* p99 of a well-behaved client. */
-bench_attack_fn neighbour_ms;
+/* p99 of a well-behaved client; and the longest command of kvctl. */
+bench_attack_fn neighbour_ms, neighbour_kvctl_ms;
 
 /* --- servers.c: the servers. All files are in the working directory, which is the benchmark's own. ------ */
 

@@ -17,10 +17,12 @@
 #include <unistd.h>
 
 #define NEIGHBOUR_P99_MS 30   /* what an attack may cost another client */
+#define KVCTL_MS         250  /* a command of kvctl during an attack */
 #define RESTART_PAUSE_MS 1000 /* what a restart may cost a program */
 
 static const char embedded[] = "Embedded mode, the default", external[] = "External mode",
                   neighbour[] = "Beside a bad neighbour, embedded mode; the peer is without it", size[] = "Size",
+                  kvctl[] = "The longest command of kvctl beside a bad neighbour; the peer is without it",
                   python[] = "Python's asyncio, embedded mode", tls[] = "Over TLS; the peer is without it",
                   restart[] = "A restart of the daemon, embedded mode",
                   scrape[] = "Beside a scrape of the metrics; the peer is without it";
@@ -98,14 +100,17 @@ static const struct row *make_rows(size_t *count)
     static const struct row neighbours = {
         .shown = {.section = neighbour, .unit = "ms", .must_absolute = NEIGHBOUR_P99_MS},
         .measure_attack = neighbour_ms};
-    struct row *rows = calloc(ROWS_OF_PEERS + attack_count, sizeof(*rows));
+    static const struct row kvctls = {.shown = {.section = kvctl, .unit = "ms", .must_absolute = KVCTL_MS},
+                                      .measure_attack = neighbour_kvctl_ms};
+    struct row *rows = calloc(ROWS_OF_PEERS + 2 * attack_count, sizeof(*rows));
 
     if (rows == NULL)
         bench_die("out of memory");
     for (size_t i = 0; i < ROWS_OF_PEERS; i++)
         rows[i].shown = rows_of_peers[i];
     make_rows_of_attacks(rows + ROWS_OF_PEERS, &neighbours, "neighbour of ", ", p99");
-    *count = ROWS_OF_PEERS + attack_count;
+    make_rows_of_attacks(rows + ROWS_OF_PEERS + attack_count, &kvctls, "kvctl beside ", "");
+    *count = ROWS_OF_PEERS + 2 * attack_count;
     return rows;
 }
 

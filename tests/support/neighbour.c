@@ -1,7 +1,10 @@
 #include "tests/support/neighbour.h"
 
+#include "tests/support/command.h"
+
 #include "client/lib/kvstore_admin.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -11,19 +14,24 @@
 #include <time.h>
 #include <unistd.h>
 
-#define KEYS        16u
-#define SAMPLES_MAX (1u << 20)
-#define TIMEOUT_S   50 /* a call that has to wait fails the measurement, not the call */
+#define KEYS         16u
+#define SAMPLES_MAX  (1u << 20)
+#define TIMEOUT_S    50 /* a call that has to wait fails the measurement, not the call */
+#define TIMEOUT_TEXT "50"
 
 struct neighbour {
     struct kvs *kvs;
+    char *kvctl; /* NULL: the calls are those of libkvstore */
+    char *socket_path;
+    double interval_ms;
     char bucket[64];
     pthread_t thread;
     pthread_mutex_t lock;
-    pthread_cond_t changed;
+    pthread_cond_t changed, asked;
     /* Under lock: */
     bool must_end;
     bool has_ended;
+    bool is_asked;   /* for a report: the pause ends */
     uint64_t rounds; /* a put and a get each */
     size_t calls, sample_count;
     double *samples_ms;
@@ -48,44 +56,99 @@ static void note_call(struct neighbour *neighbour, double took_ms)
     do {
         if (neighbour->sample_count < SAMPLES_MAX)
             neighbour->samples_ms[neighbour->sample_count++] = took_ms;
-        took_ms -= NEIGHBOUR_INTERVAL_MS;
+        took_ms -= neighbour->interval_ms;
     } while (took_ms > 0);
+}
+
+/* Return whether the call has succeeded; otherwise *error says why. */
+static bool check_call(struct neighbour *neighbour, enum kvs_code code, char *error)
+{
+    const struct kvs_error *failed = kvs_last_error(neighbour->kvs);
+
+    if (code != KVS_OK)
+        snprintf(error, NEIGHBOUR_ERROR_BYTES, "%s: %s", kvs_code_name(failed->code), failed->message);
+    return code == KVS_OK;
+}
+
+/* Run a command of kvctl. Return whether it has succeeded, and set *output. */
+static bool run_kvctl(struct neighbour *neighbour, const char *verb, const char *key, const char *value,
+                      char output[COMMAND_OUTPUT_BYTES], char *error)
+{
+    const char *const arguments[] = {neighbour->kvctl,
+                                     "--socket",
+                                     neighbour->socket_path,
+                                     "--timeout",
+                                     TIMEOUT_TEXT,
+                                     verb,
+                                     neighbour->bucket,
+                                     key,
+                                     value,
+                                     NULL};
+    int status = command_run(arguments, output);
+
+    if (status != 0)
+        snprintf(error, NEIGHBOUR_ERROR_BYTES, "kvctl %s: status %d: %.300s", verb, status, output);
+    return status == 0;
+}
+
+static bool put(struct neighbour *neighbour, const char *key, const char *value, char *error)
+{
+    char output[COMMAND_OUTPUT_BYTES];
+
+    if (neighbour->kvctl != NULL)
+        return run_kvctl(neighbour, "put", key, value, output, error);
+    return check_call(neighbour, kvs_put(neighbour->kvs, neighbour->bucket, key, value, strlen(value), NULL, NULL),
+                      error);
+}
+
+/* Set *value to the beginning of the key's value. */
+static bool get(struct neighbour *neighbour, const char *key, char value[COMMAND_OUTPUT_BYTES], char *error)
+{
+    struct kvs_entry *entry = NULL;
+
+    if (neighbour->kvctl != NULL) {
+        if (!run_kvctl(neighbour, "get", key, NULL, value, error))
+            return false;
+        value[strcspn(value, "\n")] = '\0';
+        return true;
+    }
+    if (!check_call(neighbour, kvs_get(neighbour->kvs, neighbour->bucket, key, NULL, &entry), error))
+        return false;
+    snprintf(value, COMMAND_OUTPUT_BYTES, "%.*s", (int)entry->value_size, (const char *)entry->value);
+    kvs_free(entry);
+    return true;
 }
 
 /* Return false if it has failed; *error says why. */
 static bool put_and_get(struct neighbour *neighbour, uint64_t round, double took_ms[2], char *error)
 {
-    struct kvs_entry *entry = NULL;
-    char key[32], value[64];
-    int size = snprintf(value, sizeof(value), "%llu of the neighbour", (unsigned long long)round);
-    bool is_right = false;
+    char key[32], value[64], found[COMMAND_OUTPUT_BYTES];
 
-    snprintf(key, sizeof(key), "neighbour.%u", (unsigned)(round % KEYS));
+    snprintf(key, sizeof(key), "%s.%u", neighbour->kvctl != NULL ? "kvctl" : "neighbour", (unsigned)(round % KEYS));
+    snprintf(value, sizeof(value), "%llu of the neighbour", (unsigned long long)round);
     double begin_ms = now_in_ms();
-    enum kvs_code code = kvs_put(neighbour->kvs, neighbour->bucket, key, value, (size_t)size, NULL, NULL);
+    bool is_put = put(neighbour, key, value, error);
     double put_ms = now_in_ms();
-    if (code == KVS_OK)
-        code = kvs_get(neighbour->kvs, neighbour->bucket, key, NULL, &entry);
+    bool is_got = is_put && get(neighbour, key, found, error);
     took_ms[0] = put_ms - begin_ms;
     took_ms[1] = now_in_ms() - put_ms;
-    if (code != KVS_OK) {
-        const struct kvs_error *failed = kvs_last_error(neighbour->kvs);
-        snprintf(error, NEIGHBOUR_ERROR_BYTES, "%s: %s", kvs_code_name(failed->code), failed->message);
+    if (is_got && strcmp(found, value) != 0) {
+        snprintf(error, NEIGHBOUR_ERROR_BYTES, "the key %s has another value than the one that was put", key);
         return false;
     }
-    is_right = entry != NULL && entry->value_size == (size_t)size && memcmp(entry->value, value, (size_t)size) == 0;
-    if (!is_right)
-        snprintf(error, NEIGHBOUR_ERROR_BYTES, "the key %s has another value than the one that was put", key);
-    kvs_free(entry);
-    return is_right;
+    return is_got;
 }
 
-static void pause_until(double due_ms)
+/* Under lock. The pause ends earlier if somebody asks for a report or ends the neighbour. */
+static void pause_until(struct neighbour *neighbour, double due_ms)
 {
-    double left_ms = due_ms - now_in_ms();
+    const struct timespec due = {.tv_sec = (time_t)(due_ms / 1e3),
+                                 .tv_nsec = (long)((due_ms - (double)(time_t)(due_ms / 1e3) * 1e3) * 1e6)};
+    int outcome = 0;
 
-    if (left_ms > 0)
-        usleep((unsigned)(left_ms * 1e3));
+    while (!neighbour->is_asked && !neighbour->must_end && outcome != ETIMEDOUT)
+        outcome = pthread_cond_timedwait(&neighbour->asked, &neighbour->lock, &due);
+    neighbour->is_asked = false;
 }
 
 static void *run(void *context)
@@ -107,26 +170,35 @@ static void *run(void *context)
             neighbour->has_ended = true;
         }
         pthread_cond_broadcast(&neighbour->changed);
-        pthread_mutex_unlock(&neighbour->lock);
         if (goes_on)
-            pause_until(begin_ms + NEIGHBOUR_INTERVAL_MS);
+            pause_until(neighbour, begin_ms + neighbour->interval_ms);
+        pthread_mutex_unlock(&neighbour->lock);
     }
     return NULL;
 }
 
-struct neighbour *neighbour_begin(const char *socket_path, const char *bucket, struct neighbour_report *report)
+static struct neighbour *begin(const char *kvctl, const char *socket_path, const char *bucket, double interval_ms,
+                               struct neighbour_report *report)
 {
     const struct kvs_options options = KVS_OPTIONS(.timeout_s = TIMEOUT_S);
     const struct kvs_bucket_options in_memory = KVS_BUCKET_OPTIONS(.storage = KVS_STORAGE_MEMORY);
     struct neighbour *neighbour = calloc(1, sizeof(*neighbour));
+    pthread_condattr_t monotonic;
     struct kvs_error error;
 
     memset(report, 0, sizeof(*report));
-    if (neighbour == NULL || (neighbour->samples_ms = calloc(SAMPLES_MAX, sizeof(double))) == NULL)
+    if (neighbour == NULL || (neighbour->samples_ms = calloc(SAMPLES_MAX, sizeof(double))) == NULL ||
+        (neighbour->socket_path = strdup(socket_path)) == NULL ||
+        (kvctl != NULL && (neighbour->kvctl = strdup(kvctl)) == NULL))
         abort();
     snprintf(neighbour->bucket, sizeof(neighbour->bucket), "%s", bucket);
+    neighbour->interval_ms = interval_ms;
     pthread_mutex_init(&neighbour->lock, NULL);
     pthread_cond_init(&neighbour->changed, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&neighbour->asked, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     neighbour->has_ended = true;
     if ((neighbour->kvs = kvs_connect(socket_path, &options, &error)) == NULL) {
         snprintf(report->error, sizeof(report->error), "%s", error.message);
@@ -140,6 +212,17 @@ struct neighbour *neighbour_begin(const char *socket_path, const char *bucket, s
     }
     neighbour_end(neighbour);
     return NULL;
+}
+
+struct neighbour *neighbour_begin(const char *socket_path, const char *bucket, struct neighbour_report *report)
+{
+    return begin(NULL, socket_path, bucket, NEIGHBOUR_INTERVAL_MS, report);
+}
+
+struct neighbour *neighbour_begin_kvctl(const char *kvctl, const char *socket_path, const char *bucket,
+                                        struct neighbour_report *report)
+{
+    return begin(kvctl, socket_path, bucket, NEIGHBOUR_KVCTL_INTERVAL_MS, report);
 }
 
 static int compare(const void *a, const void *b)
@@ -170,6 +253,8 @@ static void report_and_reset(struct neighbour *neighbour, struct neighbour_repor
 void neighbour_report(struct neighbour *neighbour, struct neighbour_report *report)
 {
     pthread_mutex_lock(&neighbour->lock);
+    neighbour->is_asked = true;
+    pthread_cond_signal(&neighbour->asked);
     for (uint64_t round = neighbour->rounds; neighbour->rounds == round && !neighbour->has_ended;)
         pthread_cond_wait(&neighbour->changed, &neighbour->lock);
     report_and_reset(neighbour, report);
@@ -190,12 +275,16 @@ void neighbour_end(struct neighbour *neighbour)
     if (neighbour->thread != 0) {
         pthread_mutex_lock(&neighbour->lock);
         neighbour->must_end = true;
+        pthread_cond_signal(&neighbour->asked);
         pthread_mutex_unlock(&neighbour->lock);
         pthread_join(neighbour->thread, NULL);
     }
     kvs_close(neighbour->kvs);
     pthread_mutex_destroy(&neighbour->lock);
     pthread_cond_destroy(&neighbour->changed);
+    pthread_cond_destroy(&neighbour->asked);
+    free(neighbour->kvctl);
+    free(neighbour->socket_path);
     free(neighbour->samples_ms);
     free(neighbour);
 }
