@@ -154,7 +154,7 @@ int main(int argc, char **argv)
     bool is_strict = argc > 1 && strcmp(argv[1], "--strict") == 0;
     size_t row_count, count = 0;
     const struct row *rows = make_rows(&row_count);
-    struct table_result *results = calloc(row_count, sizeof(*results));
+    struct table_result *results;
     int status = 0;
 
     argc -= is_strict;
@@ -170,9 +170,8 @@ int main(int argc, char **argv)
         bench_die("%s is not there", argv[4]);
     signal(SIGPIPE, SIG_IGN);
 
-    if (results == NULL)
+    if ((results = calloc(row_count, sizeof(*results))) == NULL)
         bench_die("out of memory");
-
     bench_start(&bench);
     table_print_head();
     for (size_t i = 0; i < row_count; i++) {
@@ -197,6 +196,7 @@ int main(int argc, char **argv)
     }
     table_print_missed(results, count);
     table_write_json(argv[5], results, count);
+    free(results);
     bench_stop(&bench);
     return status;
 }

@@ -524,7 +524,7 @@ const struct attack_kind attack_kinds[] = {
     /* 8 sessions that acquire the same 300 locks, leave, and come back. */
     {"locks that change hands", NULL, attack_run_lock_churn, NULL},
     {"10000 waits for a lock", NULL, attack_run_lock_waiters, NULL},
-    {"10000 waits of sessions that leave", NULL, attack_run_leaving_waiters, NULL},
+    {"waiters for a lock that leave", NULL, attack_run_leaving_waiters, NULL},
     /* Connections that are closed as soon as they are made. */
     {"connections that close", NULL, attack_run_connections, NULL},
     /* At the port of the embedded server. */
