@@ -80,8 +80,10 @@ static struct strangers *strangers_begin(const struct attack *attack)
     return strangers;
 }
 
+/* A program that starts in another thread holds a copy of each socket for a moment: closing does not end its events. */
 static void strangers_close(struct strangers *strangers, unsigned place)
 {
+    epoll_ctl(strangers->poll, EPOLL_CTL_DEL, strangers->sockets[place], NULL);
     close(strangers->sockets[place]);
     strangers->sockets[place] = -1;
     strangers->free[HALF_OPEN - strangers->open--] = place;
