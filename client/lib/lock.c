@@ -144,7 +144,7 @@ void lock_free_all(struct kvs *kvs)
 /* Return when the lock has something to send; INT64_MAX: nothing. */
 static int64_t lock_due_ms(const struct kvs_lock *lock)
 {
-    int64_t half_ms = lock->valid_until_ms - lock->valid_ms / 2;
+    int64_t half_ms = lock->valid_until_ms - lock->longest_ms / 2;
 
     switch (lock->state) {
     case LOCK_IDLE:
@@ -320,7 +320,8 @@ static void lock_note_valid(struct kvs_lock *lock, int64_t sent_ms, double valid
     int64_t until_ms = lock_moment_after(sent_ms, valid_for_s > 0 ? valid_for_s : 0);
 
     lock->pause_ms = 0;
-    lock->valid_ms = until_ms - sent_ms;
+    if (until_ms - sent_ms > lock->longest_ms)
+        lock->longest_ms = until_ms - sent_ms;
     /* What the daemon has vouched for stays true. */
     if (until_ms > lock->valid_until_ms)
         lock->valid_until_ms = until_ms;
@@ -351,8 +352,9 @@ void lock_on_held(struct kvs_lock *lock, uint64_t token, double valid_for_s)
         lock_announce_end(lock);
         return;
     }
+    lock->longest_ms = 0; /* the next daemon may have a shorter lease */
     lock_note_valid(lock, lock->acquire_sent_ms, valid_for_s);
-    bool is_late = lock->standing == LOCK_ASKED_FOR && clock_boot_ms() > lock->valid_until_ms - lock->valid_ms / 2;
+    bool is_late = lock->standing == LOCK_ASKED_FOR && clock_boot_ms() > lock->valid_until_ms - lock->longest_ms / 2;
     if (is_late && lock_send_check(lock, NULL, NULL) == KVS_OK)
         lock_set_state(lock, LOCK_CONFIRMING, 0);
     else

@@ -50,8 +50,8 @@ struct kvs_lock {
     int64_t valid_until_ms;
     int64_t due_ms;
 
-    int64_t valid_ms;  /* as long as the daemon vouched at its last answer */
-    unsigned pause_ms; /* after the last attempt; 0: it succeeded */
+    int64_t longest_ms; /* that the daemon has vouched for; when half of it is left, it is asked again */
+    unsigned pause_ms;  /* after the last attempt; 0: it succeeded */
     uint64_t token;
     struct kvs_error error;
     kvs_lock_fn *on_change; /* NULL: of kvs_lock_acquire */

@@ -121,8 +121,8 @@ void consumer_read(struct jetstream *jetstream, struct consumer_reading *reading
                    uint64_t deadline_ms, const struct consumer_ops *ops, void *arg);
 
 /*
- * The stream has this sequence: the reading does not end before it is read. The answer to STREAM.INFO is older than what
- * others may have received of the stream when it comes. Only from restart.
+ * The stream has this sequence: the reading does not end before it is read. The answer to STREAM.INFO is older than
+ * what others may have received of the stream when it comes. Only from restart.
  */
 void consumer_require(struct consumer_reading *reading, uint64_t sequence);
 

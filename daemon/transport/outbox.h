@@ -3,7 +3,8 @@
  *
  * Calls and watches pack answers and notifications into the out-buffer, which is written once, at the end of each turn
  * of the loop. libuv writes what the socket does not accept at once. A client that reads nothing for
- * limits.stall_timeout is disconnected; while the daemon ends, for half a second. Bytes that the client has not read count for its user (limits.out_bytes).
+ * limits.stall_timeout is disconnected; while the daemon ends, for half a second. Bytes that the client has not read
+ * count for its user (limits.out_bytes).
  */
 #ifndef DAEMON_TRANSPORT_OUTBOX_H
 #define DAEMON_TRANSPORT_OUTBOX_H

@@ -70,8 +70,7 @@ static bool reconcile_may_be_misled(const struct local_copy *copy)
  */
 static bool reconcile_must_confirm(const struct local_copy *copy, const struct cache_key *key)
 {
-    bool has_differed = copy->reconcile.is_confirmed &&
-                        (key == NULL || cache_was_doubtful(&copy->contents.cache, key));
+    bool has_differed = copy->reconcile.is_confirmed && (key == NULL || cache_was_doubtful(&copy->contents.cache, key));
 
     return reconcile_may_be_misled(copy) && !has_differed;
 }
@@ -332,7 +331,8 @@ static void reconcile_finish(struct local_copy *copy)
     bool is_load = reconcile_is_loading(reconcile);
 
     reconcile->phase = RECONCILE_IDLE;
-    /* Some of what it met may be later than what the feed has delivered: also of keys whose older entries were purged. */
+    /* Some of what it met may be later than what the feed has delivered: also of keys whose older entries were purged.
+     */
     min_revision_raise_all(&copy->min_revisions, reconcile->last_read.sequence);
     if (is_load) {
         reconcile_finish_load(copy);

@@ -235,10 +235,11 @@ static bool lease_check_bucket(const struct bucket *bucket, struct error *error)
 {
     if (bucket->max_age_ms == 0)
         return true;
-    error_set(error, ERROR_UNSUPPORTED,
-              "the values of this bucket expire after %.3g s, and so would locks and ephemeral keys, without notice; use "
-              "a bucket without ttl",
-              (double)bucket->max_age_ms / 1000.0);
+    error_set(
+        error, ERROR_UNSUPPORTED,
+        "the values of this bucket expire after %.3g s, and so would locks and ephemeral keys, without notice; use "
+        "a bucket without ttl",
+        (double)bucket->max_age_ms / 1000.0);
     return false;
 }
 
