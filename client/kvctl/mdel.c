@@ -6,18 +6,25 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Ask on the terminal. Without one, the command line is the answer. */
+/*
+ * Ask on the terminal that kvctl was started from, whatever its standard files are. Without a terminal, as in a service
+ * or a cron job, the command line is the answer.
+ */
 static bool mdel_is_confirmed(const struct invocation *invocation)
 {
-    char answer[16];
+    char answer[16] = "";
 
-    if (arguments_flag(invocation, "yes") || !isatty(STDIN_FILENO) || !isatty(STDERR_FILENO))
+    if (arguments_flag(invocation, "yes"))
         return true;
-    fprintf(stderr, "Delete all keys of bucket %s that match %s? [y/N] ", invocation->arguments[0],
+    FILE *terminal = fopen("/dev/tty", "r+e");
+    if (terminal == NULL)
+        return !isatty(STDIN_FILENO) && !isatty(STDOUT_FILENO) && !isatty(STDERR_FILENO);
+    fprintf(terminal, "Delete all keys of bucket %s that match %s? [y/N] ", invocation->arguments[0],
             invocation->arguments[1]);
-    if (fgets(answer, sizeof(answer), stdin) == NULL)
-        return false;
-    return answer[0] == 'y' || answer[0] == 'Y';
+    fflush(terminal); /* C requires it before reading */
+    bool is_answered = fgets(answer, sizeof(answer), terminal) != NULL;
+    fclose(terminal);
+    return is_answered && (answer[0] == 'y' || answer[0] == 'Y');
 }
 
 enum status mdel_run(struct invocation *invocation)
@@ -27,7 +34,7 @@ enum status mdel_run(struct invocation *invocation)
     uint64_t count = 0;
 
     if (!mdel_is_confirmed(invocation))
-        return report("nothing was deleted");
+        return report("nothing was deleted: answer y, or give --yes");
     enum kvs_code code = arguments_flag(invocation, "purge")
                              ? kvs_bucket_purge_matching(invocation->kvs, bucket, filter, &options, &count)
                              : kvs_delete_matching(invocation->kvs, bucket, filter, &options, &count);

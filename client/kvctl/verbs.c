@@ -420,10 +420,10 @@ const struct verb verbs[] = {
      mput_options, bulk_mput},
     {"mdel", "BUCKET FILTER", 2, 2, "delete all keys that match",
      "Deletes each key that FILTER matches, and prints their number. FILTER is a pattern of tokens\n"
-     "between dots: * matches one token, > at the end all remaining ones. On a terminal, kvctl asks\n"
-     "first. Each key gets a marker, so that watches report it. A key that is written meanwhile\n"
-     "keeps its new value. If the command times out, run it again, or allow more time with\n"
-     "--timeout.",
+     "between dots: * matches one token, > at the end all remaining ones. If there is a terminal,\n"
+     "kvctl asks there first, unless --yes is given. Each key gets a marker, so that watches report\n"
+     "it. A key that is written meanwhile keeps its new value. If the command times out, run it\n"
+     "again, or allow more time with --timeout.",
      "  kvctl mdel sessions 'user.4711.>'\n"
      "  kvctl --timeout 60 mdel sessions '>' --purge --yes\n",
      mdel_options, mdel_run},
