@@ -187,13 +187,13 @@ static void lock_turn(struct kvs *kvs)
     kvs_process(kvs);
 }
 
-/* Print why the lock was not acquired, with who holds it. */
+/* Print why the lock was not acquired, and the value of its key, which says who holds it. */
 static enum status lock_report_failure(const struct kvs_error *error)
 {
     struct kvs_error complete = *error;
 
     if (error->code == KVS_LOCKED && error->value_size > 0)
-        snprintf(complete.message, sizeof(complete.message), "another client holds the lock: %s",
+        snprintf(complete.message, sizeof(complete.message), "%.160s (value: %s)", error->message,
                  text_of_bytes(error->value, error->value_size).text);
     return report_error(&complete);
 }
