@@ -231,6 +231,15 @@ class Calls(DaemonTest):
         self.assertEqual(client.delete_matching(bucket, ">"), 2500)
         self.assertEqual(client.entries(bucket), [])
 
+    def test_a_filter_that_is_none_matches_no_key(self):
+        client, bucket = self.client, self.bucket
+        client.put(bucket, "k", "v")
+        for use in (client.delete_matching, client.purge_matching):
+            with self.assertRaisesRegex(TypeError, "^filter: "):
+                use(bucket, None)
+            self.assertEqual(client.keys(bucket), ["k"])
+        self.assertEqual(client.purge_matching(bucket, ">"), 1)
+
     def test_buckets_are_made_changed_and_listed(self):
         client = self.client
         name = self.bucket + "2"

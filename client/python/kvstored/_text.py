@@ -38,3 +38,10 @@ def sent_text(text: Optional[str]) -> Union[str, bytes, None]:
     except UnicodeEncodeError:
         return text.encode(errors="surrogateescape")
     return text
+
+
+def required_filter(filter: Optional[str]) -> str:
+    """Return the filter. It must not be None, which the daemon takes as not given: bucket.purge removes all then."""
+    if filter is None:
+        raise TypeError("filter: a text such as 'a.>', not None; '>' matches all keys")
+    return filter

@@ -20,7 +20,7 @@ from ._aio_lock import Lock
 from ._core import Request
 from ._core import Watch as CoreWatch
 from ._paths import AnyPath
-from ._text import sent_text
+from ._text import required_filter, sent_text
 from .daemon import (Config, DaemonInfo, DumpList, Health, Sessions, Stats, config_of, dump_of, health_of,
                      info_of_daemon, sessions_of, stats_of)
 from .entries import (BYTES, BucketInfo, Codec, Counted, Duration, Entry, Value, decoded, entries_of, entry_or_none,
@@ -248,7 +248,8 @@ class Client:
 
     async def delete_matching(self, bucket: str, filter: str, *, timeout: Optional[Duration] = None) -> int:
         """Delete each key that matches the filter, and return their number. This is not atomic."""
-        return await self._call(Request("bulk.delete", [bucket], {"filter": filter}, integer_of), timeout)
+        return await self._call(Request("bulk.delete", [bucket], {"filter": required_filter(filter)}, integer_of),
+                                timeout)
 
     # --- Buckets -----------------------------------------------------------------------------------
 
@@ -278,7 +279,8 @@ class Client:
 
     async def purge_matching(self, bucket: str, filter: str, *, timeout: Optional[Duration] = None) -> int:
         """Purge each key that matches the filter, and return their number. This is not atomic."""
-        return await self._call(Request("bucket.purge", [bucket], {"filter": filter}, integer_of), timeout)
+        return await self._call(Request("bucket.purge", [bucket], {"filter": required_filter(filter)}, integer_of),
+                                timeout)
 
     async def bucket_compact(self, bucket: str, *, older_than: Optional[Duration] = None,
                              timeout: Optional[Duration] = None) -> int:

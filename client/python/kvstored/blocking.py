@@ -21,7 +21,7 @@ from ._core import Request
 from ._core import Watch as CoreWatch
 from ._mapping import MappingView
 from ._paths import AnyPath
-from ._text import sent_text
+from ._text import required_filter, sent_text
 from .daemon import (Config, DaemonInfo, DumpList, Health, Sessions, Stats, config_of, dump_of, health_of,
                      info_of_daemon, sessions_of, stats_of)
 from .entries import (BYTES, BucketInfo, Codec, Counted, Duration, Entry, Value, decoded, entries_of, entry_or_none,
@@ -251,7 +251,8 @@ class Client:
 
     def delete_matching(self, bucket: str, filter: str, *, timeout: Optional[Duration] = None) -> int:
         """Delete each key that matches the filter, and return their number. This is not atomic."""
-        return self._call(Request("bulk.delete", [bucket], {"filter": filter}, integer_of), timeout)
+        return self._call(Request("bulk.delete", [bucket], {"filter": required_filter(filter)}, integer_of),
+                                timeout)
 
     # --- Buckets -----------------------------------------------------------------------------------
 
@@ -281,7 +282,8 @@ class Client:
 
     def purge_matching(self, bucket: str, filter: str, *, timeout: Optional[Duration] = None) -> int:
         """Purge each key that matches the filter, and return their number. This is not atomic."""
-        return self._call(Request("bucket.purge", [bucket], {"filter": filter}, integer_of), timeout)
+        return self._call(Request("bucket.purge", [bucket], {"filter": required_filter(filter)}, integer_of),
+                                timeout)
 
     def bucket_compact(self, bucket: str, *, older_than: Optional[Duration] = None,
                              timeout: Optional[Duration] = None) -> int:
