@@ -49,7 +49,10 @@ static void kv_print_entry(const struct invocation *invocation, const struct kvs
         kv_print_value(invocation, entry);
 }
 
-/* Wait for a change. A deleted key is its marker. */
+/*
+ * Wait for a change. A deleted key is its marker, of any revision: one that vanished without a message has an old one,
+ * or none. After the timeout, a key that does not exist is NULL, and never a marker.
+ */
 static enum status kv_get_waiting(struct invocation *invocation, struct kvs_get_options *options)
 {
     enum status status = STATUS_OK;
@@ -61,14 +64,12 @@ static enum status kv_get_waiting(struct invocation *invocation, struct kvs_get_
     if (kvs_get(invocation->kvs, invocation->arguments[0], invocation->arguments[1], options, &entry) != KVS_OK)
         return report_error(kvs_last_error(invocation->kvs));
     kv_print_entry(invocation, entry);
-    if (entry == NULL || entry->revision <= options->wait_above) {
-        report_note("timed out: key %s has no revision above %" PRIu64
-                    " yet; allow a longer --timeout, or run it again",
-                    invocation->arguments[1], options->wait_above);
-        status = STATUS_TIMEOUT;
-    } else if (entry->operation != KVS_OPERATION_PUT) {
+    if (entry != NULL && entry->operation != KVS_OPERATION_PUT)
         status = kv_absent(invocation);
-    }
+    else if (entry == NULL || entry->revision <= options->wait_above)
+        status = report_timeout("timed out: key %s has no revision above %" PRIu64
+                                " yet; allow a longer --timeout, or run it again",
+                                invocation->arguments[1], options->wait_above);
     kvs_free(entry);
     return status;
 }

@@ -209,6 +209,9 @@ enum status report(const char *format, ...) __attribute__((format(printf, 1, 2))
 /* The same for what does not exist. Returns STATUS_ABSENT. */
 enum status report_absent(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* The same for a change that has not come in time. Returns STATUS_TIMEOUT. */
+enum status report_timeout(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 /* Print an error of a call, with advice that names kvctl's verbs. Returns its status. */
 enum status report_error(const struct kvs_error *error);
 

@@ -203,6 +203,16 @@ enum status report_absent(const char *format, ...)
     return STATUS_ABSENT;
 }
 
+enum status report_timeout(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    output_print_line("deadline_exceeded", format, args);
+    va_end(args);
+    return STATUS_TIMEOUT;
+}
+
 /*
  * Write the message with kvctl's words. A verb may make calls that belong to other verbs: if the user may not make one
  * of them, name the verb that was given.

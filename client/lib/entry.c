@@ -89,18 +89,21 @@ static bool entry_has_value(const struct members *members, bool of_watch)
     return text_is(members->value) || (of_watch && kvs_value_type(members->size) == KVS_INTEGER);
 }
 
-static bool entry_has_revision(const struct members *members, bool of_watch)
+/* A marker has no revision if its key vanished with its bucket. */
+static bool entry_has_revision(const struct members *members, enum kvs_operation operation)
 {
     return kvs_value_unsigned(members->revision) > 0 ||
-           (of_watch && kvs_value_type(members->revision) == KVS_INTEGER && kvs_value_integer(members->revision) == 0);
+           (operation != KVS_OPERATION_PUT && kvs_value_type(members->revision) == KVS_INTEGER &&
+            kvs_value_integer(members->revision) == 0);
 }
 
 static bool entry_is_valid(const struct members *members, bool of_watch)
 {
     enum kvs_operation operation;
 
-    return text_is(members->key) && entry_has_value(members, of_watch) && entry_has_revision(members, of_watch) &&
-           kvs_value_type(members->created) == KVS_INTEGER && entry_read_operation(members->operation, &operation) &&
+    return text_is(members->key) && entry_has_value(members, of_watch) &&
+           entry_read_operation(members->operation, &operation) && entry_has_revision(members, operation) &&
+           kvs_value_type(members->created) == KVS_INTEGER &&
            (kvs_value_type(members->lease) == KVS_NIL || text_is(members->lease)) &&
            (kvs_value_type(members->headers) == KVS_NIL || text_is_map(members->headers));
 }

@@ -11,7 +11,7 @@
 
 /* The space that entries need. Zero it at the beginning, except of_watch. */
 struct entry_space {
-    bool of_watch; /* an entry may have the size of its value instead, and the revision 0 (of a recreated bucket) */
+    bool of_watch; /* an entry may have the size of its value instead */
     size_t entries;
     size_t headers;
     size_t text_bytes;
