@@ -71,7 +71,8 @@ PROTO := $(wildcard proto/*.c)
 CONF := $(wildcard conf/*.c)
 DAEMON := $(wildcard daemon/*.c daemon/*/*.c daemon/*/*/*.c)
 LIBKVSTORE := $(wildcard client/lib/*.c)
-KVCTL := $(wildcard client/kvctl/*.c)
+# The library keeps its own names of proto for itself.
+KVCTL := $(wildcard client/kvctl/*.c) proto/kv_check.c proto/utf8.c
 CLIENT_HEADERS := $(wildcard client/lib/kvstore*.h client/adapters/*.h)
 EXAMPLES := $(wildcard client/examples/*.c)
 UNIT := $(wildcard tests/unit/*.c) tests/support/selection.c tests/scale/growth.c \
@@ -92,7 +93,7 @@ SIM := $(wildcard tests/sim/*.c) tests/support/lock_check.c
 SIMULATED := $(filter-out daemon/main.c $(addprefix daemon/base/,clock.c chance.c log.c) daemon/transport/socket.c \
     $(addprefix daemon/nats/,connection.c connection_state.c wire.c dialer.c ping.c former.c libnats.c tls.c \
     credentials.c secrets.c nkey.c),$(DAEMON))
-DIFFERENTIAL := $(wildcard tests/sim/differential/*.c) daemon/nats/kv.c daemon/nats/message.c daemon/base/hash.c \
+DIFFERENTIAL := $(wildcard tests/sim/differential/*.c) proto/kv_check.c daemon/nats/kv.c daemon/nats/message.c daemon/base/hash.c \
     $(addprefix tests/sim/,world.c doors.c memory.c packet.c link.c server.c api.c stream.c publish.c consumers.c)
 
 objects = $(patsubst %.c,$(B)/obj/%.o,$(1))

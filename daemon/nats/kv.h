@@ -8,6 +8,7 @@
 #define DAEMON_NATS_KV_H
 
 #include "daemon/nats/message.h"
+#include "proto/kv_check.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -22,16 +23,7 @@
 #define KV_METADATA_MAX_VALUE_SIZE "kvstored.max_value_size"
 #define KV_METADATA_MARKER_TTL     "kvstored.marker_ttl"
 
-/*
- * The server limits a stream's name to 255 bytes, of which "KV_" takes three. One byte less, because a stream with the
- * longest name keeps its directory when it is deleted, and has its messages again when it is recreated (measured with
- * nats-server 2.15.1).
- */
-#define KV_BUCKET_LENGTH_MAX 251u
-/* A subject must fit into the server's control line of 4,096 bytes, with a reply subject and some numbers. */
-#define KV_KEY_LENGTH_MAX    1024u
-#define KV_FILTER_TOKENS_MAX 32u /* of a filter with wildcards: it bounds the cost of a match */
-#define KV_HISTORY_MAX       64u
+#define KV_HISTORY_MAX 64u
 
 #define KV_STREAM_BYTES  (KV_BUCKET_LENGTH_MAX + 4)
 #define KV_PREFIX_BYTES  (KV_BUCKET_LENGTH_MAX + 6)
@@ -61,11 +53,9 @@
 #define KV_HEADER_SIZE             "Nats-Msg-Size" /* of a payload that a consumer leaves out */
 
 /*
- * Keys with this prefix are reserved for the daemon: clients cannot read or write them. The last message of
- * KV_COMPACTED_KEY says up to which revision delete markers may have been removed: see compact. It is a marker itself,
- * so other clients of NATS see a deleted key.
+ * The last message of KV_COMPACTED_KEY says up to which revision delete markers may have been removed: see compact. It
+ * is a marker itself, so other clients of NATS see a deleted key.
  */
-#define KV_RESERVED_PREFIX "_kvstored."
 /* Before the id of a lease: see lease. */
 #define KV_LEASE_PREFIX     KV_RESERVED_PREFIX "lease."
 #define KV_COMPACTED_KEY    KV_RESERVED_PREFIX "compacted"
@@ -95,21 +85,6 @@ struct kv_entry {
     const char *previous_value; /* NULL: there was none, or it is not known, or nobody wants it */
     size_t previous_bytes;
 };
-
-/* Return NULL for a valid name, otherwise a sentence that says what is wrong with it. */
-const char *kv_check_bucket(const char *name, size_t length);
-const char *kv_check_key(const char *key, size_t length);
-
-/* Return whether only the daemon uses the key. Clients neither see nor write it. */
-bool kv_is_reserved(const char *key);
-
-/* Like a key, but the tokens * and a final > are allowed. */
-const char *kv_check_filter(const char *filter, size_t length);
-/* For a header of a caller: the server's own names are invalid, and what would break the protocol's lines. */
-const char *kv_check_header(const char *name, const char *value);
-
-/* Return whether a header is one of the server, of KV or of the daemon, which callers do not see. */
-bool kv_is_internal_header(const char *name);
 
 /* Return whether it is one of those that say when an entry expires: readers need them. */
 bool kv_is_expiry_header(const char *name);
