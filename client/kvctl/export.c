@@ -33,6 +33,9 @@ struct exporting {
     uint64_t old_markers;   /* delete markers up to this revision delete nothing of the export: they get no line */
     uint64_t revision;      /* of the point in time */
     uint64_t entries, deletes;
+    uint64_t refused;              /* entries that an import refuses: see export_find_refusal */
+    struct short_text refused_key; /* of the first */
+    const char *refused_reason;
     char *header; /* the first line, until another is written: before that, the export can begin again anywhere */
     struct patience patience; /* renewed by what the daemon sends */
     uint64_t last_known;      /* the bucket's last revision at the beginning */
@@ -109,6 +112,25 @@ static bool export_is_set_back(const struct exporting *exporting, const struct k
     return entry->operation == KVS_OPERATION_PUT && entry->revision <= exporting->last_revision;
 }
 
+static void export_check_entry(struct exporting *exporting, const struct kvs_entry *entry)
+{
+    const char *reason = export_find_refusal(entry->key, entry->headers, entry->header_count);
+
+    if (reason == NULL || exporting->refused++ > 0)
+        return;
+    exporting->refused_key = text_of_bytes(entry->key, strlen(entry->key));
+    exporting->refused_reason = reason;
+}
+
+/* Say at the end what cannot be imported again. */
+static void export_note_refused(const struct exporting *exporting)
+{
+    if (exporting->refused > 0)
+        report_note("bucket %s: an import refuses %s (see --skip-refused); the first is key %s: %s", exporting->bucket,
+                    text_of_things(exporting->refused, "entry", "entries").text, exporting->refused_key.text,
+                    exporting->refused_reason);
+}
+
 static void export_on_entry(struct exporting *exporting, const struct kvs_entry *entry)
 {
     bool is_old_marker = entry->operation != KVS_OPERATION_PUT && entry->revision <= exporting->old_markers;
@@ -122,6 +144,7 @@ static void export_on_entry(struct exporting *exporting, const struct kvs_entry 
     }
     if (exporting->late_ms == 0 && entry->revision > exporting->last_known)
         exporting->late_ms = clock_monotonic_ms();
+    export_check_entry(exporting, entry);
     char *line = kvs_entry_json(entry);
     if (line == NULL)
         export_fail(exporting, report("out of memory"));
@@ -255,7 +278,7 @@ static bool export_attempt(struct exporting *exporting)
     exporting->watch_options =
         (struct kvs_watch_options)KVS_WATCH_OPTIONS(.include_history = exporting->options->with_history,
                                                     .snapshot = true, .timeout_s = exporting->invocation->timeout_s);
-    exporting->last_revision = exporting->entries = exporting->deletes = 0;
+    exporting->last_revision = exporting->entries = exporting->deletes = exporting->refused = 0;
     patience_renew(&exporting->patience);
     while (kvs_bucket_info(kvs, exporting->bucket, &options, &info) != KVS_OK) {
         enum status status;
@@ -331,6 +354,8 @@ enum status export_bucket(struct invocation *invocation, const char *bucket, con
         }
     }
     progress_end(&exporting.progress);
+    if (exporting.status == STATUS_OK)
+        export_note_refused(&exporting);
     export_writer_drop(&exporting.writer);
     free(exporting.header);
     return exporting.status;

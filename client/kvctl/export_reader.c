@@ -1,4 +1,6 @@
 #include "client/kvctl/transfer.h"
+#include "proto/kv_check.h"
+#include "proto/utf8.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -11,6 +13,8 @@
 /* NATS has values of up to 64 MiB, and a byte has six characters at most. */
 #define LINE_FIRST_BYTES 256u
 #define LINE_BYTES_MAX   (512u * 1024 * 1024)
+
+#define HEADERS_MAX 1000u /* see headers in protocol.md */
 
 static bool export_reader_fail(const struct export_reader *reader, const char *wrong)
 {
@@ -264,6 +268,20 @@ bool export_read_headers(const struct export_reader *reader, const struct export
     return export_reader_fail(reader, json.wrong);
 }
 
+const char *export_find_refusal(const char *key, const struct kvs_header *headers, size_t header_count)
+{
+    const char *wrong = kv_check_key(key, strlen(key));
+
+    if (wrong == NULL && header_count > HEADERS_MAX)
+        wrong = "an entry has at most 1,000 headers";
+    for (size_t i = 0; i < header_count && wrong == NULL; i++) {
+        wrong = kv_check_header(headers[i].name, headers[i].value);
+        if (wrong == NULL && !utf8_is_valid(headers[i].value, strlen(headers[i].value)))
+            wrong = "a header's value is UTF-8";
+    }
+    return wrong;
+}
+
 /* --- Header and end ------------------------------------------------------------------------------- */
 
 static bool export_read_header_members(struct json *json, struct export_header *header, const char **format,
@@ -382,8 +400,33 @@ enum export_line export_reader_next(struct export_reader *reader, struct export_
     return export_reader_parse(reader, entry) ? EXPORT_LINE_ENTRY : EXPORT_LINE_WRONG;
 }
 
+/* What an import refuses of a file. */
+struct refusals {
+    uint64_t count;
+    uint64_t line; /* of the first */
+    struct short_text key;
+    const char *reason;
+};
+
+static void refusals_add(struct refusals *refusals, uint64_t line, const char *key, const char *reason)
+{
+    if (refusals->count++ > 0)
+        return;
+    refusals->line = line;
+    refusals->key = text_of_bytes(key, strlen(key));
+    refusals->reason = reason;
+}
+
+static void refusals_note(const struct refusals *refusals, const char *path)
+{
+    if (refusals->count > 0)
+        report_note("%.200s: an import refuses %s (see --skip-refused); the first is line %" PRIu64 ", key %s: %s",
+                    path, text_of_things(refusals->count, "entry", "entries").text, refusals->line, refusals->key.text,
+                    refusals->reason);
+}
+
 /* Read a line as an import does, and drop it. */
-static enum export_line export_reader_check(struct export_reader *reader)
+static enum export_line export_reader_check(struct export_reader *reader, struct refusals *refusals)
 {
     struct kvs_header *headers = NULL;
     struct export_entry entry;
@@ -392,6 +435,9 @@ static enum export_line export_reader_check(struct export_reader *reader)
     enum export_line line = export_reader_next(reader, &entry);
     if (line == EXPORT_LINE_ENTRY && !export_read_headers(reader, &entry, &headers, &count))
         line = EXPORT_LINE_WRONG;
+    const char *reason = line == EXPORT_LINE_ENTRY ? export_find_refusal(entry.key, headers, count) : NULL;
+    if (reason != NULL)
+        refusals_add(refusals, reader->number, entry.key, reason);
     free(headers);
     return line;
 }
@@ -400,13 +446,16 @@ bool export_verify(const char *path, bool parses_lines, uint64_t *entries, char 
 {
     struct export_header header = {0};
     struct export_reader reader;
+    struct refusals refusals = {0};
     enum export_line line = EXPORT_LINE_WRONG;
 
     if (export_reader_begin(&reader, transfer_open_plain_file(path), path) && export_reader_header(&reader, &header)) {
         do {
-            line = parses_lines ? export_reader_check(&reader) : export_reader_skip(&reader);
+            line = parses_lines ? export_reader_check(&reader, &refusals) : export_reader_skip(&reader);
         } while (line == EXPORT_LINE_ENTRY);
     }
+    if (line == EXPORT_LINE_END)
+        refusals_note(&refusals, path);
     *entries = reader.entries;
     transfer_digest(&reader.digest, digest);
     free(header.text);

@@ -276,6 +276,7 @@ enum status import_finish(struct invocation *invocation, const char *bucket, int
 bool import_read_options(const struct invocation *invocation, struct import_options *options)
 {
     options->into = arguments_flag(invocation, "into");
+    options->skips_refused = arguments_flag(invocation, "skip-refused");
     if (!transfer_read_wait(invocation, &options->wait_s) ||
         !arguments_number(invocation, "replicas", &options->replicas))
         return false;
@@ -291,13 +292,16 @@ void import_print_counts(const struct import_summary *summary)
         printf("; %s had expired", text_of_count(summary->expired).text);
     if (summary->leased > 0)
         printf("; left out %s locks or ephemeral keys", text_of_count(summary->leased).text);
+    if (summary->refused > 0)
+        printf("; left out %s that kvstored does not write", text_of_things(summary->refused, "entry", "entries").text);
     putchar('\n');
 }
 
 void import_print_members(const struct import_summary *summary)
 {
-    printf("\"written\":%" PRIu64 ",\"expired\":%" PRIu64 ",\"leased\":%" PRIu64 ",\"resumed_at\":%" PRIu64,
-           summary->written, summary->expired, summary->leased, summary->resumed_at);
+    printf("\"written\":%" PRIu64 ",\"expired\":%" PRIu64 ",\"leased\":%" PRIu64 ",\"refused\":%" PRIu64
+           ",\"resumed_at\":%" PRIu64,
+           summary->written, summary->expired, summary->leased, summary->refused, summary->resumed_at);
 }
 
 enum status import_run(struct invocation *invocation)

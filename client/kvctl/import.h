@@ -52,6 +52,7 @@ struct import_chunk {
     uint64_t last_line;          /* that was read; lines that need no operation are included */
     uint64_t expired;            /* lines that were left out */
     uint64_t leased;             /* the same of locks and ephemeral keys */
+    uint64_t refused;            /* the same of what kvstored does not write */
     uint16_t slots[CHUNK_SLOTS]; /* place of an item by its key, from 1; 0: none */
 
     /* Of its transaction. */
@@ -65,12 +66,9 @@ struct import_chunk {
  * NULL if there is none. Returns END if all lines were read, or WRONG after a message.
  */
 enum export_line import_chunk_fill(struct import_chunk *chunk, struct import_item *next, struct export_reader *reader,
-                                   const struct import_settings *settings, bool can_expire);
+                                   const struct import_settings *settings, bool can_expire, bool skips_refused);
 
 void import_chunk_add_to_txn(const struct import_chunk *chunk, struct kvs_txn *txn);
-
-/* Return the line of a key; 0: the chunk does not have it. */
-uint64_t import_chunk_find_line(const struct import_chunk *chunk, const char *key);
 void import_chunk_clear(struct import_chunk *chunk);
 void import_item_free(struct import_item *item);
 

@@ -1,5 +1,6 @@
 #include "client/kvctl/import.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -71,28 +72,71 @@ static void import_item_set_ttl(struct import_item *item, const struct import_se
 
 /* --- Filling -------------------------------------------------------------------------------------- */
 
+/* Say that kvstored does not write the present line. False if that ends the import. */
+static bool import_note_refused(struct import_chunk *chunk, const struct import_item *item,
+                                const struct export_reader *reader, const char *reason, bool skips_refused)
+{
+    struct short_text key = text_of_bytes(item->entry.key, strlen(item->entry.key));
+
+    if (!skips_refused)
+        return report("%.200s, line %" PRIu64 ": key %s cannot be written: %s; --skip-refused leaves out such entries",
+                      reader->path, reader->number, key.text, reason) == STATUS_OK;
+    report_note("%.200s, line %" PRIu64 ": left out key %s: %s", reader->path, reader->number, key.text, reason);
+    chunk->refused++;
+    return true;
+}
+
 /*
- * Read a line into *item. A lock or an ephemeral key belonged to a session, and is left out like an expired value. Such
- * a line deletes its key if an earlier line may have written that. Otherwise it is skipped.
+ * Decide whether the present line is left out: an expired value, what belonged to a session, and what kvstored does not
+ * write. False after a message.
+ */
+static bool import_chunk_leaves_out(struct import_chunk *chunk, struct import_item *item,
+                                    const struct export_reader *reader, bool is_expired, bool skips_refused,
+                                    bool *is_left_out)
+{
+    const char *reason = export_find_refusal(item->entry.key, item->headers, item->header_count);
+
+    *is_left_out = reason != NULL || is_expired || item->entry.has_lease;
+    if (item->entry.has_lease)
+        chunk->leased++;
+    else if (is_expired)
+        chunk->expired++;
+    else if (reason != NULL)
+        return import_note_refused(chunk, item, reader, reason, skips_refused);
+    return true;
+}
+
+/* Return whether an earlier line may have written the key of a line that is left out. */
+static bool import_may_repeat(const struct import_item *item, const struct import_settings *settings)
+{
+    return (settings->has_history || item->entry.revision > settings->last_revision) &&
+           export_find_refusal(item->entry.key, NULL, 0) == NULL;
+}
+
+/*
+ * Read a line into *item. If it is left out, it deletes its key if an earlier line may have written that. Otherwise it
+ * is skipped.
  */
 static enum export_line import_chunk_read(struct import_chunk *chunk, struct import_item *item,
                                           struct export_reader *reader, const struct import_settings *settings,
-                                          bool can_expire)
+                                          bool can_expire, bool skips_refused)
 {
-    bool is_expired;
+    bool is_expired, is_left_out;
 
     for (;;) {
         enum export_line line = export_reader_next(reader, &item->entry);
         if (line != EXPORT_LINE_ENTRY)
             return line;
         import_item_set_ttl(item, settings, can_expire, &is_expired);
-        if (!is_expired && !item->entry.has_lease)
+        if (!export_read_headers(reader, &item->entry, &item->headers, &item->header_count) ||
+            !import_chunk_leaves_out(chunk, item, reader, is_expired, skips_refused, &is_left_out))
+            return EXPORT_LINE_WRONG;
+        if (!is_left_out)
             break;
-        if (item->entry.has_lease)
-            chunk->leased++;
-        else
-            chunk->expired++;
-        if (settings->has_history || item->entry.revision > settings->last_revision) {
+        free(item->headers);
+        item->headers = NULL;
+        item->header_count = 0;
+        if (import_may_repeat(item, settings)) {
             item->entry.operation = KVS_OPERATION_DELETE;
             item->ttl_s = 0;
             break;
@@ -100,8 +144,6 @@ static enum export_line import_chunk_read(struct import_chunk *chunk, struct imp
         chunk->last_line = reader->number;
     }
     item->number = reader->number;
-    if (!export_read_headers(reader, &item->entry, &item->headers, &item->header_count))
-        return EXPORT_LINE_WRONG;
     /* The item takes over the line: the reader gets a new buffer. */
     item->line = reader->line;
     reader->line = NULL;
@@ -129,17 +171,17 @@ void import_chunk_clear(struct import_chunk *chunk)
         import_item_free(&chunk->items[i]);
     memset(chunk->slots, 0, sizeof(chunk->slots));
     chunk->count = chunk->bytes = 0;
-    chunk->expired = chunk->leased = 0;
+    chunk->expired = chunk->leased = chunk->refused = 0;
     chunk->state = CHUNK_WAITS;
 }
 
 enum export_line import_chunk_fill(struct import_chunk *chunk, struct import_item *next, struct export_reader *reader,
-                                   const struct import_settings *settings, bool can_expire)
+                                   const struct import_settings *settings, bool can_expire, bool skips_refused)
 {
     import_chunk_clear(chunk);
     for (;;) {
         if (next->line == NULL) {
-            enum export_line line = import_chunk_read(chunk, next, reader, settings, can_expire);
+            enum export_line line = import_chunk_read(chunk, next, reader, settings, can_expire, skips_refused);
             if (line != EXPORT_LINE_ENTRY)
                 return line;
         }
@@ -172,13 +214,4 @@ void import_chunk_add_to_txn(const struct import_chunk *chunk, struct kvs_txn *t
             break;
         }
     }
-}
-
-uint64_t import_chunk_find_line(const struct import_chunk *chunk, const char *key)
-{
-    for (size_t i = 0; i < chunk->count; i++) {
-        if (strcmp(chunk->items[i].entry.key, key) == 0)
-            return chunk->items[i].number;
-    }
-    return 0;
 }

@@ -18,20 +18,51 @@ static struct import_chunk *import_chunk_at(struct importing *importing, size_t 
     return &importing->chunks[(importing->first + place) % CHUNKS_IN_FLIGHT];
 }
 
-static enum status import_report(struct importing *importing, const struct import_chunk *chunk)
+/*
+ * Return the item that an error is about; NULL: none. The error has its key, or its message begins with the number of
+ * the operation, which *message leaves out then.
+ */
+static const struct import_item *import_find_item(const struct import_chunk *chunk, const struct kvs_error *error,
+                                                  const char **message)
 {
-    struct kvs_error named = chunk->error;
-    uint64_t line = import_chunk_find_line(chunk, named.key);
+    unsigned operation;
+    int length = 0;
 
-    if (line > 0)
-        snprintf(named.message, sizeof(named.message), "%.100s, line %" PRIu64 ": %.140s", importing->reader.path, line,
-                 chunk->error.message);
-    enum status status = report_error(&named);
+    *message = error->message;
+    if (sscanf(error->message, "operation %u: %n", &operation, &length) == 1 && length > 0 && operation >= 1 &&
+        operation <= chunk->count) {
+        *message += length;
+        return &chunk->items[operation - 1];
+    }
+    for (size_t i = 0; i < chunk->count; i++) {
+        if (strcmp(chunk->items[i].entry.key, error->key) == 0)
+            return &chunk->items[i];
+    }
+    return NULL;
+}
+
+static void import_note_written(const struct importing *importing)
+{
     if (importing->checkpoint_line > 1)
         report_note("lines 2 to %" PRIu64 " of %s are written; run the same command again to continue after them",
                     importing->checkpoint_line, importing->reader.path);
     else
         report_note("nothing of %s is written", importing->reader.path);
+}
+
+static enum status import_report(struct importing *importing, const struct import_chunk *chunk)
+{
+    struct kvs_error named = chunk->error;
+    const char *message;
+    const struct import_item *item = import_find_item(chunk, &chunk->error, &message);
+
+    if (item != NULL)
+        snprintf(named.message, sizeof(named.message), "%.100s, line %" PRIu64 ": %.140s", importing->reader.path,
+                 item->number, message);
+    if (item != NULL && named.key[0] == '\0')
+        snprintf(named.key, sizeof(named.key), "%s", item->entry.key);
+    enum status status = report_error(&named);
+    import_note_written(importing);
     return status;
 }
 
@@ -169,10 +200,11 @@ static void import_read_ahead(struct importing *importing)
 {
     while (importing->line == EXPORT_LINE_ENTRY && importing->count < CHUNKS_IN_FLIGHT) {
         struct import_chunk *chunk = import_chunk_at(importing, importing->count);
-        importing->line =
-            import_chunk_fill(chunk, &importing->next, &importing->reader, &importing->settings, importing->can_expire);
+        importing->line = import_chunk_fill(chunk, &importing->next, &importing->reader, &importing->settings,
+                                            importing->can_expire, importing->options->skips_refused);
         importing->summary->expired += chunk->expired;
         importing->summary->leased += chunk->leased;
+        importing->summary->refused += chunk->refused;
         if (importing->line != EXPORT_LINE_WRONG && chunk->count > 0)
             importing->count++;
         import_send_all(importing);
@@ -201,8 +233,11 @@ bool import_commit_all(struct importing *importing, enum status *status)
             return false;
         }
     }
-    if (importing->line == EXPORT_LINE_WRONG)
+    if (importing->line == EXPORT_LINE_WRONG) {
         *status = STATUS_FAILED;
+        if (importing->checkpoint_line > 1)
+            import_note_written(importing);
+    }
     return importing->line == EXPORT_LINE_END;
 }
 

@@ -171,6 +171,12 @@ enum export_line export_reader_next(struct export_reader *reader, struct export_
 /* The same, but only the digest and the form of the line are looked at. */
 enum export_line export_reader_skip(struct export_reader *reader);
 
+/*
+ * Return why kvstored does not write an entry of another NATS client, such as one with a key that is no valid name;
+ * NULL: it does.
+ */
+const char *export_find_refusal(const char *key, const struct kvs_header *headers, size_t header_count);
+
 /* Read the headers of an entry. Free *headers. False after a message. */
 bool export_read_headers(const struct export_reader *reader, const struct export_entry *entry,
                          struct kvs_header **headers, size_t *count);
@@ -203,6 +209,7 @@ enum status export_bucket(struct invocation *invocation, const char *bucket, con
 struct import_options {
     const char *bucket;    /* NULL: the file's */
     bool into;             /* the bucket may have keys */
+    bool skips_refused;    /* leave out what kvstored does not write: see export_find_refusal */
     bool keeps_checkpoint; /* restore removes it when all buckets are written */
     bool is_repeated;      /* an earlier restore has written all buckets: those without a checkpoint are complete */
     uint64_t replicas;     /* of a bucket that is created; 0: the file's */
@@ -213,6 +220,7 @@ struct import_summary {
     uint64_t written;
     uint64_t expired;
     uint64_t leased;     /* locks and ephemeral keys, which are left out, too */
+    uint64_t refused;    /* the same of entries that kvstored does not write */
     uint64_t resumed_at; /* line; 0: it began at the first */
     bool was_complete;   /* nothing was to be done: see is_repeated */
 };
@@ -265,7 +273,10 @@ void manifest_free(struct manifest *manifest);
 /* Read a file of a backup completely, and compare it with the manifest. False after a message. */
 bool manifest_check_file(const char *directory, const struct manifest_item *item);
 
-/* Read an export completely; parses_lines: each entry too. *digest is of the whole file. False after a message. */
+/*
+ * Read an export completely; parses_lines: each entry too, with a note if an import refuses some. *digest is of the
+ * whole file. False after a message.
+ */
 bool export_verify(const char *path, bool parses_lines, uint64_t *entries, char digest[DIGEST_TEXT_BYTES]);
 
 #endif

@@ -113,6 +113,7 @@ static const struct verb_option export_options[] = {
 };
 static const struct verb_option import_options[] = {
     {"into", NULL, "write into a bucket that has keys; imported values replace\nthe values of keys that exist"},
+    {"skip-refused", NULL, "leave out, and name, entries that kvstored does not write"},
     {"replicas", "N", "if the bucket is created: servers that hold it; default:\nas it was exported"},
     WAIT_OPTION,
     {0},
@@ -125,6 +126,7 @@ static const struct verb_option backup_options[] = {
 static const struct verb_option restore_options[] = {
     {"bucket", "BUCKET", "restore only this bucket; may be repeated"},
     {"into", NULL, "write into buckets that have keys"},
+    {"skip-refused", NULL, "leave out, and name, entries that kvstored does not write"},
     {"replicas", "N", "servers that hold a bucket that is created; default: as it\nwas backed up"},
     WAIT_OPTION,
     {0},
@@ -409,11 +411,10 @@ const struct verb verbs[] = {
      "or one JSON object of keys and values. Strings are written as their text, other values as\n"
      "JSON. A KEY that contains = needs the JSON form. Keys are independent of each other: for\n"
      "each key that fails there is a line on standard error, the others are written, and the exit\n"
-     "status is that of the errors. Up to 4,096 keys are written at a time. If the daemon or NATS is\n"
-     "away, or the store is full, mput stops, and says which lines are written and how to continue.\n"
-     "All input is read into memory first: a wrong line, or a key with two values, writes nothing.\n"
-     "To write all or nothing, use txn. To write each line once, even after interruptions, or more\n"
-     "than fits into memory, use import.",
+     "status is that of the errors. If the daemon or NATS is away, or the store is full, mput stops,\n"
+     "and says which lines are written and how to continue. All input is read into memory first: a\n"
+     "wrong line, or a key with two values, writes nothing. To write all or nothing, use txn. To\n"
+     "write each line once, even after interruptions, or more than fits into memory, use import.",
      "  kvctl mput config host=db1 port=5432\n"
      "  kvctl mput config - <defaults.env\n"
      "  echo '{\"host\": \"db1\", \"limits\": {\"memory\": 512}}' | kvctl mput config -\n",
@@ -476,8 +477,7 @@ const struct verb verbs[] = {
      "written exactly once: if an import is interrupted, run the same command again, and it\n"
      "continues after the last transaction. If the daemon restarts, kvctl reconnects and continues.\n"
      "Revisions and times are new. A value with a TTL keeps the time at which it expires; if that\n"
-     "has passed, it is left out, as are locks and ephemeral keys. FILE is checked\n"
-     "completely before anything is written, unless it is a pipe.",
+     "has passed, it is left out, as are locks and ephemeral keys. First checks all of a FILE.",
      "  kvctl import config.jsonl\n"
      "  kvctl import settings config.jsonl\n"
      "  zstd -dc config.jsonl.zst | kvctl import -\n",
