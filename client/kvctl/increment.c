@@ -31,7 +31,8 @@ enum status increment_run(struct invocation *invocation)
         !arguments_duration(invocation, "ttl", &options.ttl_s))
         return STATUS_FAILED;
     if (options.ttl_s < 0)
-        options.ttl_s = 0;
+        return report("incr does not remove a TTL: kvctl touch %s %s none does", invocation->arguments[0],
+                      invocation->arguments[1]);
     if (kvs_increment(invocation->kvs, invocation->arguments[0], invocation->arguments[1], delta, &options, &value,
                       &revision) != KVS_OK)
         return report_error(kvs_last_error(invocation->kvs));
