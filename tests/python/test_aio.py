@@ -806,6 +806,44 @@ class FakeAnswers(unittest.IsolatedAsyncioTestCase):
         await self.wait_until(lambda: "lock.release" in daemon.methods())
         self.assertEqual(daemon.calls[daemon.methods().index("lock.release")][1][:3], ["b", "l", 7])
 
+    async def wait_until_only_the_test_runs(self):
+        """A task that keeps a lock must end."""
+        await self.wait_until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+
+    async def test_a_lock_that_was_lost_is_no_longer_kept(self):
+        """Although it is acquired again, and kept by another task then."""
+        daemon, client = self.start(lambda method, _: (
+            None, {"token": daemon.methods().count("lock.acquire"), "valid_for": PATIENCE_S}))
+        lock = client.lock("b", "l")
+        await lock.acquire()
+        daemon.connections[0].sendall(msgpack.packb([2, "lock.lost", ["b", "l", 1, NOT_HELD]]))
+        await self.wait_until(lambda: not lock.valid_for())
+        self.assertEqual(await lock.acquire(), 2)
+        with self.assertRaises(RuntimeError):
+            await lock.acquire()
+        await lock.release()
+        await self.wait_until_only_the_test_runs()
+        self.assertEqual(daemon.methods(), ["lock.acquire", "lock.acquire", "lock.release"])
+
+    async def test_a_lock_is_no_longer_kept_if_that_is_cancelled_when_a_check_is_answered(self):
+        daemon, client = self.start(lambda method, _: (None, {"token": 7, "valid_for": 3}))
+        lock = client.lock("b", "l")
+        await lock.acquire()
+        core = client._channel.core  # pylint: disable=protected-access
+        original = core.receive
+        releasing = []
+
+        def receive(data):
+            original(data)
+            if not releasing and "lock.check" in daemon.methods():
+                releasing.append(asyncio.ensure_future(lock.release()))
+
+        core.receive = receive
+        await self.wait_until(lambda: releasing)
+        await releasing[0]
+        await self.wait_until_only_the_test_runs()
+        self.assertEqual(daemon.methods(), ["lock.acquire", "lock.check", "lock.release"])
+
     async def test_a_lock_is_kept_if_the_daemon_confirms_it_after_the_loop_was_blocked(self):
         was_blocked = threading.Event()
 

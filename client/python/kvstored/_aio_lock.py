@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any, Optional, Type
 
 from ._aio_held import HeldLock
@@ -65,20 +66,27 @@ class Lock(HeldLock):
     # --- Keeping it --------------------------------------------------------------------------------
 
     async def _keep(self) -> None:
-        """Ask in time whether the lock is held, until it is released or lost."""
-        while self._loss is None:
+        """Ask in time whether the lock is held, until it is released or lost: both cancel this task."""
+        while True:
             await asyncio.sleep(self.valid_for() / 3)
+            # Not wait_for: that of Python 3.11 and before can swallow the cancellation.
+            check = self._channel.spawn(self._check_quietly())
             try:
-                await asyncio.wait_for(self.check(), self.valid_for() or LATE_CHECK_S)
-            except (KvstoredError, asyncio.TimeoutError):
-                pass
-            if self.valid_for() == 0 and self._loss is None:
+                await asyncio.wait({check}, timeout=self.valid_for() or LATE_CHECK_S)
+            finally:
+                check.cancel()
+            if self.valid_for() == 0:
                 self._on_lost(Unavailable("the daemon did not confirm the lock in time", retryable=True))
                 # The daemon renews it as long as the session lives, and nobody else would get it.
                 self._channel.use(lambda core: core.release_lock(self.bucket, self.name, self.token))
+                return
+
+    async def _check_quietly(self) -> None:
+        with contextlib.suppress(KvstoredError):
+            await self.check()
 
     def _stop_keeping(self) -> None:
-        if self._keeping is not None and self._keeping is not asyncio.current_task():
+        if self._keeping is not None and self._keeping is not _current_task():
             self._keeping.cancel()
         self._keeping = None
 
@@ -87,6 +95,7 @@ class Lock(HeldLock):
         super()._on_lost(reason)
         if not was_held:
             return
+        self._stop_keeping()  # the lock can be acquired again, and is kept by another task then
         if self._body is not None and self._body is not _current_task():  # that one finds out by itself
             self._was_cancelled = True
             self._body.cancel()
