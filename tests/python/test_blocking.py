@@ -1,11 +1,14 @@
 """The blocking client."""
 import asyncio
 import concurrent.futures
+import contextlib
 import dataclasses
 import datetime
+import itertools
 import os
 import pathlib
 import signal
+import sys
 import threading
 import time
 import unittest
@@ -734,6 +737,59 @@ class Signals(DaemonTest):
         self.addCleanup(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, handler))
         setattr(owner, name, interrupted)
 
+    def interrupt_at(self, number):
+        """Let this thread be interrupted once, at the end of the number-th function call of the package: signal
+        handlers run at such moments. Return a list of the functions that were active at such moments so far."""
+        functions = []
+
+        def profile(frame, event, _):
+            if event in ("call", "c_return") and frame.f_globals.get("__name__", "").startswith("kvstored.") and \
+                    frame.f_code.co_name != "<genexpr>":  # it may be ended by its destruction, which raises nothing
+                functions.append(frame.f_code.co_name)
+                if len(functions) == number:
+                    raise self.Interruption
+
+        sys.setprofile(profile)
+        return functions
+
+    @contextlib.contextmanager
+    def sleeping_call(self, client, other, bucket, key):
+        """Let another thread make a call that waits, and let this one be the reader. At the end, the call must end."""
+        # pylint: disable=protected-access
+        channel = client._channel
+        thread = threading.Thread(target=client.get, args=(bucket, key),
+                                  kwargs={"wait_above": 0, "timeout": PATIENCE_S})
+        channel._reader = -1
+        thread.start()
+        while other.stats().watches.open < 1 or not channel._sleeping:
+            pass
+        channel._reader = None
+        yield
+        other.put(bucket, key, "v")
+        thread.join(PATIENCE_S)
+        self.assertFalse(thread.is_alive())
+
+    def test_they_can_interrupt_a_call_at_each_moment(self):
+        # pylint: disable=protected-access
+        with self.new_client() as client, self.new_client() as other:
+            client.bucket_create("each")
+            self.addCleanup(sys.setprofile, None)
+            for number in itertools.count(1):
+                with self.sleeping_call(client, other, "each", f"k{number}"):
+                    functions = self.interrupt_at(number)
+                    try:
+                        client.get("each", "n")
+                    except self.Interruption:
+                        pass
+                    sys.setprofile(None)
+                    with self.subTest(functions=functions[-5:]):
+                        self.assertNotEqual(client._channel._reader, threading.get_ident())
+                    if "_read_until" not in functions:  # it was not the reader, and the other one is not yet
+                        self.assertIsNone(client.get("each", "n"))
+                if len(functions) < number:
+                    break
+            self.assertGreater(number, 50)
+
     def test_they_reach_the_caller_and_no_call_hangs(self):
         # pylint: disable=protected-access
         for error in (self.Interruption(), TimeoutError()):
@@ -741,24 +797,14 @@ class Signals(DaemonTest):
                 with self.subTest(where=where, error=error), self.new_client() as client, self.new_client() as other:
                     client.bucket_create("s")
                     key = f"{where}.{type(error).__name__}"
-                    waiting = threading.Thread(target=client.get, args=("s", key),
-                                               kwargs={"wait_above": 0, "timeout": PATIENCE_S})
                     # Only the thread that waits for the socket comes to these functions: let it be this one.
-                    channel = client._channel
-                    channel._reader = -1
-                    waiting.start()
-                    while other.stats().watches.open < 1 or not channel._sleeping:
-                        pass
-                    channel._reader = None
-                    if where == "connected":
-                        self.restart()
-                    self.interrupt_in(channel.core, where, error)
-                    with self.assertRaises(type(error)):
-                        client.get("s", "n")
-                    self.assertIsNone(client.get("s", "n"))
-                    other.put("s", key, "v")
-                    waiting.join(PATIENCE_S)
-                    self.assertFalse(waiting.is_alive())
+                    with self.sleeping_call(client, other, "s", key):
+                        if where == "connected":
+                            self.restart()
+                        self.interrupt_in(client._channel.core, where, error)
+                        with self.assertRaises(type(error)):
+                            client.get("s", "n")
+                        self.assertIsNone(client.get("s", "n"))
 
     def test_a_lock_that_is_acquired_at_that_moment_is_released(self):
         with self.new_client() as client, self.new_client() as other:

@@ -234,29 +234,39 @@ class Channel:
         """Wait until the condition holds, as the reader if there is none."""
         if self._reader == threading.get_ident():
             raise RuntimeError("a signal handler or a callback cannot use the client whose call it interrupts")
-        is_reader = False
-        while True:
+        try:
             try:
-                with self._lock:
-                    if is_over():
-                        return
-                    if self._reader is None:
-                        self._reader = threading.get_ident()
-                        is_reader = True
-                    else:
-                        waiter.rearm()
-                        self._sleeping[waiter] = None
-                if is_reader:
-                    self._read_until(is_over)
-                    return
-                waiter.sleep()
+                self._sleep_or_read(waiter, is_over)
             finally:
-                with self._lock:
-                    self._sleeping.pop(waiter, None)
-                    if is_reader:
-                        self._reader = None
-                    if self._reader is None:  # it was this thread, or this thread was woken to be it
-                        self._pass_reading_on(waiter)
+                self._stop_waiting(waiter)
+        except BaseException:  # of a signal handler, which may have interrupted that as well
+            self._stop_waiting(waiter)
+            raise
+
+    def _sleep_or_read(self, waiter: _Waiter, is_over: Callable[[], bool]) -> None:
+        me = threading.get_ident()
+        while True:
+            with self._lock:
+                if is_over():
+                    return
+                if self._reader is None:
+                    self._reader = me
+                else:
+                    waiter.rearm()
+                    self._sleeping[waiter] = None
+            if self._reader == me:
+                self._read_until(is_over)
+                return
+            waiter.sleep()
+
+    def _stop_waiting(self, waiter: _Waiter) -> None:
+        """This thread waits no more. It can be called again after it was interrupted."""
+        with self._lock:
+            if self._reader == threading.get_ident():
+                self._reader = None
+            self._sleeping.pop(waiter, None)
+            if self._reader is None:  # it was this thread, or this thread was woken to be it
+                self._pass_reading_on(waiter)
 
     def _pass_reading_on(self, but: _Waiter) -> None:
         """Wake one of the other waiting threads, which becomes the reader."""
