@@ -427,7 +427,7 @@ class Calls(DaemonTest):
 
         def work():
             for _ in range(10):
-                client.run_transaction(bucket, add, attempts=1000)
+                client.run_transaction(bucket, add)
 
         threads = [threading.Thread(target=work) for _ in range(4)]
         for thread in threads:

@@ -12,6 +12,8 @@ forked process needs a client of its own.
 """
 from __future__ import annotations
 
+import random
+import time
 from typing import (Any, AsyncIterator, Awaitable, Callable, Dict, Generic, Iterable, List, Mapping, Optional, Sequence,
                     Tuple, Type, TypeVar, Union, overload)
 
@@ -34,6 +36,10 @@ T = TypeVar("T")
 V = TypeVar("V")
 
 _NOTHING: Any = object()
+
+#: The longest pause before a transaction is tried again: this many times what the commit took, which grows with the
+#: number of clients that change the same keys, and at most so many seconds.
+PAUSE_COMMITS, PAUSE_S = 4, 2.0
 
 
 def _same(result: Any) -> Any:
@@ -397,20 +403,33 @@ class Client:
         """Return a transaction. `async with` commits it at the end, unless the body raises an exception."""
         return Transaction(self, bucket, timeout)
 
-    async def run_transaction(self, bucket: str, function: Callable[[Transaction], Awaitable[T]], *, attempts: int = 16,
-                              timeout: Optional[Duration] = None) -> T:
+    async def run_transaction(self, bucket: str, function: Callable[[Transaction], Awaitable[T]], *,
+                              attempts: Optional[int] = None, timeout: Optional[Duration] = None) -> T:
         """Call the function with a transaction and commit it. If another client has changed what it has read, begin
-        again. Return what the function returns."""
+        again after a short random pause. Return what the function returns.
+
+        attempts  at most so many; by default as many as the timeout allows
+        timeout   of each call, and for all attempts together: no attempt begins after it. Then raise the Conflict or
+                  AlreadyExists of the last one
+        """
+        timeout_s = seconds_of(timeout)
+        end = time.monotonic() + (self._channel.core.timeout_s if timeout_s is None else timeout_s)
         while True:
             transaction = Transaction(self, bucket, timeout)
-            attempts -= 1
+            began = time.monotonic()
             try:
                 result = await self._channel.call_function(function, transaction)
+                began = time.monotonic()
                 await transaction.commit()
                 return result
             except (Conflict, AlreadyExists):
-                if attempts <= 0 or not transaction.has_conflict:
+                now = time.monotonic()
+                pause_s = random.uniform(0.0, min(PAUSE_COMMITS * (now - began), PAUSE_S))
+                if attempts is not None:
+                    attempts -= 1
+                if attempts is not None and attempts <= 0 or not transaction.has_conflict or now + pause_s >= end:
                     raise
+            await self._channel.pause(pause_s)
 
     def lock(self, bucket: str, name: str, *, wait: Optional[Duration] = None, value: Optional[Value] = None,
              owner: Optional[str] = None, timeout: Optional[Duration] = None) -> Lock:
