@@ -568,6 +568,33 @@ class Locks(AioTest):
             await task
         self.assertIsNone(await self.client.get(self.bucket, "l"))
 
+    @unittest.skipUnless(hasattr(asyncio.Task, "uncancel"), "tasks count their cancellations since Python 3.11")
+    async def test_a_cancellation_from_outside_is_kept_if_the_lock_is_lost_as_well(self):
+        held, cleaning = asyncio.Event(), asyncio.Event()
+
+        async def hold():
+            async with self.client.lock(self.bucket, "l"):
+                try:
+                    held.set()
+                    await asyncio.sleep(PATIENCE_S)
+                finally:
+                    cleaning.set()
+                    await asyncio.sleep(PATIENCE_S)
+
+        for first, second in (("cancel", "lose"), ("lose", "cancel")):
+            held.clear()
+            cleaning.clear()
+            task = asyncio.ensure_future(hold())
+            await held.wait()
+            for step in (first, second):
+                if step == "cancel":
+                    task.cancel()
+                else:
+                    await self.client.delete(self.bucket, "l")
+                await cleaning.wait()
+            with self.subTest(first=first), self.assertRaises(asyncio.CancelledError):
+                await asyncio.wait_for(task, PATIENCE_S / 2)
+
     async def test_tasks_get_it_one_after_another(self):
         clients = [self.new_client() for _ in range(4)]
         inside, most = 0, 0

@@ -15,7 +15,8 @@ LATE_CHECK_S = 1.0
 class Lock(HeldLock):
     """A lock. `async with` acquires it, and releases it at the end.
 
-    If the lock is lost meanwhile, the body is cancelled, and the statement raises LockLost. A body that has been
+    If the lock is lost meanwhile, the body is cancelled, and the statement raises LockLost. If the program has cancelled
+    its task as well, the statement raises CancelledError (with Python 3.11 and later: before, nothing tells). A body that has been
     suspended for long may still run for a moment: put the token into the transactions that change the data, with
     `transaction.check(lock.name, lock.token)`.
 
@@ -24,6 +25,7 @@ class Lock(HeldLock):
 
     _keeping: Optional[asyncio.Task[None]] = None
     _body: Optional[asyncio.Task[Any]] = None
+    _cancellations = 0  # of the body when it began, which it has not handled
     _was_cancelled = False  # the body, because of the loss
 
     async def acquire(self) -> int:
@@ -44,17 +46,19 @@ class Lock(HeldLock):
     async def __aenter__(self) -> Lock:
         await self.acquire()
         self._was_cancelled = False
-        self._body = asyncio.current_task()
+        self._body = body = asyncio.current_task()
+        self._cancellations = _call_if_there(body, "cancelling")
         return self
 
     async def __aexit__(self, kind: Optional[Type[BaseException]], *exception: object) -> None:
         self._body = None
+        is_cancelled = kind is not None and issubclass(kind, asyncio.CancelledError)
         if self._was_cancelled:
-            task: Any = asyncio.current_task()
-            if hasattr(task, "uncancel"):  # Python 3.11
-                task.uncancel()
+            cancellations = _call_if_there(asyncio.current_task(), "uncancel")
+            if is_cancelled and cancellations > self._cancellations:
+                return  # the program has cancelled it as well
         if self._loss is not None:
-            if kind is None or issubclass(kind, asyncio.CancelledError) and self._was_cancelled:
+            if kind is None or is_cancelled and self._was_cancelled:
                 self._raise_if_lost()
             return  # the body has ended with an exception of its own
         try:
@@ -99,6 +103,11 @@ class Lock(HeldLock):
         if self._body is not None and self._body is not _current_task():  # that one finds out by itself
             self._was_cancelled = True
             self._body.cancel()
+
+
+def _call_if_there(task: Any, method: str) -> int:
+    """Call a method that tasks have since Python 3.11, and return its number; 0: it is not there."""
+    return getattr(task, method, int)()
 
 
 def _current_task() -> Optional[asyncio.Task[Any]]:
