@@ -47,6 +47,13 @@ LIMITS = [
     ("COMPACTIONS_MAX", "proto/protocol.md", r"\| ([\d,]+) \| \*\*Compactions of one session"),
     ("COMPACTIONS_MAX", "docs/operations.md", r"compactions [^|]*\| ([\d,]+) \|"),
     ("PAGE_KEYS_FREE", "proto/protocol.md", r"are more than ([\d,]+), and are more than"),
+    ("PAIRS_MAX", "proto/protocol.md", r"`metadata` \| map of str to str, of at most ([\d,]+) members"),
+    ("DESCRIPTION_BYTES_MAX", "proto/protocol.md", r"`description` \| str of at most ([\d,]+) bytes"),
+    ("SETTINGS_LIST_MAX", "proto/protocol.md", r"`tags` \(array of at most ([\d,]+) str\)"),
+    ("NAME_BYTES_MAX", "proto/protocol.md", r"`tags` [^|]*each has at most ([\d,]+) bytes"),
+    ("SUBJECT_BYTES_MAX", "proto/protocol.md", r"A subject has at most ([\d,]+) bytes"),
+    ("DOMAIN_BYTES_MAX", "proto/protocol.md", r"`domain` \(of JetStream, at most ([\d,]+) bytes"),
+    ("AFTER_BYTES_MAX", "proto/protocol.md", r"the name `after` \(at most ([\d,]+) bytes"),
     ("SETTING_RULES_MAX", "conf/settings.md", r"There are at most ([\d,]+) rules"),
 ]
 

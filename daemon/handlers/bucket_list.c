@@ -17,6 +17,9 @@
 #define NAMES_LIMIT_MAX 1000000
 #define INFOS_LIMIT_MAX 1000
 
+/* As long as the name of a stream. */
+#define AFTER_BYTES_MAX 255u
+
 /* Infos of a call that are asked for at a time. */
 #define INFOS_WINDOW 8u
 
@@ -185,17 +188,13 @@ static bool bucket_list_read_options(struct call *call, struct bucket_list_call 
 {
     int64_t limit;
 
-    if (!option_string(call, "filter", &list->filter) || !option_string(call, "after", &list->after) ||
-        !option_bool(call, "infos", &list->has_infos) ||
+    if (!option_string(call, "filter", GLOB_LENGTH_MAX, &list->filter) ||
+        !option_string(call, "after", AFTER_BYTES_MAX, &list->after) || !option_bool(call, "infos", &list->has_infos) ||
         !option_integer(call, "limit", 1, list->has_infos ? INFOS_LIMIT_MAX : NAMES_LIMIT_MAX,
                         list->has_infos ? INFOS_LIMIT_MAX : 0, &limit))
         return false;
     list->listing.limit = (size_t)limit;
-    if (list->filter == NULL || strlen(list->filter) <= GLOB_LENGTH_MAX)
-        return true;
-    call_fail_with(call, ERROR_INVALID_ARGUMENT, "filter has %zu characters; a pattern has at most %u",
-                   strlen(list->filter), GLOB_LENGTH_MAX);
-    return false;
+    return true;
 }
 
 void handle_bucket_list(struct call *call)

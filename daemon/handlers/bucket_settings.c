@@ -11,6 +11,17 @@
 #include <stdio.h>
 #include <string.h>
 
+/*
+ * The limits of nats-server, which knows them only after the daemon has made JSON of the texts. Metadata leaves room
+ * for what the server and the daemon add.
+ */
+#define DESCRIPTION_BYTES_MAX 4096u
+#define METADATA_BYTES_MAX    (127u * 1024u)
+/* The server has no limits of its own for these. A subject of this length fits into its control line. */
+#define SUBJECT_BYTES_MAX 1024u
+#define NAME_BYTES_MAX    255u
+#define DOMAIN_BYTES_MAX  100u
+
 /* --- Settings from options ------------------------------------------------------------------------- */
 
 static bool settings_read_integer(struct call *call, struct bucket_config *config, const char *name, unsigned bit,
@@ -71,7 +82,8 @@ static bool bucket_settings_read_placement(struct call *call, struct bucket_conf
     if (map == NULL)
         return false;
     const msgpack_object *cluster = option_find_member(map, "cluster"), *tags = option_find_member(map, "tags");
-    if (cluster != NULL && !argument_read_text(call, cluster, "placement's cluster", &config->placement_cluster))
+    if (cluster != NULL &&
+        !argument_read_text(call, cluster, "placement's cluster", NAME_BYTES_MAX, &config->placement_cluster))
         return false;
     if (tags == NULL)
         return true;
@@ -87,7 +99,7 @@ static bool bucket_settings_read_placement(struct call *call, struct bucket_conf
         return false;
     }
     for (uint32_t i = 0; i < array->size; i++) {
-        if (!argument_read_text(call, &array->ptr[i], "a placement tag", &config->placement_tags[i]))
+        if (!argument_read_text(call, &array->ptr[i], "a placement tag", NAME_BYTES_MAX, &config->placement_tags[i]))
             return false;
     }
     return true;
@@ -114,8 +126,10 @@ static bool bucket_settings_read_republish(struct call *call, struct bucket_conf
     if (headers_only != NULL && headers_only->type != MSGPACK_OBJECT_BOOLEAN)
         return argument_refuse(call, "republish's headers_only", "true or false", headers_only);
     config->republish_headers_only = headers_only != NULL && headers_only->via.boolean;
-    if ((source != NULL && !argument_read_text(call, source, "republish's source", &config->republish_source)) ||
-        !argument_read_text(call, destination, "republish's destination", &config->republish_destination))
+    if ((source != NULL &&
+         !argument_read_text(call, source, "republish's source", SUBJECT_BYTES_MAX, &config->republish_source)) ||
+        !argument_read_text(call, destination, "republish's destination", SUBJECT_BYTES_MAX,
+                            &config->republish_destination))
         return false;
     if (config->republish_destination[0] == '\0') {
         call_fail_with(call, ERROR_INVALID_ARGUMENT, "republish's destination must not be empty");
@@ -142,7 +156,7 @@ static bool bucket_settings_read_source(struct call *call, const msgpack_object 
 {
     memset(source, 0, sizeof(*source));
     if (value->type != MSGPACK_OBJECT_MAP) {
-        if (!argument_read_text(call, value, what, &source->bucket))
+        if (!argument_read_text(call, value, what, NAME_BYTES_MAX, &source->bucket))
             return false;
     } else {
         const msgpack_object_map *map = settings_read_map(call, value, what, "bucket domain filter");
@@ -154,14 +168,12 @@ static bool bucket_settings_read_source(struct call *call, const msgpack_object 
             call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s needs a bucket", what);
             return false;
         }
-        if (!argument_read_text(call, bucket, what, &source->bucket) ||
-            (domain != NULL && !argument_read_text(call, domain, "a domain", &source->domain)) ||
-            (filter != NULL && !argument_read_text(call, filter, "a filter", &source->filter)))
+        if (!argument_read_text(call, bucket, what, NAME_BYTES_MAX, &source->bucket) ||
+            (domain != NULL && !argument_read_text(call, domain, "a domain", DOMAIN_BYTES_MAX, &source->domain)) ||
+            (filter != NULL && !argument_read_text(call, filter, "a filter", KV_KEY_LENGTH_MAX, &source->filter)))
             return false;
     }
     const char *wrong = kv_check_bucket(source->bucket, strlen(source->bucket));
-    if (wrong == NULL && source->domain != NULL && strlen(source->domain) > 100)
-        wrong = "a domain has at most 100 characters";
     if (wrong == NULL && source->filter != NULL)
         wrong = kv_check_filter(source->filter, strlen(source->filter));
     if (wrong != NULL)
@@ -227,7 +239,7 @@ static bool bucket_settings_read_metadata(struct call *call, struct bucket_confi
     config->set |= BUCKET_METADATA;
     struct argument_pair *pairs;
     size_t count;
-    if (!argument_read_pairs(call, metadata, "metadata", &pairs, &count))
+    if (!argument_read_pairs(call, metadata, "metadata", METADATA_BYTES_MAX, &pairs, &count))
         return false;
     config->metadata = arena_alloc(&call->arena, (count + 1) * sizeof(*config->metadata));
     if (config->metadata == NULL) {
@@ -275,7 +287,7 @@ struct bucket_config *bucket_settings_read(struct call *call)
         config->set |= BUCKET_DESCRIPTION;
     if (option_find(call, "compression") != NULL)
         config->set |= BUCKET_COMPRESSION;
-    if (!option_string(call, "description", &config->description) ||
+    if (!option_string(call, "description", DESCRIPTION_BYTES_MAX, &config->description) ||
         !option_bool(call, "compression", &config->compression) ||
         !settings_read_integer(call, config, "history", BUCKET_HISTORY, 1, KV_HISTORY_MAX, &config->history) ||
         !settings_read_integer(call, config, "ttl", BUCKET_TTL, 0, BUCKET_TTL_MAX_S, &config->ttl_s) ||

@@ -86,7 +86,8 @@ static bool entries_read_options(struct call *call, struct entries_read *read)
 {
     int64_t limit;
 
-    if (!kv_option_filter(call, &read->filter) || !option_foreign_text(call, "after", &read->after) ||
+    if (!kv_option_filter(call, &read->filter) ||
+        !option_foreign_text(call, "after", KV_FOREIGN_KEY_LENGTH_MAX, &read->after) ||
         !option_integer(call, "limit", 1, ENTRIES_LIMIT_MAX, ENTRIES_LIMIT_MAX, &limit) ||
         !kv_option_consistency(call, &read->consistency))
         return false;

@@ -308,7 +308,8 @@ void handle_kv_keys(struct call *call)
     listing->call = call;
     struct cached_read_keys *read = &listing->read;
     struct scan_keys *keys = &read->keys;
-    if (!kv_option_filter(call, &keys->filter) || !option_foreign_text(call, "after", &keys->after) ||
+    if (!kv_option_filter(call, &keys->filter) ||
+        !option_foreign_text(call, "after", KV_FOREIGN_KEY_LENGTH_MAX, &keys->after) ||
         !option_integer(call, "limit", 1, 1000000000, 0, &limit) || !kv_option_consistency(call, &consistency))
         return;
     if (consistency == READ_LEADER) {

@@ -27,6 +27,14 @@ bool kv_argument_key(struct call *call, uint32_t position, const char **key)
     return argument_name(call, position, "a key", kv_check_key, key);
 }
 
+/* Return the largest message that the server takes; SIZE_MAX: it has not said yet. */
+static size_t kv_max_payload(const struct call *call)
+{
+    size_t bytes = connection_get_status(call_store(call)->connection)->max_payload_bytes;
+
+    return bytes > 0 ? bytes : SIZE_MAX;
+}
+
 const char *kv_argument_bytes(struct call *call, const msgpack_object *value, const char **bytes, size_t *count)
 {
     if (argument_is_text(value)) {
@@ -39,8 +47,7 @@ const char *kv_argument_bytes(struct call *call, const msgpack_object *value, co
     if (value->type == MSGPACK_OBJECT_EXT)
         return "a value must be a text, a number, true or false, an array or a map, not an ext";
     /* A value that is larger than the server takes is only measured: operation_check refuses it with its size. */
-    size_t max_payload = connection_get_status(call_store(call)->connection)->max_payload_bytes;
-    const char *reason = json_from_msgpack(&call->arena, value, max_payload > 0 ? max_payload : SIZE_MAX, bytes, count);
+    const char *reason = json_from_msgpack(&call->arena, value, kv_max_payload(call), bytes, count);
     if (reason == NULL)
         return NULL;
     char *wrong = arena_alloc(&call->arena, JSON_REASON_BYTES);
@@ -91,7 +98,7 @@ bool kv_option_headers(struct call *call, const char *name, const struct message
     *count = 0;
     if (option == NULL)
         return true;
-    if (!argument_read_pairs(call, option, name, &pairs, count))
+    if (!argument_read_pairs(call, option, name, kv_max_payload(call), &pairs, count))
         return false;
     struct message_header *checked = arena_alloc(&call->arena, (*count + 1) * sizeof(*checked));
     if (checked == NULL) {
@@ -122,7 +129,7 @@ bool kv_option_ttl(struct call *call, int64_t *ttl_s)
 
 bool kv_option_filter(struct call *call, const char **filter)
 {
-    if (!option_string(call, "filter", filter))
+    if (!option_string(call, "filter", KV_KEY_LENGTH_MAX, filter))
         return false;
     const char *wrong = *filter != NULL ? kv_check_filter(*filter, strlen(*filter)) : NULL;
     if (wrong != NULL)

@@ -152,7 +152,7 @@ static bool lock_read_owner(struct call *call, struct lock_wait *wait)
 {
     const char *owner;
 
-    if (!option_string(call, "owner", &owner))
+    if (!option_string(call, "owner", JOURNAL_ID_MAX, &owner))
         return false;
     if (owner == NULL)
         return true;

@@ -95,9 +95,7 @@ bool kv_read_entry(struct message *message, const char *subject, const char *pre
 {
     size_t prefix_length = strlen(prefix);
 
-    /* Subjects of NATS are shorter than its control line, 4 KB by default: other clients' keys may be longer than ours.
-     */
-    if (strncmp(subject, prefix, prefix_length) != 0 || strlen(subject) > UINT16_MAX)
+    if (strncmp(subject, prefix, prefix_length) != 0 || strlen(subject) > KV_FOREIGN_KEY_LENGTH_MAX)
         return false;
     memset(entry, 0, sizeof(*entry));
     entry->key = subject + prefix_length;

@@ -23,7 +23,9 @@
 #define KV_METADATA_MAX_VALUE_SIZE "kvstored.max_value_size"
 #define KV_METADATA_MARKER_TTL     "kvstored.marker_ttl"
 
-#define KV_HISTORY_MAX 64u
+/* Subjects are shorter than the server's control line, 4 KB by default: other clients' keys may be longer than ours. */
+#define KV_FOREIGN_KEY_LENGTH_MAX UINT16_MAX
+#define KV_HISTORY_MAX            64u
 
 #define KV_STREAM_BYTES  (KV_BUCKET_LENGTH_MAX + 4)
 #define KV_PREFIX_BYTES  (KV_BUCKET_LENGTH_MAX + 6)

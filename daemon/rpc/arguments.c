@@ -86,15 +86,18 @@ const msgpack_object_map *argument_to_map(const msgpack_object *value)
 static void argument_describe_text(const msgpack_object *value, char text[ARGUMENT_DESCRIPTION_BYTES])
 {
     const char *bytes = value->via.str.ptr;
-    size_t size = value->via.str.size;
+    size_t size = value->via.str.size, quoted = size;
 
-    if (memchr(bytes, '\0', size) != NULL || !utf8_is_valid(bytes, size))
+    /* Only what is quoted is checked, up to the end of a character: the text may have megabytes. */
+    if (size > QUOTED_BYTES) {
+        for (quoted = QUOTED_BYTES; quoted > 0 && ((unsigned char)bytes[quoted] & 0xc0) == 0x80;)
+            quoted--;
+    }
+    if (memchr(bytes, '\0', quoted) != NULL || !utf8_is_valid(bytes, quoted))
         snprintf(text, ARGUMENT_DESCRIPTION_BYTES, "a %s of %zu bytes",
                  value->type == MSGPACK_OBJECT_STR ? "str" : "bin", size);
-    else if (size <= QUOTED_BYTES)
-        snprintf(text, ARGUMENT_DESCRIPTION_BYTES, "\"%.*s\"", (int)size, bytes);
     else
-        snprintf(text, ARGUMENT_DESCRIPTION_BYTES, "\"%.*s...\"", QUOTED_BYTES, bytes);
+        snprintf(text, ARGUMENT_DESCRIPTION_BYTES, "\"%.*s%s\"", (int)quoted, bytes, quoted < size ? "..." : "");
 }
 
 const char *argument_describe(const msgpack_object *value, char text[ARGUMENT_DESCRIPTION_BYTES])
@@ -139,17 +142,33 @@ bool argument_refuse(struct call *call, const char *what, const char *expected, 
     return false;
 }
 
-bool argument_read_text(struct call *call, const msgpack_object *value, const char *what, const char **text)
-{
-    if (argument_is_text(value) && !utf8_is_valid(value->via.str.ptr, value->via.str.size))
-        return argument_refuse(call, what, "UTF-8", value);
-    return argument_read_foreign_text(call, value, what, text);
-}
-
-bool argument_read_foreign_text(struct call *call, const msgpack_object *value, const char *what, const char **text)
+/* Check the type and the size, before anything reads the bytes. */
+static bool argument_check_size(struct call *call, const msgpack_object *value, const char *what, size_t max_bytes)
 {
     if (!argument_is_text(value))
         return argument_refuse(call, what, "a text (str or bin)", value);
+    if (value->via.str.size <= max_bytes)
+        return true;
+    call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s has at most %zu bytes, not %" PRIu32, what, max_bytes,
+                   value->via.str.size);
+    return false;
+}
+
+bool argument_read_text(struct call *call, const msgpack_object *value, const char *what, size_t max_bytes,
+                        const char **text)
+{
+    if (!argument_check_size(call, value, what, max_bytes))
+        return false;
+    if (!utf8_is_valid(value->via.str.ptr, value->via.str.size))
+        return argument_refuse(call, what, "UTF-8", value);
+    return argument_read_foreign_text(call, value, what, max_bytes, text);
+}
+
+bool argument_read_foreign_text(struct call *call, const msgpack_object *value, const char *what, size_t max_bytes,
+                                const char **text)
+{
+    if (!argument_check_size(call, value, what, max_bytes))
+        return false;
     if (memchr(value->via.str.ptr, '\0', value->via.str.size) != NULL)
         return argument_refuse(call, what, "a text without a NUL", value);
     *text = arena_strndup(&call->arena, value->via.str.ptr, value->via.str.size);
@@ -161,8 +180,25 @@ bool argument_read_foreign_text(struct call *call, const msgpack_object *value, 
 /* Of headers, and of metadata. The answers of NATS about an entry have some headers more. */
 #define PAIRS_MAX 1000u
 
-bool argument_read_pairs(struct call *call, const msgpack_object *value, const char *what, struct argument_pair **pairs,
-                         size_t *count)
+/* Check the sum of the sizes before anything reads or copies the bytes. */
+static bool argument_check_pairs_size(struct call *call, const msgpack_object_map *map, const char *what,
+                                      size_t max_bytes)
+{
+    size_t bytes = 0;
+
+    for (uint32_t i = 0; i < map->size; i++) {
+        const msgpack_object_kv *pair = &map->ptr[i];
+        bytes += argument_is_text(&pair->key) ? pair->key.via.str.size : 0;
+        bytes += argument_is_text(&pair->val) ? pair->val.via.str.size : 0;
+    }
+    if (bytes <= max_bytes)
+        return true;
+    call_fail_with(call, ERROR_TOO_LARGE, "%s can have up to %zu bytes in all, not %zu", what, max_bytes, bytes);
+    return false;
+}
+
+bool argument_read_pairs(struct call *call, const msgpack_object *value, const char *what, size_t max_bytes,
+                         struct argument_pair **pairs, size_t *count)
 {
     const msgpack_object_map *map = argument_to_map(value);
     char part[64];
@@ -173,6 +209,8 @@ bool argument_read_pairs(struct call *call, const msgpack_object *value, const c
         call_fail_with(call, ERROR_TOO_LARGE, "%s can have up to %u members, not %" PRIu32, what, PAIRS_MAX, map->size);
         return false;
     }
+    if (!argument_check_pairs_size(call, map, what, max_bytes))
+        return false;
     *pairs = arena_alloc(&call->arena, (map->size + 1) * sizeof(**pairs));
     if (*pairs == NULL) {
         call_fail_out_of_memory(call);
@@ -181,10 +219,10 @@ bool argument_read_pairs(struct call *call, const msgpack_object *value, const c
     *count = map->size;
     for (uint32_t i = 0; i < map->size; i++) {
         snprintf(part, sizeof(part), "name %u of %s", i + 1, what);
-        if (!argument_read_text(call, &map->ptr[i].key, part, &(*pairs)[i].name))
+        if (!argument_read_text(call, &map->ptr[i].key, part, max_bytes, &(*pairs)[i].name))
             return false;
         snprintf(part, sizeof(part), "value %u of %s", i + 1, what);
-        if (!argument_read_text(call, &map->ptr[i].val, part, &(*pairs)[i].value))
+        if (!argument_read_text(call, &map->ptr[i].val, part, max_bytes, &(*pairs)[i].value))
             return false;
     }
     return true;

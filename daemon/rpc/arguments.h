@@ -60,18 +60,26 @@ const char *argument_describe(const msgpack_object *value, char text[ARGUMENT_DE
 
 /* --- Values anywhere in the arguments: these answer the call if they return false --- */
 
-/* Copy a text. what names it in an error. A foreign text need not be UTF-8. */
-bool argument_read_text(struct call *call, const msgpack_object *value, const char *what, const char **text);
-bool argument_read_foreign_text(struct call *call, const msgpack_object *value, const char *what, const char **text);
+/*
+ * Copy a text of up to max_bytes: a limit is needed, because a message may have a text of megabytes, which is read and
+ * copied in one turn of the loop. what names it in an error. A foreign text need not be UTF-8.
+ */
+bool argument_read_text(struct call *call, const msgpack_object *value, const char *what, size_t max_bytes,
+                        const char **text);
+bool argument_read_foreign_text(struct call *call, const msgpack_object *value, const char *what, size_t max_bytes,
+                                const char **text);
 
 struct argument_pair {
     const char *name;
     const char *value;
 };
 
-/* Read a map of text to text, of up to 1,000 members. what names it in an error. */
-bool argument_read_pairs(struct call *call, const msgpack_object *value, const char *what, struct argument_pair **pairs,
-                         size_t *count);
+/*
+ * Read a map of text to text, of up to 1,000 members and max_bytes in all. What is more is too_large. what names the
+ * map in an error.
+ */
+bool argument_read_pairs(struct call *call, const msgpack_object *value, const char *what, size_t max_bytes,
+                         struct argument_pair **pairs, size_t *count);
 
 /* Answer the call: what must be expected, and is value. Return false. */
 bool argument_refuse(struct call *call, const char *what, const char *expected, const msgpack_object *value);

@@ -62,20 +62,20 @@ const msgpack_object *option_find(const struct call *call, const char *name)
     return call->options != NULL ? option_find_member(call->options, name) : NULL;
 }
 
-bool option_string(struct call *call, const char *name, const char **text)
+bool option_string(struct call *call, const char *name, size_t max_bytes, const char **text)
 {
     const msgpack_object *option = option_find(call, name);
 
     *text = NULL;
-    return option == NULL || argument_read_text(call, option, name, text);
+    return option == NULL || argument_read_text(call, option, name, max_bytes, text);
 }
 
-bool option_foreign_text(struct call *call, const char *name, const char **text)
+bool option_foreign_text(struct call *call, const char *name, size_t max_bytes, const char **text)
 {
     const msgpack_object *option = option_find(call, name);
 
     *text = NULL;
-    return option == NULL || argument_read_foreign_text(call, option, name, text);
+    return option == NULL || argument_read_foreign_text(call, option, name, max_bytes, text);
 }
 
 bool option_bool(struct call *call, const char *name, bool *flag)

@@ -14,9 +14,10 @@
 /* Return NULL if the option was not given, or is nil. */
 const msgpack_object *option_find(const struct call *call, const char *name);
 
-bool option_string(struct call *call, const char *name, const char **text); /* standard NULL */
+/* Read a text of up to max_bytes. standard NULL */
+bool option_string(struct call *call, const char *name, size_t max_bytes, const char **text);
 /* The same for a text that need not be UTF-8, as keys of foreign clients. */
-bool option_foreign_text(struct call *call, const char *name, const char **text);
+bool option_foreign_text(struct call *call, const char *name, size_t max_bytes, const char **text);
 bool option_bool(struct call *call, const char *name, bool *flag); /* standard false */
 bool option_number(struct call *call, const char *name, double standard, double *number);
 bool option_integer(struct call *call, const char *name, int64_t min, int64_t max, int64_t standard, int64_t *number);

@@ -66,6 +66,25 @@ START_TEST(every_setting_comes_back_in_the_info)
 }
 END_TEST
 
+START_TEST(texts_of_settings_may_be_as_long_as_documented)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    const char *description = format_text("%0*d", 4096, 0), *value = format_text("%0*d", 127 * 1024 - 4, 0);
+
+    struct answer *answer =
+        client_call(client, "bucket.update", "['%s', {'description': '%s', 'metadata': {'name': '%s'}}]", bucket,
+                    description, value);
+    assert_ok(answer);
+    ck_assert_str_eq(text_at(&answer->result, "description"), description);
+    ck_assert_str_eq(text_at(&answer->result, "metadata.name"), value);
+    assert_code_says(client_call(client, "bucket.update", "['%s', {'description': '%sd'}]", bucket, description),
+                     "invalid_argument", "4096");
+    assert_code_says(client_call(client, "bucket.update", "['%s', {'metadata': {'name': '%sv'}}]", bucket, value),
+                     "too_large", "130048");
+}
+END_TEST
+
 START_TEST(creating_a_bucket_again_with_the_same_settings_succeeds)
 {
     struct client *client = client_open_shared();
@@ -679,6 +698,7 @@ Suite *bucket_suite(void)
 
     tcase_add_test(tests, a_bucket_has_the_documented_defaults);
     tcase_add_test(tests, every_setting_comes_back_in_the_info);
+    tcase_add_test(tests, texts_of_settings_may_be_as_long_as_documented);
     tcase_add_test(tests, creating_a_bucket_again_with_the_same_settings_succeeds);
     tcase_add_test(tests, an_update_changes_what_is_given_and_nothing_else);
     tcase_add_test(tests, a_smaller_history_that_would_remove_values_needs_force);

@@ -931,6 +931,49 @@ START_TEST(unread_answers_of_all_sessions_together_are_bounded)
 }
 END_TEST
 
+/* Reading, copying or sending them would be a slow turn, for which daemon_stop looks in the log. */
+START_TEST(texts_of_megabytes_are_refused_before_they_are_read)
+{
+    static const struct {
+        const char *method, *params, *code;
+    } calls[] = {
+        {"bucket.create", "['new', {'description': '%s'}]", "invalid_argument"},
+        {"bucket.update", "['b', {'description': '%s'}]", "invalid_argument"},
+        {"bucket.create", "['new', {'metadata': {'a': '%s'}}]", "too_large"},
+        {"bucket.create", "['new', {'metadata': {'%s': 'a'}}]", "too_large"},
+        {"bucket.create", "['new', {'placement': {'cluster': '%s'}}]", "invalid_argument"},
+        {"bucket.create", "['new', {'placement': {'tags': ['a', '%s']}}]", "invalid_argument"},
+        {"bucket.create", "['new', {'republish': {'destination': '%s'}}]", "invalid_argument"},
+        {"bucket.create", "['new', {'republish': {'destination': 'a', 'source': '%s'}}]", "invalid_argument"},
+        {"bucket.create", "['new', {'mirror': '%s'}]", "invalid_argument"},
+        {"bucket.create", "['new', {'mirror': {'bucket': 'b', 'domain': '%s'}}]", "invalid_argument"},
+        {"bucket.create", "['new', {'sources': [{'bucket': 'b', 'filter': '%s'}]}]", "invalid_argument"},
+        {"bucket.list", "[{'after': '%s'}]", "invalid_argument"},
+        {"bucket.list", "[{'filter': '%s'}]", "invalid_argument"},
+        {"kv.keys", "['b', {'after': '%s'}]", "invalid_argument"},
+        {"kv.entries", "['b', {'after': '%s'}]", "invalid_argument"},
+        {"kv.entries", "['b', {'filter': '%s'}]", "invalid_argument"},
+        {"kv.get", "['b', '%s']", "invalid_argument"},
+        {"kv.put", "['b', 'k', 'v', {'headers': {'a': '%s'}}]", "too_large"},
+        {"kv.put", "['b', 'k', 'v', {'headers': {'%s': 'a'}}]", "too_large"},
+        {"lock.acquire", "['b', 'k', {'owner': '%s'}]", "invalid_argument"},
+        {"watch.start", "['b', {'filter': '%s'}]", "invalid_argument"},
+    };
+    const char *text = format_text("%0*d", 4000000, 0);
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *client = client_open(&daemon_of_test);
+    assert_ok(client_call(client, "bucket.create", "['b']"));
+    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+        const char *before = strstr(calls[i].params, "%s");
+        assert_code(client_call(client, calls[i].method, "%.*s%s%s", (int)(before - calls[i].params), calls[i].params,
+                                text, before + 2),
+                    calls[i].code);
+    }
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 START_TEST(one_user_cannot_hold_all_sessions)
 {
     daemon_start(&daemon_of_test, NULL, "limits:\n  sessions: 8\n  user_percent: 50\n");
@@ -974,6 +1017,7 @@ Suite *limit_suite(void)
     tcase_add_test(calls, messages_that_end_in_the_middle_of_what_was_written_have_a_timeout_each);
     tcase_add_test(calls, what_was_done_is_answered_whatever_is_unread);
     tcase_add_test(calls, calls_that_wait_do_not_slow_down_others);
+    tcase_add_test(calls, texts_of_megabytes_are_refused_before_they_are_read);
     tcase_add_test(calls, one_user_cannot_hold_all_sessions);
     tcase_add_test(calls, at_call_bytes_per_session_the_daemon_stops_reading_and_loses_nothing);
     tcase_add_test(calls, at_the_limit_of_all_call_bytes_more_are_refused);

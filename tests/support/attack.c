@@ -513,6 +513,8 @@ const struct attack_kind attack_kinds[] = {
     {"deletions of all keys", put_many_keys, attack_run_deletions, NULL},
     /* bucket.list with a filter that has a star for every other character. */
     {"filters of many stars", make_long_names, run_bucket_filters, NULL},
+    /* Metadata of 4 MB for a bucket, from each of four sessions. */
+    {"metadata of megabytes", NULL, attack_run_long_metadata, NULL},
     /* 10,000 gets in one write. */
     {"gets of a missing key", NULL, run_missing_keys, NULL},
     {"cached gets in missing buckets", NULL, run_missing_buckets, NULL},

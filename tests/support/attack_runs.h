@@ -9,6 +9,7 @@
 /* attack_buckets.c */
 void attack_run_entries(struct attack *attack);
 void attack_run_deletions(struct attack *attack);
+void attack_run_long_metadata(struct attack *attack);
 
 /* attack_locks.c */
 void attack_run_lock_churn(struct attack *attack);
