@@ -103,12 +103,16 @@ static void json_write_string(struct json_writer *writer, const char *bytes, siz
 {
     size_t plain = 0;
 
+    if (writer->length + length > writer->max_bytes) { /* reading megabytes takes long, and the text is not kept */
+        writer->length += length + 2;
+        return;
+    }
     if (!utf8_is_valid(bytes, length)) {
         writer->wrong = "a text is not UTF-8";
         return;
     }
     size_t escaped = json_escaped_length(bytes, length);
-    if (writer->length + escaped > writer->max_bytes) { /* only the length is wanted */
+    if (writer->length + escaped > writer->max_bytes) {
         writer->length += escaped + 2;
         return;
     }

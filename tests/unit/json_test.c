@@ -272,6 +272,27 @@ START_TEST(keys_may_be_bin_and_are_utf8)
 }
 END_TEST
 
+/* The text is not UTF-8, which is not noticed. */
+START_TEST(a_text_that_is_too_large_is_not_read)
+{
+    char bytes[4 + 300] = "\x91\xda\x01\x2c";
+    msgpack_unpacked unpacked;
+    struct arena arena;
+    size_t offset = 0, length;
+    const char *text;
+
+    memset(bytes + 4, 0xff, 300);
+    ck_assert(arena_init(&arena, 1024));
+    msgpack_unpacked_init(&unpacked);
+    ck_assert_int_eq(msgpack_unpack_next(&unpacked, bytes, sizeof(bytes), &offset), MSGPACK_UNPACK_SUCCESS);
+    ck_assert_ptr_null(json_from_msgpack(&arena, &unpacked.data, 200, &text, &length));
+    ck_assert_ptr_null(text);
+    ck_assert_uint_gt(length, 200);
+    msgpack_unpacked_destroy(&unpacked);
+    arena_destroy(&arena);
+}
+END_TEST
+
 START_TEST(numbers_are_short_and_exact)
 {
     static const struct {
@@ -344,6 +365,7 @@ Suite *json_suite(void)
     tcase_add_test(tests, every_text_is_read_as_jansson_reads_it);
     tcase_add_test(tests, a_text_beyond_the_limits_is_refused);
     tcase_add_test(tests, keys_may_be_bin_and_are_utf8);
+    tcase_add_test(tests, a_text_that_is_too_large_is_not_read);
     tcase_add_test(tests, numbers_are_short_and_exact);
     tcase_add_test(tests, utf8_characters_are_distinguished_from_other_bytes);
     suite_add_tcase(suite, tests);
