@@ -154,6 +154,14 @@ static bool argument_check_size(struct call *call, const msgpack_object *value, 
     return false;
 }
 
+static bool argument_copy_text(struct call *call, const msgpack_object *value, const char **text)
+{
+    *text = arena_strndup(&call->arena, value->via.str.ptr, value->via.str.size);
+    if (*text == NULL)
+        call_fail_out_of_memory(call);
+    return *text != NULL;
+}
+
 bool argument_read_text(struct call *call, const msgpack_object *value, const char *what, size_t max_bytes,
                         const char **text)
 {
@@ -171,10 +179,7 @@ bool argument_read_foreign_text(struct call *call, const msgpack_object *value, 
         return false;
     if (memchr(value->via.str.ptr, '\0', value->via.str.size) != NULL)
         return argument_refuse(call, what, "a text without a NUL", value);
-    *text = arena_strndup(&call->arena, value->via.str.ptr, value->via.str.size);
-    if (*text == NULL)
-        call_fail_out_of_memory(call);
-    return *text != NULL;
+    return argument_copy_text(call, value, text);
 }
 
 /* Of headers, and of metadata. The answers of NATS about an entry have some headers more. */
@@ -197,11 +202,23 @@ static bool argument_check_pairs_size(struct call *call, const msgpack_object_ma
     return false;
 }
 
+/* Read a half of a pair: "name" or "value". It is named only for an error: a transaction may have 60,000 pairs. */
+static bool argument_read_half(struct call *call, const msgpack_object *value, const char *half, uint32_t number,
+                               const char *what, size_t max_bytes, const char **text)
+{
+    char part[64];
+
+    if (argument_is_text(value) && memchr(value->via.str.ptr, '\0', value->via.str.size) == NULL &&
+        utf8_is_valid(value->via.str.ptr, value->via.str.size))
+        return argument_copy_text(call, value, text);
+    snprintf(part, sizeof(part), "%s %" PRIu32 " of %s", half, number, what);
+    return argument_read_text(call, value, part, max_bytes, text);
+}
+
 bool argument_read_pairs(struct call *call, const msgpack_object *value, const char *what, size_t max_bytes,
                          struct argument_pair **pairs, size_t *count)
 {
     const msgpack_object_map *map = argument_to_map(value);
-    char part[64];
 
     if (map == NULL)
         return argument_refuse(call, what, "a map of text to text", value);
@@ -218,11 +235,8 @@ bool argument_read_pairs(struct call *call, const msgpack_object *value, const c
     }
     *count = map->size;
     for (uint32_t i = 0; i < map->size; i++) {
-        snprintf(part, sizeof(part), "name %u of %s", i + 1, what);
-        if (!argument_read_text(call, &map->ptr[i].key, part, max_bytes, &(*pairs)[i].name))
-            return false;
-        snprintf(part, sizeof(part), "value %u of %s", i + 1, what);
-        if (!argument_read_text(call, &map->ptr[i].val, part, max_bytes, &(*pairs)[i].value))
+        if (!argument_read_half(call, &map->ptr[i].key, "name", i + 1, what, max_bytes, &(*pairs)[i].name) ||
+            !argument_read_half(call, &map->ptr[i].val, "value", i + 1, what, max_bytes, &(*pairs)[i].value))
             return false;
     }
     return true;
