@@ -230,6 +230,8 @@ static void record_read_bulk(struct call_record *record, const msgpack_object *r
         }
         const msgpack_object *error = map_at(of_key, "error");
         part->result = error != NULL ? result_of(error) : CALL_OK;
+        if (error != NULL)
+            copy_text(part->code, sizeof(part->code), map_at(error, "code"));
         part->revision = number_of(map_at(of_key, "revision"));
     }
 }

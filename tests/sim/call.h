@@ -42,6 +42,8 @@ enum call_result {
     CALL_LOST     /* the session ended before the answer */
 };
 
+#define CALL_CODE_BYTES 32u
+
 /* One key of a call. */
 struct call_part {
     unsigned key;
@@ -53,6 +55,7 @@ struct call_part {
     uint64_t found;          /* its value */
     uint64_t revision;       /* of what was read or written; of a refusal, what the key is at; 0: none */
     enum call_result result; /* of bulk calls, each key's own */
+    char code[CALL_CODE_BYTES];
 };
 
 struct call_record {
@@ -69,8 +72,8 @@ struct call_record {
     bool has_id;    /* a write that is repeated if the daemon ends the session */
     bool is_parted; /* its session has ended, and it is to be repeated */
     bool is_repeated;
-    uint64_t first_sent_us; /* by the monotonic clock */
-    char code[32];          /* of the error; "": none */
+    uint64_t first_sent_us;     /* by the monotonic clock */
+    char code[CALL_CODE_BYTES]; /* of the error; "": none */
     char text[200];
     uint64_t begin_ns, end_ns, timeout_ns;
     int64_t delta;  /* of an increment */

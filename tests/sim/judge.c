@@ -420,15 +420,15 @@ uint64_t judge_stopped_ns(const struct stop *stops, size_t count, uint64_t from_
 }
 
 /* The errors that the faults of this world, and conditions, can cause. */
-static bool error_is_possible(const struct judgement *judgement, const struct call_record *record)
+static bool error_is_possible(const struct judgement *judgement, enum call_kind kind, const char *code,
+                              enum call_result result)
 {
-    const char *code = record->code;
-    bool may_have_been_stored = record->result == CALL_UNKNOWN; /* and then a copy of it was refused */
-    bool may_exist = record->kind == CALL_CREATE || record->kind == CALL_COMMIT;
-    bool may_conflict = record->kind == CALL_UPDATE || record->kind == CALL_COMMIT;
+    bool may_have_been_stored = result == CALL_UNKNOWN; /* and then a copy of it was refused */
+    bool may_exist = kind == CALL_CREATE || kind == CALL_COMMIT;
+    bool may_conflict = kind == CALL_UPDATE || kind == CALL_COMMIT;
     bool is_of_a_fault = strcmp(code, "unavailable") == 0 || strcmp(code, "deadline_exceeded") == 0 ||
                          strcmp(code, "resource_exhausted") == 0;
-    bool may_change_too_often = record->kind == CALL_ENTRIES;
+    bool may_change_too_often = kind == CALL_ENTRIES;
 
     return (is_of_a_fault && (!judgement->is_quiet || may_change_too_often)) ||
            (may_exist && strcmp(code, "already_exists") == 0) ||
@@ -440,6 +440,21 @@ static void judge_refusal(const struct judgement *judgement, const struct call_r
     if (record->is_refused && record->result == CALL_FAILED && !judgement->was_set_back &&
         !is_true_once(judgement, record, fails, moment_at(judgement->stream, record->begin_ns)))
         judge_fail(record, "it is refused, although its condition held all the time");
+}
+
+/* The error of the call, and of a bulk call those of its keys. */
+static void judge_errors(const struct judgement *judgement, const struct call_record *record)
+{
+    if (record->code[0] != '\0' && !error_is_possible(judgement, record->kind, record->code, record->result))
+        judge_fail(record, "this error is not one that this call can cause");
+    for (size_t i = 0; i < record->count; i++) {
+        const struct call_part *part = &record->parts[i];
+        if (part->code[0] != '\0' && !error_is_possible(judgement, record->kind, part->code, part->result))
+            world_fail("client %u, call %u, %s: k%u with value %" PRIu64
+                       " has the error %s%s, which this call cannot cause",
+                       record->client, record->msgid, call_kind_name(record->kind), part->key, part->value, part->code,
+                       part->result == CALL_UNKNOWN ? " (outcome unknown)" : "");
+    }
 }
 
 static void judge_purge(const struct judgement *judgement, const struct call_record *record)
@@ -467,8 +482,7 @@ static void judge_call(const struct judgement *judgement, const struct call_reco
         allowed_ns += DRAIN_NS; /* a daemon that ends reads no more calls, and keeps its sessions for so long */
     if (record->end_ns - record->begin_ns > allowed_ns)
         judge_fail(record, "its answer came long after its deadline");
-    if (record->code[0] != '\0' && !error_is_possible(judgement, record))
-        judge_fail(record, "this error is not one that this call can cause");
+    judge_errors(judgement, record);
     if (record->must_succeed && record->result != CALL_OK)
         judge_fail(record, "it has failed after the end of the faults");
     switch (record->kind) {
