@@ -92,10 +92,12 @@ static void pack_options(msgpack_packer *packer, const struct call_record *recor
 
 static void pack_commit(msgpack_packer *packer, const struct call_record *record)
 {
-    size_t conditions = 0;
+    size_t conditions = 0, operations = 0;
 
-    for (size_t i = 0; i < record->count; i++)
+    for (size_t i = 0; i < record->count; i++) {
         conditions += record->parts[i].has_condition;
+        operations += !record->parts[i].is_check;
+    }
     msgpack_pack_array(packer, conditions);
     for (size_t i = 0; i < record->count; i++) {
         if (!record->parts[i].has_condition)
@@ -104,8 +106,10 @@ static void pack_commit(msgpack_packer *packer, const struct call_record *record
         pack_key(packer, record->parts[i].key);
         msgpack_pack_uint64(packer, record->parts[i].expected);
     }
-    msgpack_pack_array(packer, record->count);
+    msgpack_pack_array(packer, operations);
     for (size_t i = 0; i < record->count; i++) {
+        if (record->parts[i].is_check)
+            continue;
         msgpack_pack_array(packer, record->parts[i].is_delete ? 2 : 3);
         pack_text(packer, record->parts[i].is_delete ? "delete" : "put");
         pack_key(packer, record->parts[i].key);
@@ -252,6 +256,24 @@ static void record_read_entries(struct call_record *record, const msgpack_object
     }
 }
 
+static void record_read_commit(struct call_record *record, const msgpack_object *result, uint64_t *revisions)
+{
+    size_t operations = 0;
+
+    if (result->type != MSGPACK_OBJECT_ARRAY)
+        world_fail("txn.commit answers no array");
+    for (size_t i = 0; i < record->count; i++) {
+        struct call_part *part = &record->parts[i];
+        if (part->is_check)
+            continue;
+        if (operations < result->via.array.size)
+            part->revision = revisions[part->key] = number_of(&result->via.array.ptr[operations]);
+        operations++;
+    }
+    if (operations != result->via.array.size)
+        world_fail("txn.commit answers something else than %zu revisions", operations);
+}
+
 void call_read_result(struct call_record *record, const msgpack_object *result, const struct load *load,
                       uint64_t revisions[CALL_KEYS_MAX])
 {
@@ -275,12 +297,7 @@ void call_read_result(struct call_record *record, const msgpack_object *result, 
         record_read_bulk(record, result, revisions);
         break;
     case CALL_COMMIT:
-        if (result->type != MSGPACK_OBJECT_ARRAY || result->via.array.size != record->count)
-            world_fail("txn.commit answers something else than %zu revisions", record->count);
-        for (size_t i = 0; i < record->count; i++) {
-            record->parts[i].revision = number_of(&result->via.array.ptr[i]);
-            revisions[record->parts[i].key] = record->parts[i].revision;
-        }
+        record_read_commit(record, result, revisions);
         break;
     case CALL_KEYS:
         for (uint32_t i = 0; i < result->via.array.size; i++) {

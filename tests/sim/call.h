@@ -48,6 +48,7 @@ enum call_result {
 struct call_part {
     unsigned key;
     bool is_delete;     /* of a commit */
+    bool is_check;      /* of a commit: the key has only a condition, and is not written */
     bool has_condition; /* of an update or a commit: the key must be at the revision expected */
     uint64_t expected;
     uint64_t value;          /* written, each only once; 0: none */

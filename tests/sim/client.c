@@ -107,9 +107,10 @@ static void client_choose_commit(struct client *client, struct call_record *reco
     record_choose_parts(record, client, world_between(2, 4));
     for (size_t i = 0; i < record->count; i++) {
         struct call_part *part = &record->parts[i];
-        part->is_delete = world_chance(150);
-        part->value = part->is_delete ? 0 : ++values;
-        part->has_condition = world_chance(300);
+        part->is_check = i > 0 && world_chance(200);
+        part->is_delete = !part->is_check && world_chance(150);
+        part->value = part->is_check || part->is_delete ? 0 : ++values;
+        part->has_condition = part->is_check || world_chance(300);
         part->expected = client->revisions[part->key];
     }
 }

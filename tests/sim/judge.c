@@ -290,15 +290,32 @@ static void judge_marker(const struct judgement *judgement, const struct call_re
         judge_fail(record, "its revision is not that of a marker of its key");
     if (stored->at_ns < record->begin_ns || stored->at_ns > record->end_ns)
         judge_fail(record, "its marker is stored at a time at which it was not in flight");
+    if (!part_condition_held(judgement, record->kind, part, stored))
+        judge_fail(record, "its marker is stored, although its condition did not hold");
 }
 
-static void judge_commit(const struct judgement *judgement, const struct call_record *record)
+/* The condition of a key that the transaction does not write held when it was stored. */
+static void judge_check(const struct judgement *judgement, const struct call_record *record,
+                        const struct call_part *part, const struct stored *stored)
+{
+    const struct knowledge *after = &judgement->after[stored->sequence];
+    const struct stored *checked = after->change > 0 ? state_at(judgement, part->key, after->change - 1) : NULL;
+    bool holds = part->expected == 0 ? !stored_is_put(checked) : checked != NULL && checked->sequence == part->expected;
+
+    if (!stored->is_late && !holds)
+        judge_fail(record, "it is stored, although the condition of a key that it does not write did not hold");
+}
+
+/* Return something that the transaction has stored, or NULL. */
+static const struct stored *judge_operations(const struct judgement *judgement, const struct call_record *record)
 {
     size_t there = 0, values = 0;
-    const struct stored *stored;
+    const struct stored *stored, *any = NULL;
     bool is_part = false; /* its commit has stopped in the middle */
 
     for (size_t i = 0; i < record->count; i++) {
+        if (record->parts[i].is_check)
+            continue;
         if (record->parts[i].is_delete) {
             judge_marker(judgement, record, &record->parts[i]);
             continue;
@@ -306,14 +323,26 @@ static void judge_commit(const struct judgement *judgement, const struct call_re
         stored = judge_value(judgement, record, &record->parts[i], record->result);
         values++;
         there += stored != NULL;
+        any = stored != NULL ? stored : any;
         is_part = is_part || (stored != NULL && stored->is_of_part);
     }
+    if (!judgement->was_set_back && there != 0 && there != values && !(is_part && record->result != CALL_OK))
+        judge_fail(record, "a part of the transaction is stored");
+    return any;
+}
+
+static void judge_commit(const struct judgement *judgement, const struct call_record *record)
+{
+    const struct stored *stored = judge_operations(judgement, record);
+    uint64_t next = record->parts[0].revision;
+
     if (judgement->was_set_back)
         return;
-    if (there != 0 && there != values && !(is_part && record->result != CALL_OK))
-        judge_fail(record, "a part of the transaction is stored");
-    for (size_t i = 1; record->result == CALL_OK && i < record->count; i++) {
-        if (record->parts[i].revision != record->parts[0].revision + i)
+    for (size_t i = 0; i < record->count; i++) {
+        const struct call_part *part = &record->parts[i];
+        if (part->is_check && stored != NULL)
+            judge_check(judgement, record, part, stored);
+        if (record->result == CALL_OK && !part->is_check && part->revision != next++)
             judge_fail(record, "its revisions are not consecutive");
     }
 }
@@ -419,7 +448,10 @@ uint64_t judge_stopped_ns(const struct stop *stops, size_t count, uint64_t from_
     return sum_ns;
 }
 
-/* The errors that the faults of this world, and conditions, can cause. */
+/*
+ * Return whether the faults of this world, and conditions, can cause the error. Without faults, nothing puts an outcome
+ * in doubt, and a call is refused, or overtaken by writes.
+ */
 static bool error_is_possible(const struct judgement *judgement, enum call_kind kind, const char *code,
                               enum call_result result)
 {
@@ -428,9 +460,13 @@ static bool error_is_possible(const struct judgement *judgement, enum call_kind 
     bool may_conflict = kind == CALL_UPDATE || kind == CALL_COMMIT;
     bool is_of_a_fault = strcmp(code, "unavailable") == 0 || strcmp(code, "deadline_exceeded") == 0 ||
                          strcmp(code, "resource_exhausted") == 0;
-    bool may_change_too_often = kind == CALL_ENTRIES;
+    /* What a page, or a transaction with more conditions than operations, has read is overwritten again and again. */
+    bool is_overtaken = (kind == CALL_ENTRIES && strcmp(code, "unavailable") == 0) ||
+                        ((kind == CALL_ENTRIES || kind == CALL_COMMIT) && strcmp(code, "deadline_exceeded") == 0);
 
-    return (is_of_a_fault && (!judgement->is_quiet || may_change_too_often)) ||
+    if (judgement->is_quiet && result == CALL_UNKNOWN)
+        return false;
+    return (is_of_a_fault && (!judgement->is_quiet || is_overtaken)) ||
            (may_exist && strcmp(code, "already_exists") == 0) ||
            ((may_conflict || may_have_been_stored) && strcmp(code, "conflict") == 0);
 }
