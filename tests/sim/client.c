@@ -19,6 +19,7 @@ struct client {
     struct caller caller;
     unsigned in_flight;
     unsigned parted; /* calls that are to be repeated */
+    unsigned lost_sessions;
     uint64_t until_ns;
     bool is_thinking;
     bool is_set_up;
@@ -175,6 +176,18 @@ static void client_call(struct client *client)
 
 static void client_try_set_up(void *arg);
 
+/* The daemon has ended the watch, or watch.start has failed. */
+static void client_end_watch(struct client *client, const msgpack_object *error)
+{
+    struct watch_record *watch = client->watch;
+
+    watch->is_ended = true;
+    watch->ended_ns = world_now_ns();
+    copy_text(watch->code, sizeof(watch->code), map_at(error, "code"));
+    trace("client %u: watch has ended: %s", client->number, watch->code);
+    client->watch = NULL;
+}
+
 static void client_read_answer(struct client *client, const msgpack_object *answer)
 {
     const msgpack_object *error = &answer->via.array.ptr[2], *result = &answer->via.array.ptr[3];
@@ -185,10 +198,9 @@ static void client_read_answer(struct client *client, const msgpack_object *answ
         return; /* the daemon shuts down */
     if (msgid == client->watch_msgid && msgid != 0) {
         client->watch_msgid = 0;
-        if (error->type != MSGPACK_OBJECT_NIL && client->watch != NULL) {
-            client->watch->is_ended = true;
-            client->watch = NULL;
-        }
+        client->watch->answered_ns = world_now_ns();
+        if (error->type != MSGPACK_OBJECT_NIL)
+            client_end_watch(client, error);
         return;
     }
     if (record == NULL || record->result != CALL_RUNS)
@@ -263,9 +275,7 @@ static void client_read_notification(struct client *client, const msgpack_object
         watch->ready_revision = watch->count > 0 ? watch->entries[watch->count - 1].revision : 0;
         trace("client %u: watch is ready", client->number);
     } else if (strcmp(method, "watch.ended") == 0) {
-        watch->is_ended = true;
-        client->watch = NULL;
-        trace("client %u: watch has ended", client->number);
+        client_end_watch(client, &params->via.array.ptr[1]);
     }
 }
 
@@ -326,6 +336,10 @@ static void client_repeat_calls(struct client *client)
 static void client_lose_session(struct client *client, bool is_impatient)
 {
     client->in_flight = 0;
+    if (client->watch != NULL) {
+        client->watch->is_ended = client->watch->is_lost = true;
+        client->watch->ended_ns = world_now_ns();
+    }
     client->watch = NULL;
     client->watch_msgid = 0;
     for (struct call_record *record = client->records; record != NULL; record = record->next) {
@@ -338,15 +352,16 @@ static void client_lose_session(struct client *client, bool is_impatient)
         }
         record_lose(client, record);
     }
-    for (struct watch_record *watch = client->watches; watch != NULL; watch = watch->next)
-        watch->is_ended = true;
     client_think_later(client, world_between(1, 50) * WORLD_MS);
 }
 
 static void client_on_end(void *arg, uint64_t ended_ns)
 {
+    struct client *client = arg;
+
     (void)ended_ns;
-    client_lose_session(arg, false);
+    client->lost_sessions++;
+    client_lose_session(client, false);
 }
 
 static void client_misbehave(struct client *client)
@@ -446,6 +461,11 @@ const struct call_record *client_records(const struct client *client)
 const struct watch_record *client_watches(const struct client *client)
 {
     return client->watches;
+}
+
+unsigned client_lost_sessions(const struct client *client)
+{
+    return client->lost_sessions;
 }
 
 struct client *client_new(unsigned number, struct host *host, const struct load *load)

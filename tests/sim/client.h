@@ -29,8 +29,12 @@ struct load {
 /* What a watch was delivered. */
 struct watch_record {
     struct watch_record *next;
-    uint64_t begun_ns; /* when it was asked for */
+    uint64_t begun_ns;    /* when it was asked for */
+    uint64_t answered_ns; /* when watch.start was answered; 0: it was not */
     bool is_ready, is_ended;
+    bool is_lost; /* its session has ended before it */
+    uint64_t ended_ns;
+    char code[CALL_CODE_BYTES]; /* of the error of watch.start or watch.ended; "": none */
     uint64_t ready_ns;
     uint64_t ready_revision; /* the highest revision delivered until it was ready */
     size_t ready_count;      /* of entries until then */
@@ -63,6 +67,9 @@ void client_use_all(struct client *client);
 
 const struct call_record *client_records(const struct client *client);
 const struct watch_record *client_watches(const struct client *client);
+
+/* How many of its sessions the daemon has ended. */
+unsigned client_lost_sessions(const struct client *client);
 
 /* The number of values that were written in this world. */
 uint64_t client_values(void);

@@ -240,14 +240,30 @@ static bool condition_fails(const struct judgement *judgement, const struct call
 
 /* --- Calls ----------------------------------------------------------------------------------------- */
 
-static bool part_condition_held(const struct judgement *judgement, enum call_kind kind, const struct call_part *part,
-                                const struct stored *stored)
+/*
+ * Return whether the bucket was purged during a transaction with more conditions than operations. A fault of the daemon
+ * is excepted: it reads the keys, and commits if the stream has no later message. A purge leaves none.
+ */
+static bool is_purged_meanwhile(const struct judgement *judgement, const struct call_record *record)
+{
+    size_t conditions = 0, operations = 0;
+
+    for (size_t i = 0; i < record->count; i++) {
+        conditions += record->parts[i].has_condition;
+        operations += !record->parts[i].is_check;
+    }
+    return record->kind == CALL_COMMIT && conditions > operations && find_purge(judgement->stream, record) != NULL;
+}
+
+static bool part_condition_held(const struct judgement *judgement, const struct call_record *record,
+                                const struct call_part *part, const struct stored *stored)
 {
     const struct stored *before = state_before(judgement, part->key, stored);
 
-    if (kind == CALL_CREATE || (part->has_condition && part->expected == 0))
+    if (record->kind == CALL_CREATE || (part->has_condition && part->expected == 0))
         return !stored_is_put(before);
-    return !part->has_condition || (before != NULL && before->sequence == part->expected);
+    return !part->has_condition || is_purged_meanwhile(judgement, record) ||
+           (before != NULL && before->sequence == part->expected);
 }
 
 /* Judge one value that was written. Return what is stored, or NULL. */
@@ -274,7 +290,7 @@ static const struct stored *judge_value(const struct judgement *judgement, const
     if (result == CALL_OK && (stored->at_ns < record->begin_ns || stored->at_ns > record->end_ns))
         judge_fail(record, "it is stored at a time at which it was not in flight");
     /* The condition of one that was stored late was checked before. */
-    if (count > 0 && !stored->is_late && !part_condition_held(judgement, record->kind, part, stored))
+    if (count > 0 && !stored->is_late && !part_condition_held(judgement, record, part, stored))
         judge_fail(record, "it is stored, although its condition did not hold");
     return stored;
 }
@@ -290,7 +306,7 @@ static void judge_marker(const struct judgement *judgement, const struct call_re
         judge_fail(record, "its revision is not that of a marker of its key");
     if (stored->at_ns < record->begin_ns || stored->at_ns > record->end_ns)
         judge_fail(record, "its marker is stored at a time at which it was not in flight");
-    if (!part_condition_held(judgement, record->kind, part, stored))
+    if (!part_condition_held(judgement, record, part, stored))
         judge_fail(record, "its marker is stored, although its condition did not hold");
 }
 
@@ -302,7 +318,7 @@ static void judge_check(const struct judgement *judgement, const struct call_rec
     const struct stored *checked = after->change > 0 ? state_at(judgement, part->key, after->change - 1) : NULL;
     bool holds = part->expected == 0 ? !stored_is_put(checked) : checked != NULL && checked->sequence == part->expected;
 
-    if (!stored->is_late && !holds)
+    if (!stored->is_late && !holds && !is_purged_meanwhile(judgement, record))
         judge_fail(record, "it is stored, although the condition of a key that it does not write did not hold");
 }
 
@@ -503,6 +519,17 @@ static void judge_purge(const struct judgement *judgement, const struct call_rec
         judge_fail(record, "the bucket was not purged meanwhile, although it succeeded");
 }
 
+uint64_t judge_allowed_ns(const struct judgement *judgement, uint64_t timeout_ns, uint64_t begin_ns, uint64_t end_ns,
+                          bool is_lost)
+{
+    /* The clocks may be slow, by 1 %. */
+    uint64_t allowed_ns = timeout_ns + timeout_ns / 100 + judgement->slack_ns +
+                          judge_stopped_ns(judgement->stops, judgement->stop_count, begin_ns, end_ns);
+
+    /* A daemon that ends reads no more calls, and keeps its sessions for so long. */
+    return allowed_ns + (is_lost ? DRAIN_NS : 0);
+}
+
 static void judge_call(const struct judgement *judgement, const struct call_record *record)
 {
     const struct call_part *part = &record->parts[0];
@@ -511,12 +538,8 @@ static void judge_call(const struct judgement *judgement, const struct call_reco
         return;
     if (record->result == CALL_RUNS)
         judge_fail(record, "it has no answer");
-    /* The clocks may be slow, by 1 %. */
-    uint64_t allowed_ns = record->timeout_ns + record->timeout_ns / 100 + judgement->slack_ns +
-                          judge_stopped_ns(judgement->stops, judgement->stop_count, record->begin_ns, record->end_ns);
-    if (record->result == CALL_LOST)
-        allowed_ns += DRAIN_NS; /* a daemon that ends reads no more calls, and keeps its sessions for so long */
-    if (record->end_ns - record->begin_ns > allowed_ns)
+    if (record->end_ns - record->begin_ns >
+        judge_allowed_ns(judgement, record->timeout_ns, record->begin_ns, record->end_ns, record->result == CALL_LOST))
         judge_fail(record, "its answer came long after its deadline");
     judge_errors(judgement, record);
     if (record->must_succeed && record->result != CALL_OK)
@@ -565,6 +588,8 @@ static void judge_call(const struct judgement *judgement, const struct call_reco
 
 void judge_calls(const struct judgement *judgement, const struct client *client)
 {
+    if (judgement->daemons_stay && client_lost_sessions(client) > 0)
+        world_fail("the daemon has ended a session, and was not ended itself");
     for (const struct call_record *record = client_records(client); record != NULL; record = record->next)
         judge_call(judgement, record);
 }

@@ -64,6 +64,7 @@ struct judgement {
     struct written *written;                                   /* by value */
     struct knowledge *after;                                   /* each revision was stored */
     bool is_quiet;     /* there are no faults: a call fails only if its condition does not hold */
+    bool daemons_stay; /* none is shut down or killed: no session is lost */
     bool was_set_back; /* what was acknowledged may be lost: only answers, and duplicates, are judged */
 };
 
@@ -73,6 +74,10 @@ uint64_t judge_stopped_ns(const struct stop *stops, size_t count, uint64_t from_
 /* Fill in the tables, and free them. */
 void judge_prepare(struct judgement *judgement);
 void judge_finish(struct judgement *judgement);
+
+/* Return for how long after its begin an answer to a call may come, that was lost if it was not answered. */
+uint64_t judge_allowed_ns(const struct judgement *judgement, uint64_t timeout_ns, uint64_t begin_ns, uint64_t end_ns,
+                          bool is_lost);
 
 /* Judge the calls of a client; world_fail if one is wrong. */
 void judge_calls(const struct judgement *judgement, const struct client *client);

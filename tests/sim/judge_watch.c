@@ -6,6 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* calls.timeout: watch.start names none. */
+#define WATCH_TIMEOUT_NS (5 * WORLD_SECOND)
+
 /*
  * Return whether an entry tells that a value has vanished: it has expired without a marker, or its marker has expired,
  * too, or the bucket was purged. The entry has the revision up to which the daemon has looked, which may be lower than
@@ -124,12 +127,53 @@ static void judge_watch(const struct judgement *judgement, const struct watch_re
     }
 }
 
+/* --- Its start and its end -------------------------------------------------------------------------- */
+
+/* Return whether a key has vanished: such a watch may end with revision_gone. */
+static bool may_be_gone(const struct judgement *judgement, const struct watch_record *watch)
+{
+    const struct stream *stream = judgement->stream;
+    uint64_t long_ns = judgement->staleness_ns;
+    size_t from = moment_at(stream, watch->begun_ns > long_ns ? watch->begun_ns - long_ns : 0);
+
+    for (size_t i = from; i < stream->change_count && stream->changes[i].at_ns <= watch->ended_ns; i++) {
+        if (stream->changes[i].last == NULL)
+            return true;
+    }
+    return false;
+}
+
+/* The errors that the faults of this world, a removed key, and a client that does not read can cause. */
+static bool end_is_possible(const struct judgement *judgement, const struct watch_record *watch)
+{
+    if (strcmp(watch->code, "revision_gone") == 0)
+        return may_be_gone(judgement, watch);
+    if (strcmp(watch->code, "resource_exhausted") == 0)
+        return !judgement->is_quiet || judgement->load->stall_per_mille > 0;
+    return !judgement->is_quiet &&
+           (strcmp(watch->code, "unavailable") == 0 || strcmp(watch->code, "deadline_exceeded") == 0);
+}
+
+static void judge_start_and_end(const struct judgement *judgement, const struct watch_record *watch)
+{
+    bool is_answered = watch->answered_ns > 0, is_lost = !is_answered && watch->is_lost;
+    uint64_t until_ns = is_answered ? watch->answered_ns : is_lost ? watch->ended_ns : world_now_ns();
+
+    if (until_ns - watch->begun_ns > judge_allowed_ns(judgement, WATCH_TIMEOUT_NS, watch->begun_ns, until_ns, is_lost))
+        world_fail("watch.start of %.6f s was not answered in time", (double)watch->begun_ns / 1e9);
+    if (watch->code[0] != '\0' && !end_is_possible(judgement, watch))
+        world_fail("the watch of %.6f s has ended at %.6f s with %s, for which there is no cause",
+                   (double)watch->begun_ns / 1e9, (double)watch->ended_ns / 1e9, watch->code);
+}
+
 void judge_watches(const struct judgement *judgement, const struct client *client)
 {
     if (judgement->was_set_back)
         return;
-    for (const struct watch_record *watch = client_watches(client); watch != NULL; watch = watch->next)
+    for (const struct watch_record *watch = client_watches(client); watch != NULL; watch = watch->next) {
+        judge_start_and_end(judgement, watch);
         judge_watch(judgement, watch);
+    }
 }
 
 bool judge_is_delivered(const struct judgement *judgement, const struct client *client)

@@ -444,6 +444,7 @@ static struct judgement make_judgement(void)
                               .stops = run.stops,
                               .stop_count = run.stop_count,
                               .is_quiet = run.is_quiet,
+                              .daemons_stay = run.weights[FAULT_RESTART] == 0 && run.weights[FAULT_KILL_DAEMON] == 0,
                               .was_set_back = server_was_set_back(run.server)};
 }
 
