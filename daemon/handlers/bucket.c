@@ -33,21 +33,6 @@ static void bucket_answer_info(void *arg, const struct bucket_info *info, const 
 
 typedef void bucket_admin_fn(struct store *store, struct arena *arena, struct admin *admin);
 
-/* Return whether the settings leave locks and ephemeral keys alone. False: the call is answered. */
-static bool bucket_keeps_leases(struct call *call, const struct bucket_config *config)
-{
-    bool may_expire = config != NULL && (config->set & BUCKET_TTL) && config->ttl_s > 0;
-    unsigned held = may_expire ? leases_held_in(call_store(call), call->bucket) : 0;
-
-    if (held == 0)
-        return true;
-    call_fail_with(call, ERROR_UNSUPPORTED,
-                   "with a ttl the bucket cannot have locks and ephemeral keys, and sessions of this daemon have %u of "
-                   "them; set force to change it anyway: they are lost",
-                   held);
-    return false;
-}
-
 static void bucket_start_admin(struct call *call, bucket_admin_fn *start, const struct bucket_config *config)
 {
     struct admin *admin = arena_zalloc(&call->arena, sizeof(*admin));
@@ -61,8 +46,7 @@ static void bucket_start_admin(struct call *call, bucket_admin_fn *start, const 
     if (!option_bool(call, "force", &admin->is_forced) || /* only create and update have these options */
         !option_bool(call, "update", &admin->updates_existing))
         return;
-    if (!admin->is_forced && !bucket_keeps_leases(call, config))
-        return;
+    admin->held = leases_held_in(call_store(call), call->bucket);
     admin->deadline_ms = call->deadline_ms;
     admin->done = bucket_answer_info;
     admin->arg = call;

@@ -87,8 +87,10 @@ static void lock_answer_acquired(void *arg, struct holding *holding, const struc
         call_fail_with(call, ERROR_PERMISSION_DENIED, SESSION_HOLDING_DENIED); /* without the holder's value */
     else if (error != NULL)
         call_fail(call, error);
-    else if (!lock_refuse(call, &lock->wait, holding) && session_holding_give(call, &lock->place, holding))
+    else if (!lock_refuse(call, &lock->wait, holding) && session_holding_give(call, &lock->place, holding)) {
+        holding->session = call->arena.owner;
         lock_answer_holding(call, holding);
+    }
 }
 
 /* Describe the holder if it has not said anything of itself: its host, process and program. */

@@ -324,7 +324,6 @@ static enum request_verdict on_next_known(struct consumer_reading *reading, json
 
     if (has_failed && failure.err_code != JETSTREAM_MESSAGE_NOT_FOUND)
         return start_over(reading);
-    reading->is_last = has_failed && (reading->looked_filters == 0 || reading->is_last);
     /* Messages after the target were written after the reading began. A follower that is behind has not reached it. */
     bool is_complete = has_failed || (reading->saw_end && reading->position >= reading->target);
     if (is_complete && ++reading->looked_filters < reading->scope.filter_count)

@@ -92,7 +92,6 @@ struct consumer_reading {
     /* Of the present consumer. */
     bool reads_sequence; /* by sequence, and not the list of a last_per_subject consumer */
     bool saw_end;        /* the store had no matching message after position */
-    bool is_last;        /* after done: the leader had none either, even if the stream's last sequence is higher */
     uint64_t pending;    /* the server's estimate of the messages that follow */
     unsigned pulled;     /* messages that the present pull may still bring */
     struct consumer_pull pull;
@@ -121,8 +120,8 @@ void consumer_read(struct jetstream *jetstream, struct consumer_reading *reading
                    uint64_t deadline_ms, const struct consumer_ops *ops, void *arg);
 
 /*
- * The stream has this sequence: the reading does not end before it is read. The answer to STREAM.INFO is older than
- * what others may have received of the stream when it comes. Only from restart.
+ * Called by restart: the stream has this sequence, and the reading does not end before it has reached it. The answer to
+ * STREAM.INFO may be older.
  */
 void consumer_require(struct consumer_reading *reading, uint64_t sequence);
 

@@ -467,7 +467,7 @@ static void on_admin_update_info(void *arg, json_t *answer, unsigned err_code, c
         return;
     }
     admin->stream = json_incref(json_object_get(answer, "config"));
-    if ((!admin->is_forced && !shrink_check(answer, admin->config, &wrong)) ||
+    if ((!admin->is_forced && !shrink_check(answer, admin->config, admin->held, &wrong)) ||
         !bucket_config_update_stream(admin->stream, admin->config, admin->level, admin_window_ms(admin), &wrong)) {
         admin_fail(admin, &wrong);
         return;

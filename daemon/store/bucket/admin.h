@@ -21,7 +21,8 @@ struct admin {
     /* Set by the caller, zeroed otherwise; borrowed until done was called. */
     const char *bucket_name;
     const struct bucket_config *config; /* of create and update */
-    bool is_forced;                     /* update: even if it removes values */
+    bool is_forced;                     /* update: even if it removes values, locks or ephemeral keys */
+    unsigned held;                      /* update: locks and ephemeral keys of sessions in the bucket */
     bool updates_existing;              /* create: if the bucket exists with other settings, update it */
     uint64_t deadline_ms;
     admin_info_fn *done;

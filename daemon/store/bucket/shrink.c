@@ -66,11 +66,23 @@ static bool shrink_check_max_bytes(json_t *stream, json_t *state, int64_t max_by
     return false;
 }
 
-bool shrink_check(json_t *info, const struct bucket_config *config, struct error *error)
+static bool shrink_check_held(json_t *stream, int64_t ttl_s, unsigned held, struct error *error)
+{
+    if (held == 0 || ttl_s <= 0 || shrink_integer(stream, "max_age") > 0)
+        return true;
+    error_set(error, ERROR_UNSUPPORTED,
+              "with a ttl the bucket cannot have locks and ephemeral keys, and sessions of this daemon have %u of "
+              "them; " HOW_TO_FORCE ": they are lost",
+              held);
+    return false;
+}
+
+bool shrink_check(json_t *info, const struct bucket_config *config, unsigned held, struct error *error)
 {
     json_t *stream = json_object_get(info, "config"), *state = json_object_get(info, "state");
 
-    return (!(config->set & BUCKET_HISTORY) || shrink_check_history(stream, state, config->history, error)) &&
+    return (!(config->set & BUCKET_TTL) || shrink_check_held(stream, config->ttl_s, held, error)) &&
+           (!(config->set & BUCKET_HISTORY) || shrink_check_history(stream, state, config->history, error)) &&
            (!(config->set & BUCKET_TTL) || shrink_check_ttl(info, stream, state, config->ttl_s, error)) &&
            (!(config->set & BUCKET_MAX_BYTES) || shrink_check_max_bytes(stream, state, config->max_bytes, error));
 }

@@ -10,9 +10,6 @@
 #include <string.h>
 #include <utlist.h>
 
-/* Loads in a row that may come from a follower that is behind; then the load counts as complete. */
-#define TRIES_MAX 5u
-
 /* Filters of a check's consumer at most. */
 #define CHECK_FILTERS_MAX 16u
 
@@ -66,7 +63,8 @@ static bool reconcile_may_be_misled(const struct local_copy *copy)
 
 /*
  * A follower that is behind answers with what was overwritten since, before it comes to what is known. So of a
- * replicated stream, what differs from a key is delivered only if the key differed at the end of the load before.
+ * replicated stream, what differs from a key is delivered only if the key differed at the end of the load before; and
+ * a key that is not known, if anything did.
  */
 static bool reconcile_must_confirm(const struct local_copy *copy, const struct cache_key *key)
 {
@@ -177,32 +175,10 @@ void reconcile_remove_vanished(struct local_copy *copy, struct cache_key *key)
     free(name);
 }
 
-/*
- * Return whether the feed is beyond what the reading has met, because a follower that is behind has answered. It is not
- * if the leader has nothing after that: the last messages of the stream have vanished.
- */
-static bool reconcile_was_behind(const struct local_copy *copy)
-{
-    const struct reconcile *reconcile = &copy->reconcile;
-
-    return copy->feed.info.replicas > 1 && reconcile->last_read.sequence < reconcile->begin_position &&
-           !reconcile->reading.is_last;
-}
-
-/* Return the revision up to which a key that the reading did not meet is gone. */
+/* Return the revision up to which a key that the reading did not meet is gone. It has reached the feed's position. */
 static uint64_t reconcile_removing_limit(const struct local_copy *copy)
 {
-    const struct reconcile *reconcile = &copy->reconcile;
-    uint64_t limit = reconcile->begin_position, first = copy->feed.info.first_sequence;
-
-    if (local_copy_is_before_feed(copy))
-        return UINT64_MAX;
-    if (!reconcile_was_behind(copy))
-        return limit;
-    /* But keys that the leader reported as gone are gone. */
-    if (reconcile->last_read.sequence + 1 > first)
-        return reconcile->last_read.sequence;
-    return limit < first ? limit : first - 1;
+    return local_copy_is_before_feed(copy) ? UINT64_MAX : copy->reconcile.begin_position;
 }
 
 static void reconcile_stop_removing(struct local_copy *copy)
@@ -287,15 +263,6 @@ static void reconcile_start_removing(struct local_copy *copy)
 
 /* --- The reading's end ----------------------------------------------------------------------------- */
 
-/* Return whether a follower that is behind the feed has answered: then the load is repeated at the next tick. */
-static bool reconcile_is_too_old(struct local_copy *copy)
-{
-    struct reconcile *reconcile = &copy->reconcile;
-
-    return reconcile->phase == RECONCILE_LOADING && !local_copy_is_before_feed(copy) && reconcile_was_behind(copy) &&
-           reconcile->tries++ < TRIES_MAX;
-}
-
 /* Return whether the load is to be repeated, to deliver what differs. */
 static bool reconcile_finds_difference(struct local_copy *copy)
 {
@@ -305,7 +272,6 @@ static bool reconcile_finds_difference(struct local_copy *copy)
         return false;
     bool is_found = copy->contents.cache.doubtful > 0 || (reconcile->has_news && !reconcile->is_confirmed);
     reconcile->is_confirmed |= is_found;
-    reconcile->tries = 0;
     return is_found;
 }
 
@@ -313,7 +279,6 @@ static void reconcile_finish_load(struct local_copy *copy)
 {
     struct reconcile *reconcile = &copy->reconcile;
 
-    reconcile->tries = 0;
     reconcile->is_confirmed = false;
     contents_note_read(&copy->contents, !reconcile->wants_load); /* values may be wanted since it began */
     if (reconcile->purpose == RECONCILE_TO_COMPARE)
@@ -363,7 +328,7 @@ static void on_reading_done(void *arg, const struct error *error)
     reconcile_free_subjects(reconcile);
     if (error != NULL && !is_gone)
         log_warning("bucket %s: reading all keys failed: %s; trying again", copy->name, error->message);
-    if (error == NULL && !reconcile_is_too_old(copy) && !reconcile_finds_difference(copy)) {
+    if (error == NULL && !reconcile_finds_difference(copy)) {
         reconcile_start_removing(copy);
         return;
     }

@@ -46,7 +46,6 @@ struct reconcile {
     size_t subject_count;
     uint64_t begin_position;     /* the feed's position when the reading began */
     struct feed_place last_read; /* the last message that the reading met */
-    unsigned tries;              /* loads in a row that a server answered that was behind */
     int64_t question_us;         /* see feed_ops.caught_up */
     bool has_news;               /* the load has met a key that was written since, and is not known */
     bool is_confirmed;           /* a load has found a difference: the next one delivers what still differs */

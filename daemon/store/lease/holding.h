@@ -39,7 +39,7 @@ struct holding {
     bool is_known;                 /* in the table; not if another holding of the key has replaced it */
     uint64_t revision;             /* 0: not known, whether the key was written is in doubt */
     char owner[LEASE_OWNER_BYTES]; /* "": none */
-    uint64_t session;              /* whose call has acquired the lock: see arena.owner; 0: none */
+    uint64_t session;              /* that has acquired the lock: see arena.owner; 0: none */
     char *value;                   /* of a lock, at most LOCK_VALUE_MAX bytes; NULL: not known */
     size_t value_bytes;
     holding_lost_fn *lost; /* of HOLDING_HELD */

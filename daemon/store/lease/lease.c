@@ -101,6 +101,7 @@ static void lease_stop_work(struct lease *lease)
 {
     bucket_wait_cancel(&lease->wait);
     lease_scan_stop(&lease->scan);
+    jetstream_cancel(&lease->settings);
     lease_file_cancel(lease->in->store, lease);
     if (lease->work == LEASE_WRITING)
         return;
@@ -149,7 +150,7 @@ static void lease_lose(struct lease *lease, const struct error *error)
 
     if (lease->state != LEASE_ALIVE)
         return;
-    /* Of a lease that no session uses, nobody misses anything: the bucket was deleted, it may be. */
+    /* A lease that no session uses is not missed. Maybe the bucket was deleted. */
     log_write(lease->references > 0 ? CONF_LOG_WARNING : CONF_LOG_INFO,
               "bucket %s: the lease of this daemon is lost, with %u locks and ephemeral keys: %s", lease->in->name,
               lease->references, why.message);
@@ -320,6 +321,32 @@ void lease_doubt(struct lease_bucket *in)
 
 /* --- Renewing -------------------------------------------------------------------------------------- */
 
+static void on_lease_settings(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+{
+    struct lease *lease = arg;
+
+    (void)err_code;
+    (void)error; /* the next renewal asks again */
+    if (answer == NULL || lease->state != LEASE_ALIVE ||
+        json_integer_value(json_object_get(json_object_get(answer, "config"), "max_age")) == 0)
+        return;
+    bucket_forget(lease->in->store, lease->in->name);
+    lease_doubt(lease->in);
+}
+
+/* Another daemon may have given the bucket a ttl since it was looked up. */
+static void lease_look_at_settings(struct lease *lease)
+{
+    struct store *store = lease->in->store;
+    char stream[KV_STREAM_BYTES];
+
+    if (lease->is_exclusive || lease->settings.request.state != REQUEST_IDLE)
+        return;
+    snprintf(stream, sizeof(stream), "KV_%s", lease->in->name);
+    jetstream_call(&store->jetstream, &lease->settings, "STREAM.INFO", stream, NULL, lease_deadline_ms(lease),
+                   on_lease_settings, lease);
+}
+
 static void on_lease_renewed(void *arg, uint64_t revision, const struct error *error)
 {
     struct lease *lease = arg;
@@ -331,6 +358,7 @@ static void on_lease_renewed(void *arg, uint64_t revision, const struct error *e
     } else if (error == NULL) {
         lease_note_renewed(lease, revision);
         arena_clear(&lease->arena);
+        lease_look_at_settings(lease);
         lease_settle(lease);
     } else if (error->code == ERROR_BUCKET_NOT_FOUND) {
         lease_lose(lease, error);
@@ -343,11 +371,8 @@ static void on_lease_renewed(void *arg, uint64_t revision, const struct error *e
     }
 }
 
-/* Another daemon may have given the bucket a ttl since it was looked up: the write looks it up again. */
 static void lease_renew(struct lease *lease)
 {
-    if (!lease->is_exclusive)
-        bucket_forget(lease->in->store, lease->in->name);
     if (!lease_key_write(lease, KV_PUT, OPERATION_IF_AT_REVISION, lease_deadline_ms(lease), on_lease_renewed))
         lease_retry_later(lease);
 }

@@ -64,6 +64,7 @@ struct lease {
     bool allows_ttl;         /* the bucket does */
     bool is_exclusive;       /* it is: only this daemon changes it */
     struct bucket_wait wait;
+    struct jetstream_call settings; /* looks at the bucket's settings */
     struct lease_scan scan;
     uint64_t scan_doubts; /* of the bucket, when the scan began */
     bool is_losing;       /* a pass takes its holdings away; no session gets another one */

@@ -107,10 +107,8 @@ static bool lock_is_of_session(const struct lock_wait *wait, const struct holdin
 static void lock_finish(struct lock_wait *wait, struct holding *holding, const struct error *error)
 {
     arena_end_task(&wait->task);
-    if (holding != NULL && !lock_is_of_session(wait, holding)) {
-        holding->session = wait->owner_of_call;
+    if (holding != NULL && !lock_is_of_session(wait, holding))
         wait->store->leases->counts.acquired++;
-    }
     lock_leave_line(wait);
     wait->done(wait->arg, holding, error);
 }
