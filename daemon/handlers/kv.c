@@ -14,6 +14,7 @@
 #include "daemon/store/read/scan.h"
 #include "daemon/store/write/rewrite.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* --- Reads ----------------------------------------------------------------------------------------- */
@@ -549,7 +550,9 @@ void handle_kv_touch(struct call *call)
         !option_integer(call, "revision", 1, INT64_MAX, 0, &revision))
         return;
     if (!argument_to_int64(ttl, &rewrite->ttl_s) || rewrite->ttl_s < 0 || rewrite->ttl_s > BUCKET_TTL_MAX_S) {
-        argument_refuse(call, "ttl", "a whole number of seconds, or 0 for none", ttl);
+        char expected[80];
+        snprintf(expected, sizeof(expected), "a whole number of seconds up to %lld, or 0 for none", BUCKET_TTL_MAX_S);
+        argument_refuse(call, "ttl", expected, ttl);
         return;
     }
     rewrite->modify.bucket_name = call->bucket;
