@@ -58,6 +58,11 @@ static const struct {
     {"updates_only", "--updates-only"},
     /* A shorter text would be ambiguous. %N stands for a number. */
     {"sort must be", "--sort must be"},
+    {"history must be", "--history must be"},
+    {"replicas must be", "--replicas must be"},
+    {"timeout must be", "--timeout must be"},
+    {"wait must be", "--wait must be"},
+    {"consistency of", "--consistency of"},
     {"must be 0 or", "must be none or"},
     {"\"in_flight\"", "\"in-flight\""},
     {"set force", "give --force"},

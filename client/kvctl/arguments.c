@@ -10,6 +10,9 @@
 /* Items of a list of the daemon: the limit of daemon.dump and daemon.sessions. */
 #define LIST_LIMIT_MAX 1000u
 
+/* The longest TTL of the daemon: see Limits in protocol.md. */
+#define DURATION_MAX_S (36500LL * 24 * 60 * 60)
+
 #define LARGEST_INPUT_BYTES (64u * 1024 * 1024) /* the largest request that the library sends */
 
 const char *arguments_value(const struct invocation *invocation, const char *name)
@@ -38,9 +41,10 @@ bool arguments_read_number(const char *text, const char *what, uint64_t *number)
 
     errno = 0;
     *number = strtoumax(text, &end, 10);
-    if (isdigit((unsigned char)*text) && *end == '\0' && errno == 0)
+    bool is_number = isdigit((unsigned char)*text) && *end == '\0';
+    if (is_number && errno == 0 && *number <= INT64_MAX)
         return true;
-    report("%s must be a whole number, not '%.100s'", what, text);
+    report("%s must be a whole number%s, not '%.100s'", what, is_number ? " below 2^63" : "", text);
     return false;
 }
 
@@ -182,8 +186,8 @@ bool arguments_read_duration(const char *text, const char *what, int64_t *durati
     /* A last number without a unit, as in 1h30, is ambiguous: 30 minutes or 30 seconds? */
     if (total > 0 && isdigit((unsigned char)rest[-1]) && strspn(text, "0123456789") < strlen(text))
         total = 0;
-    if (total <= 0) {
-        report("%s must be a time of at least 1 s such as 30, 90s, 1h30m, 7d or none, not '%.100s'", what, text);
+    if (total <= 0 || total > DURATION_MAX_S) {
+        report("%s must be a time from 1 s to 36500d, such as 30, 90s, 1h30m, 7d or none, not '%.100s'", what, text);
         return false;
     }
     *duration_s = total;

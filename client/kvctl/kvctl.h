@@ -136,7 +136,7 @@ bool arguments_limit(const struct invocation *invocation, unsigned *limit); /* o
 bool arguments_size(const struct invocation *invocation, const char *name, int64_t *size_bytes);
 bool arguments_duration(const struct invocation *invocation, const char *name, int64_t *duration_s);
 
-/* Read text as a number from 0 to 2^64-1. False after a message, which calls it what. */
+/* Read text as a number from 0 to 2^63-1, as far as revisions go. False after a message, which calls it what. */
 bool arguments_read_number(const char *text, const char *what, uint64_t *number);
 
 /* Read text as a duration, as arguments_duration does. */
