@@ -24,7 +24,14 @@ _kvctl() {
     while IFS= read -r candidate; do
         candidate=${candidate%%$'\t'*}
         if [[ $candidate == :files ]]; then
-            compopt -o default 2>/dev/null
+            if ((${#COMPREPLY[@]} == 0)); then
+                compopt -o default 2>/dev/null
+                return 0
+            fi
+            compopt -o filenames 2>/dev/null
+            while IFS= read -r candidate; do
+                COMPREPLY+=("${candidate#"$prefix"}")
+            done < <(compgen -f -- "$word")
             return 0
         fi
         # A KEY= waits for its value.

@@ -5,11 +5,13 @@ function __kvctl_complete
     set -l program $words[1]
     set -e words[1]
     set -l lines (command $program __complete $words (commandline -ct) 2>/dev/null)
-    if test "$lines[1]" = ":files"
-        __fish_complete_path (commandline -ct)
-        return
+    for line in $lines
+        if test "$line" = ":files"
+            __fish_complete_path (commandline -ct)
+        else
+            printf '%s\n' $line
+        end
     end
-    test (count $lines) -eq 0; or printf '%s\n' $lines
 end
 
 complete -c kvctl -f -a '(__kvctl_complete)'

@@ -2,7 +2,8 @@
  * Completion of command lines, for the shells: kvctl __complete WORD...
  *
  * The words are those of the command line after kvctl; the last one is being completed, and may be empty. Prints a line
- * for each candidate: a whole word, a tab, and a description. ":files" means that the shell completes names of files.
+ * for each candidate: a whole word, a tab, and a description. ":files", the last line, means that the shell completes
+ * names of files, too.
  * All of this comes from the table of verbs, so a new verb or option cannot be forgotten. The arguments that the help
  * shows say whether a word is a bucket, a key, a session or a file. The daemon is asked for the names, with a short
  * timeout. Errors are silent.
@@ -218,9 +219,14 @@ static void complete_find_argument(const char *arguments, size_t place, char arg
     }
 }
 
+static bool complete_is_path(const char *argument)
+{
+    return strstr(argument, "FILE") != NULL || strcmp(argument, "PATH") == 0 || strcmp(argument, "DIRECTORY") == 0;
+}
+
 static void complete_argument(const struct completion *completion)
 {
-    char argument[64];
+    char argument[64], next[64];
 
     complete_find_argument(completion->verb->arguments, completion->count, argument);
     if (strstr(argument, "BUCKET") != NULL)
@@ -235,12 +241,16 @@ static void complete_argument(const struct completion *completion)
         complete_sessions(completion);
     else if (strstr(argument, "NAME") != NULL)
         complete_keys(completion, completion->current, "");
-    else if (strstr(argument, "FILE") != NULL || strstr(argument, "COMMAND") != NULL)
+    else if (complete_is_path(argument) || strstr(argument, "COMMAND") != NULL)
         puts(":files");
     else if (islower((unsigned char)argument[1])) { /* "[put|get|cached]..." */
         argument[strcspn(argument, "]")] = '\0';
         complete_words("", completion->current, argument + 1);
     }
+    /* The first word after "import [BUCKET] FILE" may be either. */
+    complete_find_argument(completion->verb->arguments, completion->count + 1, next);
+    if (argument[0] == '[' && complete_is_path(next))
+        puts(":files");
 }
 
 /* --- The command line ----------------------------------------------------------------------------- */
