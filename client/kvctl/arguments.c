@@ -109,6 +109,7 @@ static bool arguments_read_quantity(const char **text, int64_t (*unit_of)(const 
     return unit > 0 && !__builtin_mul_overflow(number, unit, quantity);
 }
 
+/* The units are those of the daemon's configuration: see parse_bytes in conf/setting.c. */
 static int64_t arguments_unit_of_size(const char **text)
 {
     static const char letters[] = "KMGT";
@@ -118,11 +119,9 @@ static int64_t arguments_unit_of_size(const char **text)
     if (letter != NULL) {
         unit <<= 10 * (letter - letters + 1);
         (*text)++;
-        if (**text == 'i')
-            (*text)++;
+        if (strcmp(*text, "iB") == 0)
+            *text += 2;
     }
-    if (**text == 'B' || **text == 'b')
-        (*text)++;
     return unit;
 }
 
