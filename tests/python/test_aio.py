@@ -389,6 +389,35 @@ class Watches(AioTest):
             while (await other.stats()).watches.open:
                 pass
 
+    async def test_an_iteration_that_is_cancelled_before_the_watch_has_begun_can_go_on(self):
+        client, bucket = self.client, self.bucket
+        await client.put(bucket, "k", "v")
+        watch = client.watch(bucket)
+        for _ in range(2):
+            task = asyncio.ensure_future(watch.__anext__())
+            await asyncio.sleep(0)
+            task.cancel()
+            with self.assertRaises(asyncio.CancelledError):
+                await task
+        self.assertEqual((await watch.__anext__()).text, "v")
+        await watch.close()
+
+    async def test_a_statement_that_is_cancelled_before_its_watch_has_begun_ends_the_watch(self):
+        async def enter():
+            async with watch:
+                pass
+
+        watch = self.client.watch(self.bucket)
+        task = asyncio.ensure_future(enter())
+        await asyncio.sleep(0)
+        task.cancel()
+        with self.assertRaises(asyncio.CancelledError):
+            await task
+        with self.assertRaises(StopAsyncIteration):
+            await watch.__anext__()
+        while (await self.client.stats()).watches.open:
+            pass
+
     async def test_a_slow_consumer_is_resumed(self):
         client, bucket = self.client, self.bucket
         async with client.watch(bucket) as watch:

@@ -806,6 +806,16 @@ class Signals(DaemonTest):
                             client.get("s", "n")
                         self.assertIsNone(client.get("s", "n"))
 
+    def test_an_iteration_that_is_interrupted_before_the_watch_has_begun_can_go_on(self):
+        with self.new_client() as client:
+            client.bucket_create("w")
+            client.put("w", "k", "v")
+            watch = client.watch("w")
+            self.interrupt_in(client._channel, "_stop_waiting", self.Interruption())  # pylint: disable=protected-access
+            with self.assertRaises(self.Interruption):
+                next(watch)
+            self.assertEqual(next(watch).text, "v")
+
     def test_a_lock_that_is_acquired_at_that_moment_is_released(self):
         with self.new_client() as client, self.new_client() as other:
             client.bucket_create("l")

@@ -131,14 +131,10 @@ class Channel(asyncio.Protocol):
         await self.connect()
         self.core.start_watch(watch)
         self._after_core()
-        try:
-            while not watch.was_started and not watch.is_stopped:
-                if watch.error is not None:
-                    raise fresh(watch.error)
-                await self._wait_for_watch(watch)
-        except asyncio.CancelledError:
-            await self.close_watch(watch)
-            raise
+        while not watch.was_started and not watch.is_stopped:
+            if watch.error is not None:
+                raise fresh(watch.error)
+            await self._wait_for_watch(watch)
 
     async def next_event(self, watch: Watch) -> Any:
         """Return the next event of the watch; None if it was closed. Raises why it has ended."""

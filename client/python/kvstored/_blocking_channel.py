@@ -172,11 +172,7 @@ class Channel:
             self._ensure_connection()
             self.core.start_watch(watch)
             self._send()
-        try:
-            self._wait_for_watch(watch, lambda: watch.was_started or watch.error is not None or watch.is_stopped)
-        except BaseException:  # such as KeyboardInterrupt
-            self.close_watch(watch)
-            raise
+        self._wait_for_watch(watch, lambda: watch.was_started or watch.error is not None or watch.is_stopped)
         if not watch.was_started and watch.error is not None:
             raise fresh(watch.error)
 

@@ -580,7 +580,13 @@ class Watch:
         return self._watch.ready_revision
 
     async def __aenter__(self) -> Watch:
-        await self._channel.start_watch(self._watch)
+        try:
+            await self._channel.start_watch(self._watch)
+        except KvstoredError:
+            raise
+        except BaseException:  # such as CancelledError, KeyboardInterrupt: __aexit__ is not called
+            await self.close()
+            raise
         return self
 
     async def __aexit__(self, *exception: object) -> None:

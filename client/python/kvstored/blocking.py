@@ -583,7 +583,13 @@ class Watch:
         return self._watch.ready_revision
 
     def __enter__(self) -> Watch:
-        self._channel.start_watch(self._watch)
+        try:
+            self._channel.start_watch(self._watch)
+        except KvstoredError:
+            raise
+        except BaseException:  # such as CancelledError, KeyboardInterrupt: __exit__ is not called
+            self.close()
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:
