@@ -256,6 +256,21 @@ class Transactions(AioTest):
             with self.assertRaises(kvstored.Conflict):
                 await transaction.commit()
 
+    async def test_nothing_is_added_after_a_commit(self):
+        transactions = [self.client.transaction(self.bucket) for _ in range(2)]
+        for transaction in transactions:
+            transaction.create("k", "v")
+        await transactions[0].commit()
+        with self.assertRaises(kvstored.AlreadyExists):
+            await transactions[1].commit()
+        for transaction in transactions:
+            for add in (lambda t: t.put("l", "v"), lambda t: t.create("l", "v"), lambda t: t.update("l", "v", 1),
+                        lambda t: t.delete("k"), lambda t: t.purge("k"), lambda t: t.check("l", 0)):
+                with self.assertRaisesRegex(RuntimeError, "begin a new transaction"):
+                    add(transaction)
+            with self.assertRaisesRegex(RuntimeError, "begin a new transaction"):
+                await transaction.get("k")
+
     async def test_a_transaction_without_operations_checks_nothing(self):
         async with self.client.transaction(self.bucket) as transaction:
             self.assertIsNone(await transaction.get("k"))

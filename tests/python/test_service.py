@@ -85,7 +85,8 @@ class UsageExample(DaemonTest, unittest.IsolatedAsyncioTestCase):
                 lambda: store.bulk_put("wrong", ["a"]), lambda: store.bulk_put("wrong", {"a": None}),
                 lambda: store.bulk_get("wrong", "a"), lambda: store.put_with_retry("wrong", "k", "v", max_retries=-1),
                 lambda: store.get_kv_store("new", histori=9), lambda: store.history("wrong", None), committed.commit,
-                lambda: committed.add_operation("put", "k", None),
+                lambda: committed.add_operation("put", "k", "v"), lambda: committed.add_operation("delete", "t"),
+                lambda: committed.get("t"), lambda: committed.add_operation("put", "k", None),
                 lambda: committed.add_operation("put", "k", object()),
                 lambda: committed.add_operation("put", "k", "v", ttl="5"),
                 lambda: committed.add_operation("update", "k", "v"), lambda: committed.add_operation("steal", "k")):

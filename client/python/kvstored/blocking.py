@@ -634,7 +634,8 @@ class Transaction:
 
     What `get` has read becomes a condition of the operations: if another client has changed it, commit raises Conflict
     or AlreadyExists. A transaction without operations checks nothing, and what several `get` return may be of different
-    moments. Use `get_many` to read keys at one point in time.
+    moments. Use `get_many` to read keys at one point in time. After a commit, also one that has failed, only the same
+    commit can be tried again: everything else raises RuntimeError.
     """
 
     def __init__(self, client: Client, bucket: str, timeout: Optional[Duration]) -> None:
@@ -663,6 +664,7 @@ class Transaction:
     def get_many(self, keys: Iterable[str]) -> Dict[str, Optional[Entry]]:
         """Return the entries of several keys, of one point in time if they are at most 1,024. If the transaction has
         operations, they must not change until the commit."""
+        self._expect_open()
         entries = self._client.bulk_get(self._bucket, keys, timeout=self._timeout)
         for key, entry in entries.items():
             self.check(key, 0 if entry is None else entry.revision)
@@ -670,6 +672,7 @@ class Transaction:
 
     def check(self, key: str, revision: int) -> None:
         """The key must be at this revision; 0: it must not exist. A lock's token is such a revision."""
+        self._expect_open()
         if self._checks.setdefault(key, revision) != revision:
             self.has_conflict = True
             raise Conflict("the key has changed since the transaction has read it", bucket=self._bucket, key=key,
@@ -692,13 +695,19 @@ class Transaction:
 
     def delete(self, key: str) -> None:
         """Delete a key."""
-        self._operations.append(["delete", key])
+        self._add(["delete", key])
 
     def purge(self, key: str) -> None:
         """Delete a key and its history."""
-        self._operations.append(["purge", key])
+        self._add(["purge", key])
 
-    def _add(self, operation: List[Any], ttl: Optional[Duration], headers: Optional[Mapping[str, str]]) -> None:
+    def _expect_open(self) -> None:
+        if self._was_tried:
+            raise RuntimeError("the commit was tried already: begin a new transaction")
+
+    def _add(self, operation: List[Any], ttl: Optional[Duration] = None,
+             headers: Optional[Mapping[str, str]] = None) -> None:
+        self._expect_open()
         given = (("ttl", ttl_of(ttl)), ("headers", headers or None))
         options = {name: value for name, value in given if value is not None}
         self._operations.append(operation + [options] if options else operation)
