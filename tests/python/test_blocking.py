@@ -471,6 +471,27 @@ class Views(DaemonTest):
             self.assertEqual(client.bucket("b")["b"], b"2")
 
 
+class LargeViews(unittest.TestCase):
+    """A bucket whose keys exceed what the daemon sends in one message."""
+
+    def test_its_keys_are_read_in_pages(self):
+        names = [f"k{i:04}" for i in range(3000)]
+
+        def answer(_method, arguments):
+            options = arguments[-1]
+            if options.get("limit", len(names)) > 300:
+                return {"code": "too_large", "message": "m", "retryable": False}, None
+            begin = names.index(options["after"]) + 1 if "after" in options else 0
+            return None, names[begin:begin + options["limit"]]
+
+        daemon = FakeDaemon(answer)
+        self.addCleanup(daemon.close)
+        with kvstored.Client(daemon.path, timeout=PATIENCE_S) as client:
+            view = client.bucket("b")
+            self.assertEqual((list(view), list(reversed(view)), len(view)), (names, names[::-1], len(names)))
+            self.assertEqual(view.keys("*"), names)
+
+
 class Threads(DaemonTest):
     """Many threads and processes."""
 

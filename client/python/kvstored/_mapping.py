@@ -1,7 +1,7 @@
 """What makes a blocking view of a bucket look like a dict."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, Iterator, List, TypeVar
+from typing import TYPE_CHECKING, Generic, Iterator, List, Optional, TypeVar
 
 from .entries import Codec, decoded
 
@@ -41,14 +41,18 @@ class MappingView(Generic[V]):
         """Return whether the key exists."""
         raise NotImplementedError
 
+    def keys(self, filter: Optional[str] = None) -> List[str]:  # pylint: disable=redefined-builtin
+        """Return the keys, in byte order."""
+        raise NotImplementedError
+
     def __iter__(self) -> Iterator[str]:
-        return iter(self.client.keys(self.name))
+        return iter(self.keys())
 
     def __reversed__(self) -> Iterator[str]:
-        return reversed(self.client.keys(self.name))
+        return reversed(self.keys())
 
     def __len__(self) -> int:
-        return len(self.client.keys(self.name))
+        return len(self.keys())
 
     def values(self) -> List[V]:
         """Return all values, in the byte order of their keys."""

@@ -29,7 +29,7 @@ from .daemon import (Config, DaemonInfo, DumpList, Health, Sessions, Stats, conf
 from .entries import (BYTES, BucketInfo, Codec, Counted, Duration, Entry, Value, decoded, entries_of, entry_or_none,
                       info_of, infos_of, integer_of, key_list, mapping_answer, mapping_of, names_of, seconds_of,
                       settings_of, text_answer, ttl_of, value_map, value_of)
-from .errors import AlreadyExists, Conflict, InvalidArgument, KvstoredError, error_of
+from .errors import AlreadyExists, Conflict, InvalidArgument, KvstoredError, TooLarge, error_of
 
 __all__ = ["Bucket", "Client", "Lock", "Transaction", "Watch"]
 
@@ -37,6 +37,9 @@ T = TypeVar("T")
 V = TypeVar("V")
 
 _NOTHING: Any = object()
+
+#: Their size is far below the default of limits.frame_bytes.
+KEYS_PER_PAGE = 1024
 
 #: The longest pause before a transaction is tried again: this many times what the commit took, which grows with the
 #: number of clients that change the same keys, and at most so many seconds.
@@ -517,8 +520,21 @@ class Bucket(MappingView[V]):
             return False
 
     def keys(self, filter: Optional[str] = None) -> List[str]:
-        """Return the keys, in byte order."""
-        return self.client.keys(self.name, filter)
+        """Return the keys, in byte order. If they are too many for one answer of the daemon, they are read in pages,
+        which are not of one point in time."""
+        keys: List[str] = []
+        limit: Optional[int] = None
+        while True:
+            try:
+                page = self.client.keys(self.name, filter, limit=limit, after=keys[-1] if keys else None)
+            except TooLarge:
+                if limit == 1:
+                    raise
+                limit = KEYS_PER_PAGE if limit is None else limit // 2
+                continue
+            keys += page
+            if limit is None or not page:
+                return keys
 
     def items(self, filter: Optional[str] = None) -> Iterator[Tuple[str, V]]:
         """Iterate over keys and values, in the byte order of the keys."""
