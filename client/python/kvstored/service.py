@@ -175,7 +175,10 @@ class KVStoreService:
     # --- Buckets -----------------------------------------------------------------------------------
 
     async def get_kv_store(self, bucket: str, **config: Any) -> Bucket[bytes]:
-        """Return a view of a bucket. If it does not exist, create it with these settings."""
+        """Return a view of a bucket. If it does not exist, create it with these settings.
+
+        The methods of the view are those of kvstored: they raise KvstoredError, and not ServiceError.
+        """
         with _Errors(f"opening the bucket {bucket}"):
             try:
                 await self._client.bucket_info(bucket)
@@ -187,7 +190,7 @@ class KVStoreService:
         return self._client.bucket(bucket)
 
     async def create_bucket(self, bucket: str, **config: Any) -> Bucket[bytes]:
-        """Create a bucket with these settings, and return a view of it."""
+        """Create a bucket with these settings, and return a view of it, whose methods raise KvstoredError."""
         with _Errors(f"creating the bucket {bucket}"):
             await self._client.bucket_create(bucket, **config)
         return self._client.bucket(bucket)
