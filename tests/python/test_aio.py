@@ -937,6 +937,18 @@ class FakeAnswers(unittest.IsolatedAsyncioTestCase):
                 was_blocked.set()
                 await self.wait_until(lock.valid_for)
 
+    async def test_a_function_that_fails_after_a_reconnect_does_not_prevent_the_others(self):
+        daemon, client = self.start(lambda method, _: (None, 1))
+        errors, called = [], []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(context["exception"]))
+        client.on_reconnected(lambda: 1 // 0)
+        client.on_reconnected(lambda: called.append(1))
+        await client.connect()
+        await self.wait_until(lambda: daemon.connections)
+        daemon.drop()
+        await self.wait_until(lambda: called)
+        self.assertEqual([type(error) for error in errors], [ZeroDivisionError])
+
     async def test_calls_wait_for_a_daemon_that_reads_nothing_until_their_timeout(self):
         """They are not packed meanwhile: one value of 1 MB is in memory few times, however many calls write it."""
         daemon, client = self.start(lambda method, _: (None, 1))

@@ -252,7 +252,7 @@ class Channel(asyncio.Protocol):
         self._after_core()
         if again:
             for function in self.on_reconnected:
-                function()
+                self.loop.call_soon(function)  # not here: it may raise exceptions
 
     def data_received(self, data: bytes) -> None:
         """Bytes have arrived."""
