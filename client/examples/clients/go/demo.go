@@ -140,10 +140,29 @@ func hold(bucket, name string, wait time.Duration) {
 	}
 }
 
+// closeEarly closes the client while calls wait for a daemon that is away.
+func closeEarly(bucket string) {
+	client := NewClient("", timeout)
+	read, acquired := make(chan error, 1), make(chan error, 1)
+	go func() {
+		_, err := client.Get(bucket, "key")
+		read <- err
+	}()
+	go func() {
+		_, err := client.Acquire(bucket, "job", timeout, "the demo")
+		acquired <- err
+	}()
+	time.Sleep(100 * time.Millisecond)
+	client.Close()
+	fmt.Println("closed:", AsError(<-read).Code)
+	fmt.Println("closed:", AsError(<-acquired).Code)
+}
+
 const usage = `usage: demo tour BUCKET
        demo write BUCKET
        demo watch BUCKET FILTER
        demo lock BUCKET NAME SECONDS    (how long to wait for the lock)
+       demo close BUCKET
 `
 
 func main() {
@@ -158,6 +177,8 @@ func main() {
 		write(words[0])
 	case verb == "watch" && len(words) == 2:
 		must(0, follow(words[0], words[1]))
+	case verb == "close" && len(words) == 1:
+		closeEarly(words[0])
 	case verb == "lock" && len(words) == 3:
 		if seconds, err := strconv.ParseUint(words[2], 10, 31); err == nil {
 			hold(words[0], words[1], time.Duration(seconds)*time.Second)

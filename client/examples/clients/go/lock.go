@@ -57,7 +57,7 @@ func (c *Client) Acquire(bucket, name string, wait time.Duration, value string) 
 			lock.Release() // if the session holds it
 		}
 		// A daemon that shuts down keeps neither the calls that wait nor the locks.
-		if code := AsError(err).Code; (code != "unavailable" && code != "not_held") || left == 0 {
+		if code := AsError(err).Code; (code != "unavailable" && code != "not_held") || left == 0 || c.isClosed() {
 			return nil, err
 		}
 	}

@@ -74,6 +74,12 @@ func (c *Client) Close() {
 	}
 }
 
+func (c *Client) isClosed() bool {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	return c.closed
+}
+
 // do makes a call and waits for its answer.
 func (c *Client) do(call *call) error {
 	call.done = make(chan error, 1)

@@ -1,5 +1,6 @@
 // What a program does with the client: node demo.mjs VERB ARGUMENT... Before: kvctl add demo
 import { createInterface } from "node:readline";
+import { setTimeout as sleep } from "node:timers/promises";
 import { Client } from "./kvstored.mjs";
 import { acquire } from "./lock.mjs";
 import { watch } from "./watch.mjs";
@@ -85,12 +86,22 @@ const verbs = {
     await lock.release();
     print("released");
   },
+
+  // Close the client while calls wait for a daemon that is away.
+  async close(bucket) {
+    const client = new Client({ timeout: TIMEOUT_S });
+    const calls = [client.get(bucket, "key"), acquire(client, bucket, "job", { wait: TIMEOUT_S })];
+    await sleep(100);
+    client.close();
+    for (const { reason } of await Promise.allSettled(calls)) print(`closed: ${reason.code}`);
+  },
 };
 
 const usage = `usage: node demo.mjs tour BUCKET
        node demo.mjs write BUCKET
        node demo.mjs watch BUCKET FILTER
-       node demo.mjs lock BUCKET NAME SECONDS    (how long to wait for the lock)`;
+       node demo.mjs lock BUCKET NAME SECONDS    (how long to wait for the lock)
+       node demo.mjs close BUCKET`;
 
 const [verb, ...words] = process.argv.slice(2);
 const isSeconds = (text) => /^\d+$/.test(text);

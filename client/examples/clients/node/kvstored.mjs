@@ -51,9 +51,12 @@ export class Client {
     this.#run();
   }
 
+  get isClosed() { return this.#isClosed; }
+
   close() {
     this.#isClosed = true;
     this.#socket.destroy();
+    this.#lose(failure("the client is closed", "unknown")); // now: there may be no session that ends
   }
 
   // Make a call, and return convert(result). convert is called before the next message is read.

@@ -23,7 +23,7 @@ export async function acquire(client, bucket, name, { wait = 0, value } = {}) {
         throw error;
       }
     } catch (error) { // a daemon that shuts down keeps neither the calls that wait nor the locks
-      if ((error.code !== "unavailable" && error.code !== "not_held") || left === 0) throw error;
+      if ((error.code !== "unavailable" && error.code !== "not_held") || left === 0 || client.isClosed) throw error;
     }
     await sleep(100);
   }
