@@ -9,7 +9,7 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// Options of a call, by name.
+// Options of a call, by name. The timeout is a float64 or an int, in seconds.
 type Options map[string]any
 
 // Error is the map of the protocol. Key, Revision and Value depend on the code.

@@ -88,7 +88,7 @@ func (c *Client) do(call *call) error {
 	}
 	var expired <-chan time.Time // never, of a lock: one that is acquired late must be seen
 	if call.method != "lock.acquire" {
-		timer := time.NewTimer(c.timeout + time.Second) // without an answer until then, the daemon is away or hangs
+		timer := time.NewTimer(c.patience(call.options)) // without an answer until then, the daemon is away or hangs
 		defer timer.Stop()
 		expired = timer.C
 	}
@@ -101,6 +101,18 @@ func (c *Client) do(call *call) error {
 		}
 		return failure("deadline_exceeded", "kvstored does not answer", "unknown")
 	}
+}
+
+// patience returns how long to wait for an answer, which the daemon sends within the timeout.
+func (c *Client) patience(options Options) time.Duration {
+	seconds := c.timeout.Seconds()
+	switch timeout := options["timeout"].(type) {
+	case float64:
+		seconds = timeout
+	case int:
+		seconds = float64(timeout)
+	}
+	return time.Duration((seconds + 1) * float64(time.Second))
 }
 
 func (c *Client) enqueue(call *call) error {
