@@ -585,7 +585,7 @@ class Threads(DaemonTest):
     def test_a_forked_process_does_not_touch_what_its_parent_has(self):
         with self.new_client() as client:
             client.bucket_create("p", history=64)
-            with client.lock("p", "lock") as lock, client.watch("p", "k") as watch:
+            with client.lock("p", "lock", wait=0) as lock, client.watch("p", "k") as watch:
                 self.assertEqual(list(watch.initial()), [])
                 pid = os.fork()
                 if pid == 0:
@@ -595,7 +595,10 @@ class Threads(DaemonTest):
                             lock.check()
                         with self.assertRaises(kvstored.Unavailable):
                             next(watch)
+                        self.assertEqual(lock.valid_for(), 0)
                         lock.__exit__(None, None, None)
+                        with self.assertRaises(kvstored.Locked):
+                            lock.acquire()
                         watch.close()
                         status = 0
                     finally:

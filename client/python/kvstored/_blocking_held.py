@@ -36,17 +36,18 @@ class HeldLock:
         self._wait_s = wait_s
         self._value = value
         self._timeout_s = timeout_s
-        # With an owner, the daemon keeps the lock for some time after a lost connection.
-        self._owner = owner or (uuid.uuid4().hex if channel.core.reconnects else None)
-        self._pid = 0
+        self._given_owner = owner
+        self._owner: Optional[str] = None
+        self._pid = 0  # of the process that has acquired it last
         self._valid_until = 0.0
         self._loss: Optional[KvstoredError] = None
         self._renewing: Any = None  # guards _acquire_again
         self._acquisitions = 0  # of this lock so far
 
     def valid_for(self) -> float:
-        """Return for how many seconds the daemon vouches for the lock, as far as the last check tells; 0: not held."""
-        return max(self._valid_until - now_s(), 0.0) if self.token and self._loss is None else 0.0
+        """Return for how many seconds the daemon vouches for the lock, as far as the last check tells; 0: this process
+        does not hold it."""
+        return max(self._valid_until - now_s(), 0.0) if self._is_held() else 0.0
 
     def acquire(self) -> int:
         """Acquire the lock, and return its token.
@@ -54,8 +55,11 @@ class HeldLock:
         Raises Locked if another client holds it until the wait is over, and Conflict if this client itself does. A
         lock that was lost can be acquired again.
         """
-        if self.token and self._loss is None:
+        if self._is_held():
             raise RuntimeError("the lock is acquired already")
+        if self._is_of_parent():  # which may still hold it
+            # With an owner, the daemon keeps the lock for some time after a lost connection.
+            self._owner = self._given_owner or (uuid.uuid4().hex if self._channel.core.reconnects else None)
         self.token, self._loss, self._pid = 0, None, os.getpid()
         self._renewing = self._channel.new_mutex()
         try:
@@ -177,6 +181,9 @@ class HeldLock:
         if self._loss is None and self.token:
             self._loss = reason
             self._channel.core.forget_lock(self.bucket, self.name, self.token)  # maybe from within the core
+
+    def _is_held(self) -> bool:
+        return self.token != 0 and self._loss is None and not self._is_of_parent()
 
     def _is_of_parent(self) -> bool:
         return self._pid != os.getpid()
