@@ -4,9 +4,11 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import datetime
+import gc
 import itertools
 import os
 import pathlib
+import queue
 import signal
 import sys
 import threading
@@ -515,6 +517,25 @@ class Threads(DaemonTest):
                 thread.join()
             self.assertEqual(failures, [])
 
+    def test_a_client_that_is_dropped_keeps_no_descriptor(self):
+        """Also before the garbage collector runs."""
+        def use_client():
+            with self.new_client() as client:
+                client.bucket_create("dropped")
+                with client.lock("dropped", "l"), client.watch("dropped") as watch:
+                    self.assertEqual(len(list(watch.initial())), 1)
+                client.put("dropped", "k", "v", ephemeral=True)
+                with self.assertRaises(kvstored.InvalidArgument):
+                    client.get("dropped", "a..b")
+                channel = client._channel  # pylint: disable=protected-access
+                return channel._alarm_in, channel._alarm_out  # pylint: disable=protected-access
+
+        self.addCleanup(gc.enable)
+        gc.disable()
+        for descriptor in use_client():
+            with self.assertRaises(OSError):
+                os.fstat(descriptor)
+
     def test_a_thread_waits_for_a_watch_while_others_make_calls(self):
         with self.new_client() as client:
             client.bucket_create("w", history=64)
@@ -940,6 +961,17 @@ class Restarts(DaemonTest):
             self.assertIsNotNone(client.info(timeout=PATIENCE_S))
             self.assertTrue(again.wait(PATIENCE_S))
             self.assertEqual(client.get("e", "me").text, "2")
+
+    def test_a_lost_ephemeral_key_is_reported(self):
+        with self.new_client() as client:
+            client.bucket_create("x")
+            lost = queue.Queue()
+            client.on_ephemeral_lost(lambda bucket, key, error: lost.put((bucket, key, error.code)))
+            client.put("x", "me", "1", ephemeral=True)
+            client.delete("x", "me")
+            while lost.empty():
+                client.info()
+            self.assertEqual(lost.get(), ("x", "me", "conflict"))
 
 
 class Watches(DaemonTest):

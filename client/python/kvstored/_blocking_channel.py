@@ -13,6 +13,7 @@ import select
 import socket
 import threading
 import time
+import weakref
 from typing import Any, Callable, Dict, List, Optional, TypeVar
 
 from ._connections import end_connection, new_socket
@@ -75,7 +76,8 @@ class Channel:
 
     def _begin(self) -> None:
         self.core = Core(reconnect=self._reconnect, timeout_s=self._timeout_s)
-        self.core.on_ephemeral_lost = self._on_ephemeral_lost
+        me: Channel = weakref.proxy(self)  # without a cycle, the pipe is closed as soon as the program drops the client
+        self.core.on_ephemeral_lost = lambda bucket, key, error: me._on_ephemeral_lost(bucket, key, error)
         self._lock = threading.RLock()  # guards everything here, and the core
         self._socket: Optional[socket.socket] = None
         self._outbox = Outbox()
