@@ -16,9 +16,10 @@ class Lock(HeldLock):
     """A lock. `async with` acquires it, and releases it at the end.
 
     If the lock is lost meanwhile, the body is cancelled, and the statement raises LockLost. If the program has cancelled
-    its task as well, the statement raises CancelledError (with Python 3.11 and later: before, nothing tells). A body that has been
-    suspended for long may still run for a moment: put the token into the transactions that change the data, with
-    `transaction.check(lock.name, lock.token)`.
+    its task as well, the statement raises CancelledError (only since Python 3.11: earlier tasks do not count that).
+
+    A body that has been suspended for long may still run for a moment: put the token into the transactions that change
+    the data, with `transaction.check(lock.name, lock.token)`.
 
     Of one client, only one Lock of a name can be held or wait at a time.
     """
