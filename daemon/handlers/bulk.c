@@ -1,8 +1,10 @@
 #include "daemon/base/key_index.h"
-#include "daemon/handlers/delete_matching.h"
+#include "daemon/handlers/bulk_keys.h"
 #include "daemon/handlers/entry.h"
 #include "daemon/handlers/kv_arguments.h"
 #include "daemon/handlers/methods.h"
+#include "daemon/handlers/service.h"
+#include "daemon/handlers/steps.h"
 #include "daemon/nats/kv.h"
 #include "daemon/rpc/arguments.h"
 #include "daemon/rpc/call.h"
@@ -11,39 +13,8 @@
 #include "daemon/store/follow/cached_read.h"
 #include "daemon/store/read/bulk_get.h"
 #include "daemon/store/read/multi_last.h"
-#include "daemon/store/write/bulk_write.h"
-#include "proto/utf8.h"
 
-#include <stdio.h>
 #include <string.h>
-
-/* Most keys of one call: the checks of all of them are done in one turn of the loop. */
-#define KEYS_MAX 16384u
-
-static bool bulk_check_count(struct call *call, uint32_t count)
-{
-    if (count <= KEYS_MAX)
-        return true;
-    call_fail_with(call, ERROR_TOO_LARGE, "%s takes up to %u keys; this call has %u", call->method->name, KEYS_MAX,
-                   count);
-    return false;
-}
-
-/* Answer the call: a key is not text. Return false. */
-static bool bulk_refuse_type(struct call *call, uint32_t index, const msgpack_object *key)
-{
-    char what[32];
-
-    snprintf(what, sizeof(what), "key number %u", index + 1);
-    return argument_refuse(call, what, "a text (str or bin)", key);
-}
-
-static char *bulk_copy_key(struct call *call, const msgpack_object *key)
-{
-    return arena_strndup(&call->arena, key->via.str.ptr, key->via.str.size);
-}
-
-/* --- bulk.get -------------------------------------------------------------------------------------- */
 
 /* After this number of packed bytes, check whether the slice is over. */
 #define PACK_BYTES 65536u
@@ -61,6 +32,8 @@ struct bulk_get_part {
 struct bulk_get_call {
     struct bulk_get bulk;
     struct call *call;
+    struct steps steps; /* over the keys: to read them, and to name the missing ones in the answer */
+    struct key_index index;
     const char **keys;
     bool *is_there;
     struct arena_task entries_task;
@@ -99,60 +72,61 @@ static size_t bulk_get_keep_entry(void *arg, size_t index, const struct kv_entry
     return get->entries.size - size;
 }
 
+static bool bulk_get_pack_missing(struct steps *steps, size_t index)
+{
+    struct bulk_get_call *get = (struct bulk_get_call *)((char *)steps - offsetof(struct bulk_get_call, steps));
+
+    if (!get->is_there[index]) {
+        pack_str(&get->packer, get->keys[index]);
+        msgpack_pack_nil(&get->packer);
+    }
+    return true;
+}
+
+static void bulk_get_end(struct steps *steps)
+{
+    struct bulk_get_call *get = (struct bulk_get_call *)((char *)steps - offsetof(struct bulk_get_call, steps));
+
+    msgpack_pack_map(call_begin_result(get->call), get->bulk.count);
+    call_end_result_with(get->call, &get->entries);
+}
+
 static void bulk_get_answer(void *arg, const struct error *error)
 {
     struct bulk_get_call *get = arg;
-    struct call *call = get->call;
 
     if (error != NULL) {
-        call_fail(call, error);
+        call_fail(get->call, error);
         return;
     }
-    for (size_t i = 0; i < get->bulk.count; i++) {
-        if (!get->is_there[i]) {
-            pack_str(&get->packer, get->keys[i]);
-            msgpack_pack_nil(&get->packer);
-        }
-    }
-    msgpack_pack_map(call_begin_result(call), get->bulk.count);
-    call_end_result_with(call, &get->entries);
+    get->steps = (struct steps){
+        .call = get->call, .count = get->bulk.count, .step = bulk_get_pack_missing, .done = bulk_get_end};
+    steps_start(&get->steps);
 }
 
-/* Read the keys of an array, each once. Return false if the call is answered. */
-static bool bulk_read_keys(struct call *call, const char ***keys, size_t *count)
+/* Read a key of the array, each once. */
+static bool bulk_get_read_key(struct steps *steps, size_t index)
 {
-    const msgpack_object_array *array = argument_to_array(&call->arguments[1]);
-    struct key_index index;
+    struct bulk_get_call *get = (struct bulk_get_call *)((char *)steps - offsetof(struct bulk_get_call, steps));
+    const msgpack_object *item = &argument_to_array(&get->call->arguments[1])->ptr[index];
+    uint32_t number = (uint32_t)index;
 
-    if (array == NULL)
-        return argument_refuse(call, "argument 2", "an array of keys", &call->arguments[1]);
-    if (!bulk_check_count(call, array->size))
-        return false;
-    *count = 0;
-    *keys = arena_alloc(&call->arena, (array->size + 1) * sizeof(**keys));
-    if (*keys == NULL || !key_index_init(&index, &call->arena, array->size)) {
-        call_fail_out_of_memory(call);
+    if (!argument_is_text(item))
+        return bulk_refuse_type(get->call, number, item);
+    const char *wrong = kv_check_key(item->via.str.ptr, item->via.str.size);
+    if (wrong != NULL) {
+        char description[ARGUMENT_DESCRIPTION_BYTES];
+        call_fail_with(get->call, ERROR_INVALID_ARGUMENT, "key number %u, %s: %s", number + 1,
+                       argument_describe(item, description), wrong);
         return false;
     }
-    for (uint32_t i = 0; i < array->size; i++) {
-        const msgpack_object *item = &array->ptr[i];
-        if (!argument_is_text(item))
-            return bulk_refuse_type(call, i, item);
-        const char *wrong = kv_check_key(item->via.str.ptr, item->via.str.size);
-        if (wrong != NULL) {
-            char description[ARGUMENT_DESCRIPTION_BYTES];
-            call_fail_with(call, ERROR_INVALID_ARGUMENT, "key number %u, %s: %s", i + 1,
-                           argument_describe(item, description), wrong);
-            return false;
-        }
-        char *key = bulk_copy_key(call, item);
-        if (key == NULL) {
-            call_fail_out_of_memory(call);
-            return false;
-        }
-        if (key_index_add(&index, key, i) == i)
-            (*keys)[(*count)++] = key;
+    char *key = arena_strndup(&get->call->arena, item->via.str.ptr, item->via.str.size);
+    if (key == NULL) {
+        call_fail_out_of_memory(get->call);
+        return false;
     }
+    if (key_index_add(&get->index, key, number) == number)
+        get->keys[get->bulk.count++] = key;
     return true;
 }
 
@@ -350,22 +324,49 @@ static bool bulk_get_run(struct job *job)
     return false;
 }
 
+static void bulk_get_start(struct steps *steps)
+{
+    struct bulk_get_call *get = (struct bulk_get_call *)((char *)steps - offsetof(struct bulk_get_call, steps));
+    struct call *call = get->call;
+
+    if (cached_read_may_answer(call_store(call), call->bucket, get->bulk.consistency)) {
+        bulk_get_begin_part(get);
+        bulk_get_await_snapshot(get);
+    } else {
+        bulk_get_ask_nats(get);
+    }
+}
+
+/* Allocate what depends on the number of keys. False: the call is answered. */
+static bool bulk_get_begin(struct bulk_get_call *get, size_t keys)
+{
+    struct arena *arena = &get->call->arena;
+
+    get->keys = arena_alloc(arena, (keys + 1) * sizeof(*get->keys));
+    get->is_there = arena_zalloc(arena, keys + 1);
+    if (get->keys != NULL && get->is_there != NULL && key_index_init(&get->index, arena, keys))
+        return true;
+    call_fail_out_of_memory(get->call);
+    return false;
+}
+
 void handle_bulk_get(struct call *call)
 {
+    const msgpack_object_array *array = argument_to_array(&call->arguments[1]);
     struct bulk_get_call *get = arena_zalloc(&call->arena, sizeof(*get));
 
     if (get == NULL) {
         call_fail_out_of_memory(call);
         return;
     }
-    if (!bulk_read_keys(call, &get->keys, &get->bulk.count) || !kv_option_consistency(call, &get->bulk.consistency))
-        return;
-    get->is_there = arena_zalloc(&call->arena, get->bulk.count + 1);
-    if (get->is_there == NULL) {
-        call_fail_out_of_memory(call);
+    if (array == NULL) {
+        argument_refuse(call, "argument 2", "an array of keys", &call->arguments[1]);
         return;
     }
     get->call = call;
+    if (!bulk_check_count(call, array->size) || !kv_option_consistency(call, &get->bulk.consistency) ||
+        !bulk_get_begin(get, array->size))
+        return;
     msgpack_sbuffer_init(&get->entries);
     arena_begin_reading_task(&call->arena, &get->entries_task, bulk_get_free);
     msgpack_packer_init(&get->packer, &get->entries, msgpack_sbuffer_write);
@@ -379,209 +380,6 @@ void handle_bulk_get(struct call *call)
     get->bulk.entry = bulk_get_keep_entry;
     get->bulk.done = bulk_get_answer;
     get->bulk.arg = get;
-    if (cached_read_may_answer(call_store(call), call->bucket, get->bulk.consistency)) {
-        bulk_get_begin_part(get);
-        bulk_get_await_snapshot(get);
-    } else {
-        bulk_get_ask_nats(get);
-    }
-}
-
-/* --- bulk.put and bulk.delete ---------------------------------------------------------------------- */
-
-struct bulk_write_call {
-    struct bulk_write bulk;
-    struct call *call;
-    struct operation *operations;
-};
-
-/* Every result is a map, so that typed languages can decode all of them alike. */
-static void bulk_pack_result(msgpack_packer *packer, const struct call *call, const char *key,
-                             const struct bulk_result *result)
-{
-    msgpack_pack_map(packer, 1);
-    if (result->error != NULL) {
-        struct error complete = *result->error;
-        complete.bucket = call->bucket;
-        complete.key = key;
-        call->dispatcher->metrics->unknown_outcomes += complete.outcome == ERROR_OUTCOME_UNKNOWN;
-        pack_str(packer, "error");
-        error_pack(&complete, packer);
-    } else {
-        pack_str(packer, "revision");
-        msgpack_pack_uint64(packer, result->revision);
-    }
-}
-
-static void bulk_write_answer(void *arg)
-{
-    struct bulk_write_call *write = arg;
-    struct call *call = write->call;
-    msgpack_packer *packer = call_begin_result(call);
-
-    msgpack_pack_map(packer, write->bulk.count);
-    for (size_t i = 0; i < write->bulk.count; i++) {
-        const char *key = write->operations[i].key;
-        pack_str(packer, key);
-        bulk_pack_result(packer, call, key, &write->bulk.results[i]);
-    }
-    call_end_result(call);
-}
-
-/* If the client has left, the call goes on. */
-static bool bulk_write_is_cancelled(void *arg)
-{
-    return ((const struct bulk_write_call *)arg)->call->is_cancelled;
-}
-
-static struct bulk_write_call *bulk_write_new(struct call *call, size_t count)
-{
-    struct bulk_write_call *write = arena_zalloc(&call->arena, sizeof(*write));
-
-    if (write != NULL) {
-        write->operations = arena_zalloc(&call->arena, (count + 1) * sizeof(*write->operations));
-        write->bulk.results = arena_zalloc(&call->arena, (count + 1) * sizeof(*write->bulk.results));
-    }
-    if (write == NULL || write->operations == NULL || write->bulk.results == NULL) {
-        call_fail_out_of_memory(call);
-        return NULL;
-    }
-    write->call = call;
-    write->bulk.bucket_name = call->bucket;
-    write->bulk.operations = write->operations;
-    write->bulk.deadline_ms = call->deadline_ms;
-    write->bulk.done = bulk_write_answer;
-    write->bulk.is_cancelled = bulk_write_is_cancelled;
-    write->bulk.arg = write;
-    if (!kv_option_id(call, &write->bulk.journal))
-        return NULL;
-    return write;
-}
-
-/* Make the result of one key an error: its mistake fails no other key. */
-static void bulk_write_refuse_key(struct call *call, struct bulk_result *result, const char *wrong)
-{
-    struct error error;
-
-    error_set(&error, ERROR_INVALID_ARGUMENT, "%s", wrong);
-    error.outcome = ERROR_OUTCOME_NONE;
-    result->error = bulk_copy_error(&call->arena, &error);
-}
-
-/*
- * Add an operation for the key number index. If the key is wrong, its result is already set. Return NULL if the call is
- * answered.
- */
-static struct operation *bulk_write_add_operation(struct call *call, struct bulk_write_call *write, uint32_t index,
-                                                  const msgpack_object *key)
-{
-    struct operation *operation = &write->operations[write->bulk.count];
-
-    if (!argument_is_text(key)) {
-        bulk_refuse_type(call, index, key);
-        return NULL;
-    }
-    /* Such a key could not be a key of the answer's map, or would look like a shorter one. */
-    if (memchr(key->via.str.ptr, '\0', key->via.str.size) != NULL ||
-        !utf8_is_valid(key->via.str.ptr, key->via.str.size)) {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "key number %u must be UTF-8 without a NUL", index + 1);
-        return NULL;
-    }
-    operation->key = bulk_copy_key(call, key);
-    operation->value = "";
-    if (operation->key == NULL) {
-        call_fail_out_of_memory(call);
-        return NULL;
-    }
-    const char *wrong = kv_check_key(key->via.str.ptr, key->via.str.size);
-    if (wrong != NULL)
-        bulk_write_refuse_key(call, &write->bulk.results[write->bulk.count], wrong);
-    write->bulk.count++;
-    return operation;
-}
-
-void handle_bulk_put(struct call *call)
-{
-    const msgpack_object_map *map = argument_to_map(&call->arguments[1]);
-    int64_t ttl_s;
-
-    if (map == NULL) {
-        argument_refuse(call, "argument 2", "a map of keys to values", &call->arguments[1]);
-        return;
-    }
-    if (!bulk_check_count(call, map->size))
-        return;
-    struct bulk_write_call *write = bulk_write_new(call, map->size);
-    if (write == NULL || !kv_option_ttl(call, &ttl_s))
-        return;
-    struct key_index index;
-    if (!key_index_init(&index, &call->arena, map->size)) {
-        call_fail_out_of_memory(call);
-        return;
-    }
-    for (uint32_t i = 0; i < map->size; i++) {
-        struct operation *operation = bulk_write_add_operation(call, write, i, &map->ptr[i].key);
-        if (operation == NULL)
-            return;
-        if (key_index_add(&index, operation->key, i) != i) {
-            call_fail_with(call, ERROR_INVALID_ARGUMENT, "the key \"%.64s\" is there twice", operation->key);
-            return;
-        }
-        operation->kind = KV_PUT;
-        operation->ttl_s = ttl_s;
-        const char *wrong = kv_argument_bytes(call, &map->ptr[i].val, &operation->value, &operation->value_bytes);
-        if (wrong != NULL)
-            bulk_write_refuse_key(call, &write->bulk.results[i], wrong);
-    }
-    bulk_write(call_store(call), &call->arena, &write->bulk);
-}
-
-/* Return the keys of bulk.delete. If there are none, an empty array was taken for empty options. NULL: wrong. */
-static const msgpack_object_array *bulk_delete_keys(const struct call *call)
-{
-    static const msgpack_object_array none;
-
-    if (call->argument_count > 1)
-        return argument_to_array(&call->arguments[1]);
-    return call->options != NULL && call->options->size == 0 ? &none : NULL;
-}
-
-void handle_bulk_delete(struct call *call)
-{
-    if (option_find(call, "filter") != NULL) {
-        delete_matching_start(call, KV_DELETE);
-        return;
-    }
-    const msgpack_object_array *array = bulk_delete_keys(call);
-    struct key_index index;
-
-    if (array == NULL && call->argument_count > 1) {
-        argument_refuse(call, "argument 2", "an array of keys", &call->arguments[1]);
-        return;
-    }
-    if (array == NULL) {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "bulk.delete takes an array of keys, or the option filter");
-        return;
-    }
-    if (!bulk_check_count(call, array->size))
-        return;
-    struct bulk_write_call *write = bulk_write_new(call, array->size);
-    if (write == NULL)
-        return;
-    if (!key_index_init(&index, &call->arena, array->size)) {
-        call_fail_out_of_memory(call);
-        return;
-    }
-    for (uint32_t i = 0; i < array->size; i++) {
-        struct operation *operation = bulk_write_add_operation(call, write, i, &array->ptr[i]);
-        if (operation == NULL)
-            return;
-        operation->kind = KV_DELETE;
-        /* A key that is named twice is deleted once. */
-        if (key_index_add(&index, operation->key, i) != i) {
-            write->bulk.count--;
-            write->bulk.results[write->bulk.count].error = NULL;
-        }
-    }
-    bulk_write(call_store(call), &call->arena, &write->bulk);
+    get->steps = (struct steps){.call = call, .count = array->size, .step = bulk_get_read_key, .done = bulk_get_start};
+    steps_start(&get->steps);
 }

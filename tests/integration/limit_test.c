@@ -974,6 +974,37 @@ START_TEST(texts_of_megabytes_are_refused_before_they_are_read)
 }
 END_TEST
 
+/* Return 16,384 keys of 890 bytes, each with something after it, as in JSON. */
+static const char *long_keys(const char *end, const char *after)
+{
+    enum { KEYS = 16384, BYTES = 890 };
+    char *text = keep(malloc(KEYS * (BYTES + 32 + strlen(after)))), *at = text;
+
+    for (unsigned i = 0; i < KEYS; i++)
+        at += sprintf(at, "%s'%0*u%s'%s", i > 0 ? "," : "", BYTES, i, end, after);
+    return text;
+}
+
+/* A slow turn would be in the log. The keys that end with two dots have an error each. */
+START_TEST(calls_with_megabytes_of_keys_are_done_in_slices)
+{
+    const char *keys = long_keys("", ""), *wrong_keys = long_keys("..", "");
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *client = client_open(&daemon_of_test), *leaver = client_open(&daemon_of_test);
+    assert_ok(client_call(client, "bucket.create", "['b', {'storage': 'memory'}]"));
+    client_send(leaver, "bulk.delete", "['b', [%s]]", wrong_keys);
+    client_close(leaver);
+    assert_ok(client_call(client, "bulk.get", "['b', [%s], {'timeout': 50}]", keys));
+    assert_ok(client_call(client, "bulk.get", "['b', [%s], {'timeout': 50, 'consistency': 'leader'}]", keys));
+    assert_ok(client_call(client, "bulk.put", "['b', {%s}, {'timeout': 50}]", long_keys("", ":'v'")));
+    assert_ok(client_call(client, "bulk.delete", "['b', [%s], {'timeout': 50}]", keys));
+    assert_code_says(client_call(client, "bulk.delete", "['b', [%s]]", wrong_keys), "too_large", "limits.frame_bytes");
+    assert_code(client_call(client, "bulk.get", "['b', [%s]]", wrong_keys), "invalid_argument");
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 START_TEST(one_user_cannot_hold_all_sessions)
 {
     daemon_start(&daemon_of_test, NULL, "limits:\n  sessions: 8\n  user_percent: 50\n");
@@ -1018,6 +1049,7 @@ Suite *limit_suite(void)
     tcase_add_test(calls, what_was_done_is_answered_whatever_is_unread);
     tcase_add_test(calls, calls_that_wait_do_not_slow_down_others);
     tcase_add_test(calls, texts_of_megabytes_are_refused_before_they_are_read);
+    tcase_add_test(calls, calls_with_megabytes_of_keys_are_done_in_slices);
     tcase_add_test(calls, one_user_cannot_hold_all_sessions);
     tcase_add_test(calls, at_call_bytes_per_session_the_daemon_stops_reading_and_loses_nothing);
     tcase_add_test(calls, at_the_limit_of_all_call_bytes_more_are_refused);

@@ -1,0 +1,34 @@
+/*
+ * steps: a loop over the items of a call, such as its keys, in slices of turns.
+ *
+ * Used by the handlers of calls that name many keys: a message may have 16,384 of them, with 15 MB. The loop begins at
+ * once, in the slice in which it was started. Until it has ended the call has sent nothing: if its session ends, the
+ * call is dropped.
+ */
+#ifndef DAEMON_HANDLERS_STEPS_H
+#define DAEMON_HANDLERS_STEPS_H
+
+#include "daemon/base/jobs.h"
+#include "daemon/rpc/call.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct steps {
+    /* Set by the caller, who embeds it in memory of the call's arena, zeroed. */
+    struct call *call;
+    size_t count;
+    /* Do a part of the loop. False: the call is answered. */
+    bool (*step)(struct steps *steps, size_t index);
+    void (*done)(struct steps *steps);
+
+    /* private */
+    size_t next;
+    struct job job;
+    struct arena_task task;
+};
+
+/* Make the steps, then call done. Either may have happened on return, and the call may be gone. */
+void steps_start(struct steps *steps);
+
+#endif
