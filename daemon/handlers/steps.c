@@ -2,20 +2,25 @@
 
 #include "daemon/handlers/service.h"
 
-static bool steps_run(struct job *job)
+/* Return whether there is more to do. */
+static bool steps_make(struct steps *steps, uint64_t end_ns)
 {
-    struct steps *steps = (struct steps *)((char *)job - offsetof(struct steps, job));
-    const struct jobs *jobs = call_store(steps->call)->jobs;
-
     while (steps->next < steps->count) {
         if (!steps->step(steps, steps->next++))
             return false;
-        if (jobs_slice_is_over(jobs))
+        if (uv_hrtime() >= end_ns)
             return true;
     }
     arena_end_task(&steps->task);
     steps->done(steps);
     return false;
+}
+
+static bool steps_run(struct job *job)
+{
+    struct steps *steps = (struct steps *)((char *)job - offsetof(struct steps, job));
+
+    return steps_make(steps, call_store(steps->call)->jobs->slice_ends_ns);
 }
 
 static void steps_cancel(struct arena_task *task)
@@ -30,6 +35,6 @@ void steps_start(struct steps *steps)
     struct jobs *jobs = call_store(steps->call)->jobs;
 
     arena_begin_reading_task(&steps->call->arena, &steps->task, steps_cancel);
-    if (steps_run(&steps->job))
+    if (steps_make(steps, uv_hrtime() + JOBS_SLICE_NS))
         jobs_add(jobs, &steps->job, steps_run);
 }

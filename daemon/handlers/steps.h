@@ -2,8 +2,8 @@
  * steps: a loop over the items of a call, such as its keys, in slices of turns.
  *
  * Used by the handlers of calls that name many keys: a message may have 16,384 of them, with 15 MB. The loop begins at
- * once, in the slice in which it was started. Until it has ended the call has sent nothing: if its session ends, the
- * call is dropped.
+ * once, with a slice of its own: so a call of few items does all of it before later calls of its session start. Until
+ * the loop has ended the call has sent nothing, and is dropped if its session ends.
  */
 #ifndef DAEMON_HANDLERS_STEPS_H
 #define DAEMON_HANDLERS_STEPS_H

@@ -2,6 +2,8 @@
 #include "daemon/handlers/entry.h"
 #include "daemon/handlers/kv_arguments.h"
 #include "daemon/handlers/methods.h"
+#include "daemon/handlers/service.h"
+#include "daemon/handlers/steps.h"
 #include "daemon/nats/kv.h"
 #include "daemon/rpc/call.h"
 #include "daemon/rpc/dispatch.h"
@@ -51,36 +53,14 @@ static bool txn_read_revision(struct call *call, struct txn_part part, const msg
            txn_refuse_member(call, part, "the revision", "an integer of at least 0", object);
 }
 
-static bool txn_read_checks(struct call *call, struct txn *txn)
+static bool txn_read_check(struct call *call, const msgpack_object *pair, uint32_t number, struct txn_check *check)
 {
-    const msgpack_object_array *array = argument_to_array(&call->arguments[1]);
+    struct txn_part part = {"check", number};
 
-    if (argument_is_nothing(&call->arguments[1]))
-        return true;
-    if (array == NULL)
-        return argument_refuse(call, "the checks", "an array of [key, revision]", &call->arguments[1]);
-    if (array->size > TXN_CHECKS_MAX) {
-        call_fail_with(call, ERROR_TOO_LARGE, "a transaction has up to %u checks; this one has %u", TXN_CHECKS_MAX,
-                       array->size);
-        return false;
-    }
-    struct txn_check *checks = arena_alloc(&call->arena, (array->size + 1) * sizeof(*checks));
-    if (checks == NULL) {
-        call_fail_out_of_memory(call);
-        return false;
-    }
-    for (uint32_t i = 0; i < array->size; i++) {
-        const msgpack_object *pair = &array->ptr[i];
-        struct txn_part part = {"check", i + 1};
-        if (pair->type != MSGPACK_OBJECT_ARRAY || pair->via.array.size != 2)
-            return txn_refuse_member(call, part, "it", "[key, revision]", pair);
-        if (!txn_call_read_key(call, part, &pair->via.array.ptr[0], &checks[i].key) ||
-            !txn_read_revision(call, part, &pair->via.array.ptr[1], &checks[i].revision))
-            return false;
-    }
-    txn->checks = checks;
-    txn->check_count = array->size;
-    return true;
+    if (pair->type != MSGPACK_OBJECT_ARRAY || pair->via.array.size != 2)
+        return txn_refuse_member(call, part, "it", "[key, revision]", pair);
+    return txn_call_read_key(call, part, &pair->via.array.ptr[0], &check->key) &&
+           txn_read_revision(call, part, &pair->via.array.ptr[1], &check->revision);
 }
 
 /* --- Operations ------------------------------------------------------------------------------------ */
@@ -181,7 +161,41 @@ static bool txn_read_operation(struct call *call, struct txn_part part, const ms
     return array->size == form->elements || txn_read_options(call, part, &array->ptr[form->elements], operation);
 }
 
-static bool txn_read_operations(struct call *call, struct txn *txn)
+/* --- The call -------------------------------------------------------------------------------------- */
+
+struct txn_call {
+    struct txn txn;
+    struct steps steps; /* over the checks, and then the operations */
+    struct txn_check *checks;
+    struct operation *operations;
+};
+
+/* Make room for the checks. False: the call is answered. */
+static bool txn_begin_checks(struct call *call, struct txn_call *commit)
+{
+    const msgpack_object_array *array = argument_to_array(&call->arguments[1]);
+
+    if (argument_is_nothing(&call->arguments[1]))
+        return true;
+    if (array == NULL)
+        return argument_refuse(call, "the checks", "an array of [key, revision]", &call->arguments[1]);
+    if (array->size > TXN_CHECKS_MAX) {
+        call_fail_with(call, ERROR_TOO_LARGE, "a transaction has up to %u checks; this one has %u", TXN_CHECKS_MAX,
+                       array->size);
+        return false;
+    }
+    commit->checks = arena_alloc(&call->arena, (array->size + 1) * sizeof(*commit->checks));
+    if (commit->checks == NULL) {
+        call_fail_out_of_memory(call);
+        return false;
+    }
+    commit->txn.checks = commit->checks;
+    commit->txn.check_count = array->size;
+    return true;
+}
+
+/* Make room for the operations. False: the call is answered. */
+static bool txn_begin_operations(struct call *call, struct txn_call *commit)
 {
     const msgpack_object *array = &call->arguments[2];
 
@@ -192,18 +206,28 @@ static bool txn_read_operations(struct call *call, struct txn *txn)
                        BATCH_MESSAGES_MAX, array->via.array.size);
         return false;
     }
-    struct operation *operations = arena_alloc(&call->arena, array->via.array.size * sizeof(*operations));
-    if (operations == NULL) {
+    commit->operations = arena_alloc(&call->arena, array->via.array.size * sizeof(*commit->operations));
+    if (commit->operations == NULL) {
         call_fail_out_of_memory(call);
         return false;
     }
-    for (uint32_t i = 0; i < array->via.array.size; i++) {
-        if (!txn_read_operation(call, (struct txn_part){"operation", i + 1}, &array->via.array.ptr[i], &operations[i]))
-            return false;
-    }
-    txn->operations = operations;
-    txn->operation_count = array->via.array.size;
+    commit->txn.operations = commit->operations;
+    commit->txn.operation_count = array->via.array.size;
     return true;
+}
+
+static bool txn_read_part(struct steps *steps, size_t index)
+{
+    struct txn_call *commit = (struct txn_call *)((char *)steps - offsetof(struct txn_call, steps));
+    const msgpack_object *arguments = steps->call->arguments;
+    size_t checks = commit->txn.check_count;
+
+    if (index < checks)
+        return txn_read_check(steps->call, &arguments[1].via.array.ptr[index], (uint32_t)index + 1,
+                              &commit->checks[index]);
+    index -= checks;
+    return txn_read_operation(steps->call, (struct txn_part){"operation", (uint32_t)index + 1},
+                              &arguments[2].via.array.ptr[index], &commit->operations[index]);
 }
 
 static void txn_answer(void *arg, uint64_t first_revision, const struct error *error)
@@ -222,19 +246,29 @@ static void txn_answer(void *arg, uint64_t first_revision, const struct error *e
     call_end_result(call);
 }
 
+static void txn_start(struct steps *steps)
+{
+    struct txn_call *commit = (struct txn_call *)((char *)steps - offsetof(struct txn_call, steps));
+
+    txn_commit(call_store(steps->call), &steps->call->arena, &commit->txn);
+}
+
 void handle_txn_commit(struct call *call)
 {
-    struct txn *txn = arena_zalloc(&call->arena, sizeof(*txn));
+    struct txn_call *commit = arena_zalloc(&call->arena, sizeof(*commit));
 
-    if (txn == NULL) {
+    if (commit == NULL) {
         call_fail_out_of_memory(call);
         return;
     }
-    if (!kv_option_id(call, &txn->journal) || !txn_read_checks(call, txn) || !txn_read_operations(call, txn))
+    struct txn *txn = &commit->txn;
+    if (!kv_option_id(call, &txn->journal) || !txn_begin_checks(call, commit) || !txn_begin_operations(call, commit))
         return;
     txn->bucket_name = call->bucket;
     txn->deadline_ms = call->deadline_ms;
     txn->done = txn_answer;
     txn->arg = call;
-    txn_commit(call_store(call), &call->arena, txn);
+    commit->steps = (struct steps){
+        .call = call, .count = txn->check_count + txn->operation_count, .step = txn_read_part, .done = txn_start};
+    steps_start(&commit->steps);
 }

@@ -1005,6 +1005,30 @@ START_TEST(calls_with_megabytes_of_keys_are_done_in_slices)
 }
 END_TEST
 
+/* 1,000 operations with 50 headers each, and 4,096 checks of long keys. A slow turn would be in the log. */
+START_TEST(transactions_of_megabytes_are_read_in_slices)
+{
+    enum { CHECKS = 4096, OPERATIONS = 1000, HEADERS = 50, BYTES = 900 };
+    char *checks = keep(malloc(CHECKS * (BYTES + 16))), *at = checks;
+    char *headers = keep(malloc(HEADERS * 128)), *operations = keep(malloc(OPERATIONS * (HEADERS + 1) * 128));
+
+    for (unsigned i = 0; i < CHECKS; i++)
+        at += sprintf(at, "%s['%0*u', 0]", i > 0 ? "," : "", BYTES, i);
+    at = headers;
+    for (unsigned i = 0; i < HEADERS; i++)
+        at += sprintf(at, "%s'h%u': '%0100u'", i > 0 ? "," : "", i, i);
+    at = operations;
+    for (unsigned i = 0; i < OPERATIONS; i++)
+        at += sprintf(at, "%s['put', 'o%u', 'v', {'headers': {%s}}]", i > 0 ? "," : "", i, headers);
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *client = client_open(&daemon_of_test);
+    assert_ok(client_call(client, "bucket.create", "['b', {'storage': 'memory'}]"));
+    for (unsigned i = 0; i < 3; i++)
+        assert_ok(client_call(client, "txn.commit", "['b', [%s], [%s], {'timeout': 50}]", checks, operations));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 START_TEST(one_user_cannot_hold_all_sessions)
 {
     daemon_start(&daemon_of_test, NULL, "limits:\n  sessions: 8\n  user_percent: 50\n");
@@ -1050,6 +1074,7 @@ Suite *limit_suite(void)
     tcase_add_test(calls, calls_that_wait_do_not_slow_down_others);
     tcase_add_test(calls, texts_of_megabytes_are_refused_before_they_are_read);
     tcase_add_test(calls, calls_with_megabytes_of_keys_are_done_in_slices);
+    tcase_add_test(calls, transactions_of_megabytes_are_read_in_slices);
     tcase_add_test(calls, one_user_cannot_hold_all_sessions);
     tcase_add_test(calls, at_call_bytes_per_session_the_daemon_stops_reading_and_loses_nothing);
     tcase_add_test(calls, at_the_limit_of_all_call_bytes_more_are_refused);
