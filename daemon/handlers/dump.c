@@ -1,12 +1,15 @@
 /*
  * daemon.dump: what waits where.
  *
- * Each list has at most `limit` items and some LIST_BYTES_MAX, and its count has all. Counting visits every item once.
- * With 10,000 sessions that have a watch each, an answer with the default limit takes 0.3 ms.
+ * Each list has at most `limit` items and some LIST_BYTES_MAX, and its count has all. Calls, requests and watches, of
+ * which there may be tens of thousands, are visited only until their list is full: others know how many there are.
+ * Sessions and buckets are counted by visiting each once. With 10,000 sessions that have a watch each, an answer with
+ * the default limit takes 0.3 ms.
  */
 #include "daemon/handlers/entry.h"
 #include "daemon/handlers/methods.h"
 #include "daemon/handlers/watch.h"
+#include "daemon/nats/request_text.h"
 #include "daemon/rpc/arguments.h"
 #include "daemon/rpc/options.h"
 #include "daemon/store/follow/local_copy_info.h"
@@ -31,12 +34,6 @@ struct dump {
     uint32_t listed;
     uint64_t count;
     const struct session *session; /* of the watches that are being listed */
-
-    /* Requests by state. The names are constants, each with one address. */
-    struct {
-        const char *name;
-        uint64_t count;
-    } states[REQUEST_STATES];
 };
 
 /* --- Packing --------------------------------------------------------------------------------------- */
@@ -161,7 +158,7 @@ static void dump_calls(struct dump *dump)
     dump_begin_list(dump, "calls", 2);
     for (const struct call *call = dump->call->dispatcher->calls; call != NULL; call = call->next) {
         if (!dump_begin_item(dump, 7u + (call->bucket != NULL)))
-            continue;
+            break;
         dump_number(dump, "id", call->id);
         dump_number(dump, "pid", (uint64_t)call->pid);
         dump_number(dump, "uid", call->user->uid);
@@ -172,6 +169,7 @@ static void dump_calls(struct dump *dump)
         dump_number(dump, "age_ms", (dump->now_ns - call->started_ns) / 1000000);
         dump_number(dump, "bytes", call->bytes);
     }
+    dump->count = dump->call->dispatcher->metrics->calls;
     dump_end_list(dump);
 }
 
@@ -210,26 +208,13 @@ static void dump_watches(struct dump *dump)
 
 /* --- The store ------------------------------------------------------------------------------------- */
 
-static void dump_count_state(struct dump *dump, const char *name)
-{
-    for (size_t i = 0; i < REQUEST_STATES; i++) {
-        if (dump->states[i].name == NULL)
-            dump->states[i].name = name;
-        if (dump->states[i].name == name) {
-            dump->states[i].count++;
-            return;
-        }
-    }
-}
-
-static void dump_request(void *arg, const struct request_info *info)
+static bool dump_request(void *arg, const struct request_info *info)
 {
     struct dump *dump = arg;
     bool has_call = info->call_id != 0, has_trouble = info->trouble[0] != '\0';
 
-    dump_count_state(dump, info->state);
     if (!dump_begin_item(dump, 4u + has_call + has_trouble))
-        return;
+        return false;
     dump_text(dump, "kind", info->kind);
     dump_text(dump, "state", info->state);
     dump_number(dump, "age_ms", info->age_ms);
@@ -238,21 +223,28 @@ static void dump_request(void *arg, const struct request_info *info)
         dump_number(dump, "call", info->call_id);
     if (has_trouble)
         dump_text(dump, "trouble", info->trouble);
+    return true;
 }
 
 static void dump_requests(struct dump *dump)
 {
-    unsigned states = 0;
+    const struct requests *requests = &call_store(dump->call)->requests;
+    uint32_t states = 0;
 
     dump_begin_list(dump, "requests", 3);
-    requests_each(&call_store(dump->call)->requests, dump_request, dump);
+    requests_each(requests, dump_request, dump);
+    dump->count = 0;
+    for (enum request_state state = REQUEST_IDLE; state < REQUEST_STATES; state++) {
+        dump->count += requests_count(requests, state);
+        states += requests_count(requests, state) > 0;
+    }
     dump_end_list(dump);
-    while (states < REQUEST_STATES && dump->states[states].name != NULL)
-        states++;
     pack_str(dump->packer, "states");
     msgpack_pack_map(dump->packer, states);
-    for (unsigned i = 0; i < states; i++)
-        dump_number(dump, dump->states[i].name, dump->states[i].count);
+    for (enum request_state state = REQUEST_IDLE; state < REQUEST_STATES; state++) {
+        if (requests_count(requests, state) > 0)
+            dump_number(dump, request_state_text(state), requests_count(requests, state));
+    }
 }
 
 static void dump_followed_bucket(void *arg, const struct local_copy_info *info)

@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-static const char *state_text(enum request_state state)
+const char *request_state_text(enum request_state state)
 {
     static const char *const texts[REQUEST_STATES] = {
         [REQUEST_IDLE] = "ended",
@@ -82,8 +82,8 @@ void request_text_transition(const struct request *request, char text[REQUEST_TE
     const char *label = label_text(request);
     snprintf(text, REQUEST_TEXT_BYTES, "request: %s%s%s in slot %d%s: %s, attempt %u, after %" PRIu64 " ms%s%s",
              kind_text(request), label[0] != '\0' ? " " : "", label, (int)request->slot, call,
-             state_text(request->state), request->attempts, age_ms(request), cause[0] != '\0' ? "; last trouble: " : "",
-             cause);
+             request_state_text(request->state), request->attempts, age_ms(request),
+             cause[0] != '\0' ? "; last trouble: " : "", cause);
 }
 
 struct request_info request_text_info(const struct request *request)
@@ -91,7 +91,7 @@ struct request_info request_text_info(const struct request *request)
     return (struct request_info){
         .kind = kind_text(request),
         .label = label_text(request),
-        .state = state_text(request->state),
+        .state = request_state_text(request->state),
         .trouble = cause_text(request->trouble),
         .call_id = request->call_id,
         .age_ms = age_ms(request),

@@ -1,7 +1,7 @@
 /*
  * request_text: requests in words, for errors, the log and daemon.dump.
  *
- * Used by request and requests.
+ * Used by request, requests and the handler of daemon.dump.
  */
 #ifndef DAEMON_NATS_REQUEST_TEXT_H
 #define DAEMON_NATS_REQUEST_TEXT_H
@@ -15,6 +15,8 @@ void request_text_transition(const struct request *request, char text[REQUEST_TE
 
 /* Set the error with which a request fails that has ended at its deadline. */
 void request_text_set_error(const struct request *request, struct error *error);
+
+const char *request_state_text(enum request_state state);
 
 struct request_info request_text_info(const struct request *request);
 

@@ -206,7 +206,7 @@ size_t requests_in_flight(const struct requests *requests)
            requests->counts[REQUEST_WAITING_FOR_CONNECTION];
 }
 
-void requests_each(const struct requests *requests, void (*visit)(void *arg, const struct request_info *info),
+void requests_each(const struct requests *requests, bool (*visit)(void *arg, const struct request_info *info),
                    void *arg)
 {
     const struct request *request;
@@ -215,7 +215,8 @@ void requests_each(const struct requests *requests, void (*visit)(void *arg, con
         DL_FOREACH(requests->in_state[state], request)
         {
             const struct request_info info = request_text_info(request);
-            visit(arg, &info);
+            if (!visit(arg, &info))
+                return;
         }
     }
 }

@@ -84,8 +84,14 @@ struct request_info {
     unsigned attempts;
 };
 
-/* Call visit for each request that has not ended, by state. visit starts and ends no requests. */
-void requests_each(const struct requests *requests, void (*visit)(void *arg, const struct request_info *info),
+/* Call visit for requests that have not ended, by state, while it returns true. visit starts and ends no requests. */
+void requests_each(const struct requests *requests, bool (*visit)(void *arg, const struct request_info *info),
                    void *arg);
+
+/* Return how many requests are in a state. */
+static inline size_t requests_count(const struct requests *requests, enum request_state state)
+{
+    return requests->counts[state];
+}
 
 #endif
