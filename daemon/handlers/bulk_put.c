@@ -63,8 +63,11 @@ static bool bulk_write_pack_key(struct steps *steps, size_t index)
 
     if (result->error != NULL && result->error->outcome == ERROR_OUTCOME_UNKNOWN)
         call->dispatcher->metrics->unknown_outcomes++;
-    if (size > call->dispatcher->conf->limits.frame_bytes) /* the answer will be refused: pack no more */
+    if (size > call->dispatcher->conf->limits.frame_bytes) { /* the answer will be refused */
+        msgpack_pack_nil(&write->packer);
+        msgpack_pack_nil(&write->packer);
         return true;
+    }
     pack_str(&write->packer, write->operations[index].key);
     bulk_pack_result(&write->packer, call, write->operations[index].key, result);
     arena_charge(&call->arena, write->answer.size - size);
