@@ -7,6 +7,7 @@
 #ifndef DAEMON_HANDLERS_SERVICE_H
 #define DAEMON_HANDLERS_SERVICE_H
 
+#include "daemon/base/jobs.h"
 #include "daemon/monitor/monitor.h"
 #include "daemon/rpc/dispatch.h"
 #include "daemon/store/store.h"
@@ -28,6 +29,7 @@ struct service {
     unsigned previous_watches;              /* that want the value before each change */
     struct service_entry packed[3];         /* by enum watch_form */
     struct waiting_get *waiting_gets;       /* a list */
+    struct job dropping;                    /* of those, when the daemon ends */
     struct watched_bucket *watched_buckets; /* by user and name: uthash */
 };
 

@@ -7,6 +7,7 @@
 #include "daemon/store/follow/watch.h"
 #include "daemon/transport/session.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
@@ -88,10 +89,21 @@ static void on_waiting_get_timer(struct timer *timer)
         give_up(call);
 }
 
+static bool waiting_get_run_dropping(struct job *job)
+{
+    struct service *service = (struct service *)((char *)job - offsetof(struct service, dropping));
+
+    while (service->waiting_gets != NULL) {
+        call_drop(service->waiting_gets->call);
+        if (jobs_slice_is_over(service->store->jobs))
+            return true;
+    }
+    return false;
+}
+
 void waiting_get_drop_all(struct service *service)
 {
-    while (service->waiting_gets != NULL)
-        call_drop(service->waiting_gets->call);
+    jobs_add_shared(service->store->jobs, &service->dropping, waiting_get_run_dropping);
 }
 
 /* --- What the watch delivers ----------------------------------------------------------------------- */

@@ -16,7 +16,10 @@
  */
 void waiting_get_start(struct call *call, const char *key, uint64_t above, void (*give_up)(struct call *call));
 
-/* The daemon ends: drop all calls that wait. They have not done anything, and their clients may repeat them. */
+/*
+ * The daemon ends: drop all calls that wait, in slices of turns. They have not done anything, and their clients may
+ * repeat them. Sessions wait for that before they end.
+ */
 void waiting_get_drop_all(struct service *service);
 
 #endif

@@ -4,6 +4,7 @@
 #include "tests/support/client.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
+#include "tests/support/patience.h"
 
 #include <inttypes.h>
 #include <signal.h>
@@ -1029,6 +1030,38 @@ START_TEST(transactions_of_megabytes_are_read_in_slices)
 }
 END_TEST
 
+static uint64_t count_calls(struct client *client)
+{
+    struct answer *answer = client_call(client, "daemon.dump", "[{'limit': 1}]");
+
+    ck_assert_uint_eq(count_at(&answer->result, "calls.list"), 1);
+    return number_at(&answer->result, "calls.count");
+}
+
+/* A slow turn would be in the log: each visit of all of the calls took one. */
+START_TEST(tens_of_thousands_of_waiting_gets_slow_down_neither_dumps_nor_the_end)
+{
+    enum { SESSIONS = 45, GETS = 1000 };
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *client = client_open(&daemon_of_test);
+    assert_ok(client_call(client, "bucket.create", "['b']"));
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        msgpack_sbuffer buffer;
+        msgpack_sbuffer_init(&buffer);
+        for (unsigned n = 0; n < GETS; n++)
+            pack_request(&buffer, n, "kv.get", "['b', 'k', {'wait_above': 1000000, 'timeout': 60}]");
+        client_write(client_open(&daemon_of_test), buffer.data, buffer.size);
+        msgpack_sbuffer_destroy(&buffer);
+    }
+    wait_until(count_calls(client) == SESSIONS * GETS + 1, "all gets");
+    for (unsigned i = 0; i < 10; i++)
+        client_send(client, "daemon.dump", "[{'limit': 1000}]");
+    assert_ok(client_call(client, "daemon.dump", "[]"));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 START_TEST(one_user_cannot_hold_all_sessions)
 {
     daemon_start(&daemon_of_test, NULL, "limits:\n  sessions: 8\n  user_percent: 50\n");
@@ -1075,6 +1108,7 @@ Suite *limit_suite(void)
     tcase_add_test(calls, texts_of_megabytes_are_refused_before_they_are_read);
     tcase_add_test(calls, calls_with_megabytes_of_keys_are_done_in_slices);
     tcase_add_test(calls, transactions_of_megabytes_are_read_in_slices);
+    tcase_add_test(calls, tens_of_thousands_of_waiting_gets_slow_down_neither_dumps_nor_the_end);
     tcase_add_test(calls, one_user_cannot_hold_all_sessions);
     tcase_add_test(calls, at_call_bytes_per_session_the_daemon_stops_reading_and_loses_nothing);
     tcase_add_test(calls, at_the_limit_of_all_call_bytes_more_are_refused);
