@@ -105,20 +105,23 @@ static void bulk_claim_advance_windows(struct bulk_claim *claim)
         bulk_window_advance(claim->windows[i]);
 }
 
-struct bulk_claim *bulk_windows_next(struct bulk_windows *all)
+bool bulk_windows_step(struct bulk_windows *all, struct bulk_claim **claim)
 {
-    struct fair_queue_entry *first;
+    struct fair_queue_entry *first = fair_queue_first(&all->waiting);
 
-    while (all->in_flight < BULK_WINDOW_ALL && (first = fair_queue_first(&all->waiting)) != NULL) {
-        struct bulk_claim *claim = bulk_claim_of(first);
-        struct bulk_window *full = bulk_claim_find_full(claim);
-        bulk_claim_leave(claim);
-        if (full == NULL)
-            return claim;
-        fair_queue_append(&full->waiting, &claim->turn, claim->owner); /* it could not use its turn */
-        bulk_claim_advance_windows(claim);
+    *claim = NULL;
+    if (first == NULL || all->in_flight >= BULK_WINDOW_ALL)
+        return false;
+    struct bulk_claim *of_turn = bulk_claim_of(first);
+    struct bulk_window *full = bulk_claim_find_full(of_turn);
+    bulk_claim_leave(of_turn);
+    if (full == NULL) {
+        *claim = of_turn;
+        return true;
     }
-    return NULL;
+    fair_queue_append(&full->waiting, &of_turn->turn, of_turn->owner); /* it could not use its turn */
+    bulk_claim_advance_windows(of_turn);
+    return true;
 }
 
 void bulk_claim_end_turn(struct bulk_claim *claim, bool has_more)

@@ -45,8 +45,13 @@ struct bulk_claim {
 /* A call has writes to begin: wait for a turn. owner: see fair_queue_identity. Return false if memory ran out. */
 bool bulk_claim_begin(struct bulk_windows *all, struct bulk_claim *claim, const char *bucket, uint64_t owner);
 
-/* Return the call whose turn it is; NULL: there is none, or no room. It has room, and waits no more. */
-struct bulk_claim *bulk_windows_next(struct bulk_windows *all);
+/*
+ * Look at the call whose turn it is. If it has room, *claim is set to it, and it waits no more. Otherwise *claim is
+ * NULL: the call waits for its full window now. Thousands of calls may have to change their window before one has room,
+ * so the caller asks between the steps whether its slice is over. Return false if no call is in line, or no call has
+ * room.
+ */
+bool bulk_windows_step(struct bulk_windows *all, struct bulk_claim **claim);
 
 /* The call has had its turn. has_more: it has more writes to begin, and waits for another turn. */
 void bulk_claim_end_turn(struct bulk_claim *claim, bool has_more);

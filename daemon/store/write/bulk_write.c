@@ -165,8 +165,9 @@ static void bulk_write_fill_windows(struct store *store)
     if (all->is_filling)
         return;
     all->is_filling = true;
-    while ((claim = bulk_windows_next(&all->windows)) != NULL) {
-        bulk_write_use_turn((struct bulk_write *)((char *)claim - offsetof(struct bulk_write, claim)));
+    while (bulk_windows_step(&all->windows, &claim)) {
+        if (claim != NULL)
+            bulk_write_use_turn((struct bulk_write *)((char *)claim - offsetof(struct bulk_write, claim)));
         /* Writes that are refused at once, or come too late, never fill a window. */
         if (jobs_slice_is_over(store->jobs)) {
             jobs_add(store->jobs, &all->filling, bulk_write_run_filling);
