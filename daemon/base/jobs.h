@@ -35,7 +35,8 @@ enum job_line {
 /* The owner embeds it, zeroed, and removes it before its memory goes. */
 struct job {
     struct fair_queue_entry turn;
-    uint64_t owner; /* the session that it serves: see fair_queue_identity; 0: none */
+    /* The session that it serves: see fair_queue_identity. 0: none alone, as with work on a bucket or for all calls. */
+    uint64_t owner;
     /* Work until jobs_slice_is_over. Return whether there is more to do. May remove or free its own job. */
     bool (*run)(struct job *job);
     enum job_line line;
@@ -45,7 +46,7 @@ struct job {
 struct jobs {
     struct fair_queue lines[JOB_LINES];
     size_t queued[JOB_LINES];
-    const struct job *running; /* its slice is not over; NULL: none */
+    const struct job *running; /* its slice is not over; NULL: none. Only compared: it may have freed itself. */
     uint64_t turn_began_ns;    /* 0: between turns */
     uint64_t slice_ends_ns;
     uint64_t longest_turn_ns;

@@ -367,6 +367,7 @@ void handle_bulk_get(struct call *call)
     if (!bulk_check_count(call, array->size) || !kv_option_consistency(call, &get->bulk.consistency) ||
         !bulk_get_begin(get, array->size))
         return;
+    get->packing.owner = call->arena.owner;
     msgpack_sbuffer_init(&get->entries);
     arena_begin_reading_task(&call->arena, &get->entries_task, bulk_get_free);
     msgpack_packer_init(&get->packer, &get->entries, msgpack_sbuffer_write);

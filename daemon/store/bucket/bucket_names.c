@@ -167,6 +167,7 @@ void bucket_names_list(struct store *store, struct arena *arena, struct bucket_n
 {
     names->store = store;
     names->arena = arena;
+    names->filtering.owner = arena->owner;
     arena_begin_reading_task(arena, &names->task, bucket_names_cancel);
     timer_start(store->timers, &names->deadline, names->deadline_ms, on_bucket_names_deadline);
     turns_wait(admin_lists(store), &names->turn, arena->owner, on_bucket_names_turn);

@@ -521,6 +521,7 @@ void compact_start(struct store *store, struct arena *arena, struct compact *com
 
     compact->store = store;
     compact->arena = arena;
+    compact->going_on.owner = arena->owner;
     if (compact_count_of_owner(store, arena->owner) >= COMPACTIONS_MAX) {
         error_set(&error, ERROR_RESOURCE_EXHAUSTED,
                   "the limit of %u compactions of this session is reached; try again when one is done",
@@ -530,7 +531,6 @@ void compact_start(struct store *store, struct arena *arena, struct compact *com
         return;
     }
     timer_start(store->timers, &compact->deadline, compact->deadline_ms, on_compact_deadline);
-    compact->step = COMPACT_WAITING;
     DL_APPEND2(store->compact->compactions, compact, previous, next);
     arena_begin_task(arena, &compact->task, cancel_compact);
     compact->task.is_unsent = compact_is_unsent;

@@ -41,7 +41,7 @@
 typedef void compact_done_fn(void *arg, uint64_t removed, const struct error *error);
 
 enum compact_step {
-    COMPACT_WAITING,  /* for its turn: nothing was begun */
+    COMPACT_WAITING,  /* at first: for its turn; nothing was begun */
     COMPACT_OPENING,  /* looks up the bucket, and waits for the local copy to have the markers */
     COMPACT_READING,  /* no chunk is being worked on */
     COMPACT_CHECKING, /* that the stream is still the one that was read */

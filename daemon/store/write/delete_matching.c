@@ -343,6 +343,7 @@ void delete_matching(struct store *store, struct arena *arena, struct delete_mat
 
     deletion->store = store;
     deletion->arena = arena;
+    deletion->going_on.owner = arena->owner;
     if (delete_count_of_owner(store, arena->owner) >= DELETE_MATCHING_MAX) {
         error_set(&error, ERROR_RESOURCE_EXHAUSTED,
                   "the limit of %u deletions with a filter of this session is reached; try again when one is done",

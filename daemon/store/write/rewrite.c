@@ -335,6 +335,7 @@ static void rewrite_describe(struct store *store, struct rewrite *rewrite)
 void rewrite_start(struct store *store, struct arena *arena, struct rewrite *rewrite)
 {
     rewrite_describe(store, rewrite);
+    rewrite->again.owner = arena->owner;
     rewrite->modify.ops = &rewrite_ops;
     modify_start(store, arena, &rewrite->modify);
 }
