@@ -129,13 +129,18 @@ static void judge_watch(const struct judgement *judgement, const struct watch_re
 
 /* --- Its start and its end -------------------------------------------------------------------------- */
 
-/* Return whether a key has vanished: such a watch may end with revision_gone. */
+/*
+ * Return whether a key may have vanished, for which a watch ends with revision_gone. After a fault the daemon does not
+ * know that none has.
+ */
 static bool may_be_gone(const struct judgement *judgement, const struct watch_record *watch)
 {
     const struct stream *stream = judgement->stream;
     uint64_t long_ns = judgement->staleness_ns;
     size_t from = moment_at(stream, watch->begun_ns > long_ns ? watch->begun_ns - long_ns : 0);
 
+    if (!judgement->is_quiet)
+        return true;
     for (size_t i = from; i < stream->change_count && stream->changes[i].at_ns <= watch->ended_ns; i++) {
         if (stream->changes[i].last == NULL)
             return true;
