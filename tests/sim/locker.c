@@ -34,14 +34,16 @@ struct locker {
     char name[16], owner[24]; /* owner "": none */
     const struct lock_load *load;
     struct caller caller;
-    unsigned sessions;
-    bool is_registered; /* the session's ephemeral key is written */
+    unsigned sessions, lost_sessions; /* that the daemon has ended */
+    bool is_registered;               /* the session's ephemeral key is written */
     enum locker_step step;
     uint32_t msgid; /* of the call in flight */
     uint64_t sent_ns;
     uint64_t due_ns;  /* when it must be answered */
     bool has_stalled; /* since it was sent: the answer may have come earlier */
     unsigned lock;    /* that it wants */
+    uint64_t wait_ns; /* for it */
+    uint64_t in_line_until_ns;
     bool is_holding;
     bool has_given_up;   /* a holding, of whose loss it was not notified yet */
     uint64_t leaves_ns;  /* when the holding is to end */
@@ -79,6 +81,12 @@ static const struct stream *locker_stream(const struct locker *locker)
     return stream;
 }
 
+/* Without faults, and before a purge, which removes leases too, nothing takes a lock away. */
+static bool locker_is_safe(const struct locker *locker)
+{
+    return locker->load->is_quiet && locker_stream(locker)->purge_count == 0;
+}
+
 static struct lock_held *locker_held(struct locker *locker)
 {
     return &locker->held[locker->present];
@@ -105,6 +113,8 @@ static uint64_t vouched_until_ns(const struct locker *locker, const msgpack_obje
 
     if (valid_for == NULL)
         world_fail("an answer about a lock without valid_for");
+    if (valid_for->via.f64 == 0 && locker_is_safe(locker))
+        world_fail("%s: the daemon does not vouch for lock.%u, and there is no fault", locker->name, locker->lock);
     if (valid_for->via.f64 == 0)
         return before_ns;
     return locker->sent_ns +
@@ -206,6 +216,8 @@ static void locker_acquire(struct locker *locker, unsigned lock, uint64_t wait_n
         pack_text(&packer, "owner");
         pack_text(&packer, locker->owner);
     }
+    locker->wait_ns = wait_ns;
+    locker->in_line_until_ns = UINT64_MAX;
     locker_send(locker, LOCKER_ACQUIRING, "lock.acquire", &arguments, wait_ns + timeout_ns);
     trace("%s: %s, wait %.3f s", locker->name, name, (double)wait_ns / 1e9);
 }
@@ -311,11 +323,60 @@ static void locker_on_result(struct locker *locker, enum locker_step step, const
     }
 }
 
+/*
+ * Return whether another program of the host was in line for the lock during the call. Who does not wait is refused
+ * then, even if nobody holds the lock yet.
+ */
+static bool locker_has_line(const struct locker *locker)
+{
+    for (const struct locker *other = all; other != NULL; other = other->next) {
+        if (other != locker && other->caller.host == locker->caller.host && other->lock == locker->lock &&
+            other->in_line_until_ns > locker->sent_ns)
+            return true;
+    }
+    return false;
+}
+
+/* Return whether the lock's key was there at a moment of the call. */
+static bool locker_was_locked(const struct locker *locker)
+{
+    const struct stream *stream = locker_stream(locker);
+    const struct stored *last = NULL;
+    char subject[64];
+
+    snprintf(subject, sizeof(subject), "$KV.%s.lock.%u", locker->load->bucket, locker->lock);
+    for (size_t i = 0; i < stream->change_count; i++) {
+        const struct change *change = &stream->changes[i];
+        if (strcmp(change->subject, subject) != 0)
+            continue;
+        if (change->at_ns > locker->sent_ns && stored_is_put(last))
+            return true;
+        last = change->last;
+    }
+    return stored_is_put(last);
+}
+
+/* A lock is refused when the wait is over, by a clock that may be fast, and not because the daemon shuts down. */
+static void locker_judge_locked(const struct locker *locker)
+{
+    uint64_t least_ns = locker->wait_ns - locker->wait_ns / 100;
+
+    if (server_was_set_back(locker->load->server))
+        return;
+    if (world_now_ns() + WORLD_MS < locker->sent_ns + least_ns)
+        world_fail("%s: lock.%u is refused before the wait of %.3f s is over", locker->name, locker->lock,
+                   (double)locker->wait_ns / 1e9);
+    if (!locker_was_locked(locker) && !locker_has_line(locker))
+        world_fail("%s: lock.%u is refused, and was free", locker->name, locker->lock);
+}
+
 /* The errors that the faults of this world can cause. */
 static bool is_possible(const struct locker *locker, enum locker_step step, const char *code)
 {
-    return strcmp(code, "unavailable") == 0 || strcmp(code, "deadline_exceeded") == 0 ||
-           strcmp(code, "resource_exhausted") == 0 || (step == LOCKER_ACQUIRING && strcmp(code, "locked") == 0) ||
+    bool is_of_a_fault = strcmp(code, "unavailable") == 0 || strcmp(code, "deadline_exceeded") == 0 ||
+                         strcmp(code, "resource_exhausted") == 0;
+
+    return (is_of_a_fault && !locker->load->is_quiet) || (step == LOCKER_ACQUIRING && strcmp(code, "locked") == 0) ||
            ((step == LOCKER_WRITING || locker->has_given_up) && strcmp(code, "conflict") == 0) ||
            ((step == LOCKER_CHECKING || step == LOCKER_RELEASING) && strcmp(code, "not_held") == 0);
 }
@@ -326,6 +387,8 @@ static void locker_on_error(struct locker *locker, enum locker_step step, const 
 
     if (!is_possible(locker, step, code))
         world_fail("%s: the error %s is not one that its call can cause", locker->name, code);
+    if (strcmp(code, "locked") == 0)
+        locker_judge_locked(locker);
     if (strcmp(code, "not_held") == 0 && locker->lost_token != token)
         world_fail("%s: it does not hold token %" PRIu64 ", and was not notified of its loss", locker->name, token);
     if (strcmp(code, "conflict") == 0 && locker_is_sure(locker) && !server_was_set_back(locker->load->server) &&
@@ -358,6 +421,8 @@ static void locker_on_answer(struct locker *locker, const msgpack_object *answer
     if (step == LOCKER_AT_REST || number_of(&answer->via.array.ptr[1]) != locker->msgid)
         world_fail("%s: a second answer, or one to no call", locker->name);
     locker_judge_time(locker);
+    if (step == LOCKER_ACQUIRING)
+        locker->in_line_until_ns = world_now_ns();
     locker->step = LOCKER_AT_REST;
     copy_text(code, sizeof(code), map_at(error, "code"));
     trace("%s: %s", locker->name, error->type == MSGPACK_OBJECT_NIL ? "ok" : code);
@@ -375,6 +440,8 @@ static void locker_on_lost(struct locker *locker, const msgpack_object *params)
     char key[32], present[16] = "";
 
     copy_text(key, sizeof(key), &params->via.array.ptr[1]);
+    if (locker_is_safe(locker))
+        world_fail("%s: %s is lost, and there is no cause", locker->name, key);
     if (strncmp(key, "lock.", 5) != 0) {
         locker->is_registered = false; /* the ephemeral key */
         return;
@@ -413,6 +480,8 @@ static void locker_forget_session(struct locker *locker, uint64_t ended_ns)
         if (locker->held[i].end_ns > ended_ns)
             locker->held[i].end_ns = ended_ns;
     }
+    if (locker->step == LOCKER_ACQUIRING)
+        locker->in_line_until_ns = world_now_ns();
     locker->step = LOCKER_AT_REST;
     locker->is_registered = locker->has_given_up = false;
     locker_think_later(locker, world_between(1, 300) * WORLD_MS);
@@ -420,6 +489,7 @@ static void locker_forget_session(struct locker *locker, uint64_t ended_ns)
 
 static void locker_on_end(void *arg, uint64_t ended_ns)
 {
+    ((struct locker *)arg)->lost_sessions++;
     locker_forget_session(arg, ended_ns);
 }
 
@@ -622,6 +692,8 @@ void lockers_judge(const struct stream *stream)
     size_t held_count = 0, fenced_count = 0;
 
     for (const struct locker *locker = all; locker != NULL; locker = locker->next) {
+        if (locker->load->daemons_stay && locker->lost_sessions > 0)
+            world_fail("the daemon has ended a session of %s, and was not ended itself", locker->name);
         for (size_t i = 0; i < locker->held_count; i++) {
             held = memory_grow(held, held_count, sizeof(*held));
             held[held_count] = locker->held[i];

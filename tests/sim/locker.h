@@ -24,6 +24,8 @@ struct lock_load {
     unsigned leave_per_mille; /* of holdings that end with the session */
     unsigned purge_per_mille; /* of what a locker does: it purges the bucket */
     uint64_t lease_ttl_ns;
+    bool is_quiet;         /* there are no faults */
+    bool daemons_stay;     /* none is shut down or killed: no session is lost */
     struct server *server; /* if it was set back, what was promised before does not hold */
     /* Return for how long a daemon was stopped between these times: answers may be as late. */
     uint64_t (*stopped_ns)(uint64_t from_ns, uint64_t to_ns);

@@ -128,6 +128,7 @@ static void choose_lock_load(unsigned lease_ttl_s)
                                        .leave_per_mille = world_chance(500) ? 400 : 0,
                                        .purge_per_mille = world_chance(200) ? (unsigned)world_between(5, 50) : 0,
                                        .lease_ttl_ns = lease_ttl_s * WORLD_SECOND,
+                                       .is_quiet = run.is_quiet,
                                        .stopped_ns = run_stopped_ns};
     run.lock_bucket = run.load;
     run.lock_bucket.bucket = LOCK_BUCKET;
@@ -151,6 +152,7 @@ static void choose_faults(void)
         run.weights[FAULT_LAG] = run.weights[FAULT_LEADER] = 0;
     run.load.replicas = run.is_cluster ? 3 : 1;
     run.lock_bucket.replicas = run.load.replicas;
+    run.lock_load.daemons_stay = run.weights[FAULT_RESTART] == 0 && run.weights[FAULT_KILL_DAEMON] == 0;
     run.kills_in_turns = run.weights[FAULT_KILL_DAEMON] > 0 && world_chance(500);
     run.fault_pause_ns = world_between(50, world_chance(500) ? 500 : 5000) * WORLD_MS;
 }
@@ -444,7 +446,7 @@ static struct judgement make_judgement(void)
                               .stops = run.stops,
                               .stop_count = run.stop_count,
                               .is_quiet = run.is_quiet,
-                              .daemons_stay = run.weights[FAULT_RESTART] == 0 && run.weights[FAULT_KILL_DAEMON] == 0,
+                              .daemons_stay = run.lock_load.daemons_stay,
                               .was_set_back = server_was_set_back(run.server)};
 }
 
