@@ -12,10 +12,12 @@
  */
 #include "daemon/base/hash.h"
 #include "tests/sim/host.h"
+#include "tests/sim/memory.h"
 #include "tests/sim/run.h"
 #include "tests/sim/world.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -123,28 +125,54 @@ static int run_all(uint64_t first, uint64_t count, double until)
     return 0;
 }
 
-/* A file without seeds is an error: nothing would be tested. */
-static int run_kept(const char *path)
+/* Return whether the text is a number of digits, and nothing else. */
+static bool read_number(const char *text, uint64_t *number)
+{
+    char *end;
+
+    errno = 0;
+    *number = strtoull(text, &end, 10);
+    return text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0;
+}
+
+/* Read the seeds of a file. Return how many there are; 0: the file is refused. */
+static size_t read_kept(const char *path, uint64_t **seeds)
 {
     FILE *file = fopen(path, "r");
-    char line[256];
+    char line[256] = "";
     size_t count = 0;
     bool is_well = true;
 
     if (file == NULL) {
         perror(path);
-        return 1;
+        return 0;
     }
     while (is_well && fgets(line, sizeof(line), file) != NULL) {
-        if (line[0] < '0' || line[0] > '9')
+        line[strcspn(line, " #\n")] = '\0';
+        if (line[0] == '\0')
             continue;
-        is_well = run_chunk(strtoull(line, NULL, 10), 1, 0);
-        count++;
+        *seeds = memory_grow(*seeds, count, sizeof(**seeds));
+        is_well = read_number(line, &(*seeds)[count++]);
     }
     fclose(file);
-    if (count == 0)
+    if (!is_well)
+        fprintf(stderr, "%s: %s is no seed\n", path, line);
+    else if (count == 0)
         fprintf(stderr, "%s: there are no seeds in it\n", path);
-    return is_well && count > 0 ? 0 : 1;
+    return is_well ? count : 0;
+}
+
+/* The file is closed before a seed runs: a child process that ends would set its position back. */
+static int run_kept(const char *path)
+{
+    uint64_t *seeds = NULL;
+    size_t count = read_kept(path, &seeds);
+    bool is_well = count > 0;
+
+    for (size_t i = 0; i < count && is_well; i++)
+        is_well = run_chunk(seeds[i], 1, 0);
+    free(seeds);
+    return is_well ? 0 : 1;
 }
 
 static int run_printed(uint64_t seed, bool is_repeated)
@@ -159,26 +187,24 @@ static int run_printed(uint64_t seed, bool is_repeated)
 
 /* --- The command line ------------------------------------------------------------------------------ */
 
-static uint64_t number(const char *text)
-{
-    return strtoull(text, NULL, 10);
-}
-
+/* Without a run, nothing would be tested: a count or a time of 0 is refused. */
 static int run_arguments(int argc, char **argv)
 {
-    /* Each second has seeds of its own. */
-    uint64_t fresh = (uint64_t)time(NULL) * 10000;
+    const char *option = argc > 1 && argv[1][0] == '-' ? argv[1] : "";
+    uint64_t first = (uint64_t)time(NULL) * 10000; /* each second has seeds of its own */
+    uint64_t number;
 
-    if (argc == 3 && strcmp(argv[1], "--trace") == 0)
-        return run_printed(number(argv[2]), false);
-    if (argc == 3 && strcmp(argv[1], "--twice") == 0)
-        return run_printed(number(argv[2]), true);
-    if (argc == 3 && strcmp(argv[1], "--kept") == 0)
+    if (argc == 3 && strcmp(option, "--kept") == 0)
         return run_kept(argv[2]);
-    if (argc == 3 && strcmp(argv[1], "--seconds") == 0)
-        return run_all(fresh, UINT64_MAX, seconds() + (double)number(argv[2]));
-    if ((argc == 2 || argc == 3) && argv[1][0] != '-')
-        return run_all(argc == 3 ? number(argv[2]) : fresh, number(argv[1]), 0);
+    if (argc == 3 && option[0] != '\0' && read_number(argv[2], &number)) {
+        if (strcmp(option, "--trace") == 0 || strcmp(option, "--twice") == 0)
+            return run_printed(number, strcmp(option, "--twice") == 0);
+        if (strcmp(option, "--seconds") == 0 && number > 0)
+            return run_all(first, UINT64_MAX, seconds() + (double)number);
+    }
+    if ((argc == 2 || argc == 3) && option[0] == '\0' && read_number(argv[1], &number) && number > 0 &&
+        (argc == 2 || read_number(argv[2], &first)))
+        return run_all(first, number, 0);
     fprintf(stderr, "usage: sim COUNT [FIRST] | --seconds N | --trace SEED | --twice SEED | --kept FILE\n");
     return 2;
 }
