@@ -76,14 +76,21 @@ static void await_sanitizer(void)
 
 /* --- Runs ------------------------------------------------------------------------------------------ */
 
+static void fail_seed(const char *what)
+{
+    print_seed(what);
+    fflush(stdout);
+    _exit(1); /* leaks are reported already */
+}
+
 static void run_checked(uint64_t seed, bool is_repeated)
 {
     uint64_t hash = run_seed(seed, false, counts);
 
-    if (is_repeated && run_seed(seed, false, counts) != hash) {
-        print_seed("does something else in its second run");
-        exit(1);
-    }
+    if (memory_has_leaked())
+        fail_seed("has leaked memory, see above");
+    if (is_repeated && run_seed(seed, false, counts) != hash)
+        fail_seed("does something else in its second run");
 }
 
 static double seconds(void)

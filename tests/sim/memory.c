@@ -12,10 +12,20 @@ void memory_may_leak(bool may_leak)
     else
         __lsan_enable();
 }
+
+bool memory_has_leaked(void)
+{
+    return __lsan_do_recoverable_leak_check() != 0;
+}
 #else
 void memory_may_leak(bool may_leak)
 {
     (void)may_leak;
+}
+
+bool memory_has_leaked(void)
+{
+    return false;
 }
 #endif
 

@@ -19,4 +19,7 @@ void *memory_grow(void *items, size_t count, size_t item_bytes);
 /* What is allocated from now on, or no longer, may be lost: who has it is killed. Calls do not nest. */
 void memory_may_leak(bool may_leak);
 
+/* Return whether anything else was lost by now, and report it. Only a build with sanitizers finds out. */
+bool memory_has_leaked(void);
+
 #endif
