@@ -7,6 +7,7 @@
 #include "daemon/store/lease/lease_end.h"
 #include "daemon/store/lease/lease_file.h"
 #include "daemon/store/lease/lease_key.h"
+#include "daemon/store/lease/lease_settings.h"
 #include "daemon/store/lease/lease_wait.h"
 
 #include <inttypes.h>
@@ -231,19 +232,6 @@ static void lease_doubt_keys(struct lease *lease)
 
 static void lease_look(struct lease *lease);
 
-/* Return false if the bucket's values expire: *error says so. */
-static bool lease_check_bucket(const struct bucket *bucket, struct error *error)
-{
-    if (bucket->max_age_ms == 0)
-        return true;
-    error_set(
-        error, ERROR_UNSUPPORTED,
-        "the values of this bucket expire after %.3g s, and so would locks and ephemeral keys, without notice; use "
-        "a bucket without ttl",
-        (double)bucket->max_age_ms / 1000.0);
-    return false;
-}
-
 /*
  * The lease was alive when the last work on its key began. If it is in doubt since then, look at the key again. That
  * work has looked the bucket up, if it was not known.
@@ -253,7 +241,7 @@ static void lease_settle(struct lease *lease)
     const struct bucket *bucket = bucket_find_known(lease->in->store, lease->in->name);
     struct error error;
 
-    if (bucket != NULL && !lease_check_bucket(bucket, &error))
+    if (bucket != NULL && !lease_settings_check(bucket, &error))
         lease_lose(lease, &error);
     else if (lease_is_in_doubt(lease))
         lease_look(lease);
@@ -321,32 +309,6 @@ void lease_doubt(struct lease_bucket *in)
 
 /* --- Renewing -------------------------------------------------------------------------------------- */
 
-static void on_lease_settings(void *arg, json_t *answer, unsigned err_code, const struct error *error)
-{
-    struct lease *lease = arg;
-
-    (void)err_code;
-    (void)error; /* the next renewal asks again */
-    if (answer == NULL || lease->state != LEASE_ALIVE ||
-        json_integer_value(json_object_get(json_object_get(answer, "config"), "max_age")) == 0)
-        return;
-    bucket_forget(lease->in->store, lease->in->name);
-    lease_doubt(lease->in);
-}
-
-/* Another daemon may have given the bucket a ttl since it was looked up. */
-static void lease_look_at_settings(struct lease *lease)
-{
-    struct store *store = lease->in->store;
-    char stream[KV_STREAM_BYTES];
-
-    if (lease->is_exclusive || lease->settings.request.state != REQUEST_IDLE)
-        return;
-    snprintf(stream, sizeof(stream), "KV_%s", lease->in->name);
-    jetstream_call(&store->jetstream, &lease->settings, "STREAM.INFO", stream, NULL, lease_deadline_ms(lease),
-                   on_lease_settings, lease);
-}
-
 static void on_lease_renewed(void *arg, uint64_t revision, const struct error *error)
 {
     struct lease *lease = arg;
@@ -358,7 +320,7 @@ static void on_lease_renewed(void *arg, uint64_t revision, const struct error *e
     } else if (error == NULL) {
         lease_note_renewed(lease, revision);
         arena_clear(&lease->arena);
-        lease_look_at_settings(lease);
+        lease_settings_look(lease);
         lease_settle(lease);
     } else if (error->code == ERROR_BUCKET_NOT_FOUND) {
         lease_lose(lease, error);
@@ -500,7 +462,7 @@ static void on_lease_bucket(void *arg, struct bucket *bucket, const struct error
     }
     lease->allows_ttl = bucket->allows_ttl;
     lease->is_exclusive = bucket->is_exclusive;
-    bool is_supported = lease_check_bucket(bucket, &unsupported);
+    bool is_supported = lease_settings_check(bucket, &unsupported);
     bucket_release(bucket);
     if (!is_supported && !lease->is_adopted) {
         lease_fail(lease, &unsupported);
