@@ -2,6 +2,8 @@
 #include "tests/fault/deployment.h"
 #include "tests/fault/suites.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define WRITES 200u
@@ -366,6 +368,40 @@ START_TEST(a_bulk_put_past_its_deadline_has_the_true_outcome_of_each_key)
 }
 END_TEST
 
+static const char *pairs_of(char name, unsigned count)
+{
+    char *pairs = keep(calloc(count, 16)), *end = pairs;
+
+    for (unsigned i = 0; i < count; i++)
+        end += sprintf(end, "%s'%c%u': 'x'", i > 0 ? ", " : "", name, i);
+    return pairs;
+}
+
+/* Earlier bulk writes have all places of the bucket, and much longer to live. */
+START_TEST(a_bulk_put_without_room_ends_at_its_deadline)
+{
+    enum { FULL = 512, WAITING = 100 };
+    struct client *other = client_open(&deployment.daemon);
+
+    assert_ok(client_call(deployment.client, "kv.put", "['b', 'before', 'x']")); /* the bucket is known */
+    proxy_arm(deployment.proxy,
+              (struct proxy_fault){.kind = PROXY_DROP_PUBLISH, .subject = "$KV.b.>", .count = 1000000});
+    uint32_t full =
+        client_send(deployment.client, "bulk.put", "['b', {%s}, {'timeout': 50}]", pairs_of('f', FULL + WAITING));
+    wait_until(proxy_strikes(deployment.proxy) > 0, "the first writes");
+    const struct answer *answer =
+        client_call(other, "bulk.put", "['b', {%s}, {'timeout': 0.5}]", pairs_of('w', WAITING));
+    assert_ok(answer);
+    ck_assert_uint_eq(answer->result.via.map.size, WAITING);
+    for (unsigned i = 0; i < WAITING; i++)
+        ck_assert_str_eq(text_at(&answer->result, format_text("w%u.error.code", i)), "deadline_exceeded");
+    ck_assert(!client_has(deployment.client, full));
+    proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
+    assert_ok(client_wait(deployment.client, full));
+    client_close(other);
+}
+END_TEST
+
 Suite *group_suite(void)
 {
     Suite *suite = suite_create("group commit");
@@ -386,6 +422,7 @@ Suite *group_suite(void)
     tcase_add_test(tests, values_with_large_headers_are_stored);
     tcase_add_test(tests, a_transaction_does_not_keep_the_values_of_its_conditions);
     tcase_add_test(tests, a_deletion_does_not_keep_the_value_that_it_finds);
+    tcase_add_test(tests, a_bulk_put_without_room_ends_at_its_deadline);
     tcase_add_test(tests, a_bulk_put_past_its_deadline_has_the_true_outcome_of_each_key);
     suite_add_tcase(suite, tests);
     return suite;

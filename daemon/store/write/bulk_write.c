@@ -65,25 +65,29 @@ static struct bulk_slot *bulk_write_obtain_slot(struct bulk_write *bulk)
     return slot;
 }
 
-/*
- * Return whether the call begins no further write: its error is set then. A write that has not begun has no effect,
- * unless the call repeats another one.
- */
+/* A write that has not begun has no effect, unless the call repeats another one. */
+static void bulk_write_set_over(struct bulk_write *bulk, enum error_code code, const char *message)
+{
+    error_set(&bulk->unbegun, code, "%s", message);
+    bulk->unbegun.outcome = bulk->journal.first_sent_us != 0 ? ERROR_OUTCOME_UNKNOWN : ERROR_OUTCOME_NONE;
+}
+
+static void bulk_write_set_late(struct bulk_write *bulk)
+{
+    bulk_write_set_over(bulk, ERROR_DEADLINE_EXCEEDED,
+                        "timed out waiting for earlier bulk writes; the key was not written, try again");
+}
+
+/* Return whether the call begins no further write: its error is set then. */
 static bool bulk_write_is_over(struct bulk_write *bulk)
 {
-    struct error *error = &bulk->unbegun;
-
-    if (error->code != ERROR_NONE)
+    if (bulk->unbegun.code != ERROR_NONE)
         return true;
     if (bulk->is_cancelled != NULL && bulk->is_cancelled(bulk->arg))
-        error_set(error, ERROR_UNAVAILABLE, "the client has cancelled the call; the key was not written");
+        bulk_write_set_over(bulk, ERROR_UNAVAILABLE, "the client has cancelled the call; the key was not written");
     else if (uv_now(bulk->store->loop) >= bulk->deadline_ms)
-        error_set(error, ERROR_DEADLINE_EXCEEDED,
-                  "timed out waiting for earlier writes to the bucket; nothing was written, try again");
-    else
-        return false;
-    error->outcome = bulk->journal.first_sent_us != 0 ? ERROR_OUTCOME_UNKNOWN : ERROR_OUTCOME_NONE;
-    return true;
+        bulk_write_set_late(bulk);
+    return bulk->unbegun.code != ERROR_NONE;
 }
 
 static void bulk_write_start_next(struct bulk_write *bulk)
@@ -144,6 +148,7 @@ static void bulk_write_finish_if_done(struct bulk_write *bulk)
     if (bulk->is_filling || bulk->next < bulk->count || bulk->claim.in_flight > 0)
         return;
     bulk_claim_end(&bulk->claim);
+    timer_stop(bulk->store->timers, &bulk->deadline);
     arena_end_task(&bulk->task);
     bulk->done(bulk->arg);
 }
@@ -177,6 +182,25 @@ static void bulk_write_fill_windows(struct store *store)
     all->is_filling = false;
 }
 
+/*
+ * Without room, the call has no turn in which it would see that it is late. Its writes in flight have the same
+ * deadline. Each of the calls that are late together ends alone, so timers can cut that into slices.
+ */
+static void on_bulk_write_deadline(struct timer *timer)
+{
+    struct bulk_write *bulk = (struct bulk_write *)((char *)timer - offsetof(struct bulk_write, deadline));
+    struct store *store = bulk->store;
+
+    if (!bulk_write_is_over(bulk))
+        bulk_write_set_late(bulk); /* the daemon ends */
+    for (; bulk->next < bulk->count; bulk->next++) {
+        if (bulk->results[bulk->next].error == NULL)
+            bulk->results[bulk->next].error = &bulk->unbegun;
+    }
+    bulk_write_finish_if_done(bulk);
+    bulk_write_fill_windows(store);
+}
+
 /* Its writes say theirs. After the first one has ended, the others are done, too. */
 static bool bulk_write_is_unsent(const struct arena_task *task)
 {
@@ -192,6 +216,7 @@ static void bulk_write_cancel(struct arena_task *task)
     struct store *store = bulk->store;
 
     bulk_claim_end(&bulk->claim);
+    timer_stop(store->timers, &bulk->deadline);
     jobs_add(store->jobs, &store->bulk_writes->filling, bulk_write_run_filling);
 }
 
@@ -209,6 +234,7 @@ void bulk_write(struct store *store, struct arena *arena, struct bulk_write *bul
     }
     arena_begin_task(arena, &bulk->task, bulk_write_cancel);
     bulk->task.is_unsent = bulk_write_is_unsent;
+    timer_start(store->timers, &bulk->deadline, bulk->deadline_ms, on_bulk_write_deadline);
     bulk_write_fill_windows(store);
 }
 

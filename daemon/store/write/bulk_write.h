@@ -7,6 +7,7 @@
 #define DAEMON_STORE_BULK_WRITE_H
 
 #include "daemon/base/arena.h"
+#include "daemon/base/timers.h"
 #include "daemon/store/write/bulk_window.h"
 #include "daemon/store/write/operation.h"
 #include "daemon/store/write/write.h"
@@ -34,6 +35,7 @@ struct bulk_write {
     struct arena *arena;
     struct arena_task task;
     struct bulk_claim claim;
+    struct timer deadline;
     struct bulk_slot *spare;
     struct error unbegun; /* of all writes that have not begun at the deadline, or when the call was cancelled */
     size_t next;
