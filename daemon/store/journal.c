@@ -15,16 +15,16 @@
 #include <utlist.h>
 
 /*
- * As many as limits.calls: all calls in flight have an entry. At 14,000 writes per second, an entry stays for 4 s after
- * its write, longer than any client needs to read an answer that was sent.
+ * As many as limits.calls: all calls in flight have an entry. If one user makes 14,000 writes per second,
+ * each entry stays for 4 s after its write, longer than any client needs to read an answer that was sent.
  */
 #define JOURNAL_ENTRIES 65536u
 
-/* Users whose uids are equal modulo this number share the time since which their entries are complete. */
-#define JOURNAL_USERS 4096u
+/* Uids that are equal modulo this prime share a complete_since_us; those of containers are often 65,536 apart. */
+#define JOURNAL_USERS 4093u
 
 /* Changes with the layout of the file. */
-#define JOURNAL_MAGIC UINT64_C(0x35306c6e726a766b)
+#define JOURNAL_MAGIC UINT64_C(0x36306c6e726a766b)
 
 enum journal_state {
     ENTRY_FREE,
@@ -163,7 +163,7 @@ static struct journal_user *journal_obtain_user(struct journal *journal, uint32_
     return user;
 }
 
-/* The number changes by one at a time, so the highest one does, too. */
+/* By one at a time. If the last user with the highest number loses one, that user has the new highest number. */
 static void journal_set_ended(struct journal *journal, struct journal_user *user, uint32_t ended)
 {
     DL_DELETE2(journal->by_ended[user->ended], user, previous, next);
