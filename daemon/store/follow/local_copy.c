@@ -331,7 +331,7 @@ void local_copy_note_use(struct local_copy *copy)
 
 /* --- The tick -------------------------------------------------------------------------------------- */
 
-/* Return whether the copy is kept, although nobody reads it. */
+/* Return whether the copy is kept, although nobody reads it, while no other copy needs its room. */
 static bool local_copy_is_wanted(const struct local_copy *copy)
 {
     return copy->watches.count > 0 || copy->is_configured || copy->listener != NULL;
@@ -452,7 +452,7 @@ static void local_copy_want_values(struct local_copy *copy, uint64_t user)
         reconcile_request_load(&copy->reconcile);
 }
 
-/* Return whether the copy must not make room for another one. */
+/* Return whether the copy must not make room for another one. See local_copy_is_wanted for when nothing needs room. */
 static bool local_copy_is_kept(const struct local_copy *copy)
 {
     bool is_held = copy->watches.count > 0 || copy->is_configured || copy->state == LOCAL_COPY_OPENING;
@@ -480,8 +480,8 @@ static bool local_copy_are_full(const struct store *store)
 
 /*
  * Copies that only serve reads, or leases that count for nobody, make room for watches, and for what the configuration
- * names. Another bucket that is read
- * has to wait until one has not been read for a while: then the least used one is closed, one in REPLACE_EVERY_MS.
+ * names. Another bucket that is read has to wait until one has not been read for a while: then the least used one is
+ * closed, one in REPLACE_EVERY_MS.
  */
 static void local_copy_make_room(struct store *store, enum local_copy_use use)
 {
