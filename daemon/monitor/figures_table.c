@@ -170,7 +170,7 @@ const struct figure figures_of_user[] = {
     {NULL, NULL, FIGURE_NUMBER, "kvstored_user_watch_filters", FIGURE_GAUGE, NULL, 1,
      "Filters of the watches of a user.", OF_USER(USAGE_FILTERS)},
     {NULL, NULL, FIGURE_NUMBER, "kvstored_user_watched_buckets", FIGURE_GAUGE, NULL, 1,
-     "Buckets that a user watches.", OF_USER(USAGE_WATCHED_BUCKETS)},
+     "Buckets that a user watches, or in which it has or waits for locks.", OF_USER(USAGE_WATCHED_BUCKETS)},
     {NULL, NULL, FIGURE_NUMBER, "kvstored_user_locks", FIGURE_GAUGE, NULL, 1,
      "Locks, ephemeral keys and waits for locks of a user.", OF_USER(USAGE_LOCKS)},
 };

@@ -13,7 +13,7 @@ static const struct {
     [USAGE_INPUT_BYTES] = {"bytes of messages that have arrived in part", "limits.call_bytes"},
     [USAGE_OUT_BYTES] = {"bytes of unread answers", "limits.out_bytes"},
     [USAGE_FILTERS] = {"filters of watches", "watches.max_filters"},
-    [USAGE_WATCHED_BUCKETS] = {"watched buckets", "watches.max_buckets"},
+    [USAGE_WATCHED_BUCKETS] = {"buckets that are watched or have its locks", "watches.max_buckets"},
     [USAGE_LOCKS] = {"locks, ephemeral keys and waits for locks", "locks.max"},
 };
 

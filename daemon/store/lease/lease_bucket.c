@@ -126,9 +126,11 @@ void lease_bucket_note_deletion(struct lease_bucket *in, uint64_t revision)
         in->deleted_revision = revision > in->deleted_revision ? revision : in->deleted_revision;
 }
 
+/* Nobody wakes those who wait for a lock now: they look at its key, and then more often. */
 static void lease_bucket_on_ended(struct local_copy_listener *listener)
 {
     lease_bucket_on_doubt(listener);
+    lock_try_all(lease_bucket_of(listener));
 }
 
 static void lease_bucket_start_tick(struct lease_bucket *in);
@@ -202,6 +204,8 @@ void lease_bucket_unclaim(struct lease_bucket *in)
 {
     in->claims--;
     in->listener.keeps_copy = in->claims > 0;
+    if (in->claims == 0 && in->listener.copy != NULL)
+        local_copy_note_use(in->listener.copy); /* it may make room for others, but not before copies that are older */
 }
 
 /* --- The tick -------------------------------------------------------------------------------------- */

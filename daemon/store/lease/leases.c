@@ -66,7 +66,7 @@ void leases_drain(struct store *store)
     store->leases->is_draining = true;
     HASH_ITER(hh, store->leases->buckets, in, next)
     {
-        lock_drain(in);
+        lock_try_all(in);
     }
 }
 

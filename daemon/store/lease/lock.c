@@ -536,7 +536,7 @@ void lock_wake(struct lease_bucket *in, const char *name, uint64_t marker_revisi
         lock_schedule(lock);
 }
 
-void lock_drain(struct lease_bucket *in)
+void lock_try_all(struct lease_bucket *in)
 {
     struct lock *lock, *next;
 

@@ -82,7 +82,7 @@ void lock_acquire(struct store *store, struct arena *arena, struct lock_wait *wa
 /* A lock's key was deleted, by a marker at this revision; 0: it may have been. The first in line tries now. */
 void lock_wake(struct lease_bucket *in, const char *name, uint64_t marker_revision);
 
-/* Answer all who wait with unavailable: the daemon ends. */
-void lock_drain(struct lease_bucket *in);
+/* The first in line of each lock tries now. If the daemon ends, all who wait are answered with unavailable. */
+void lock_try_all(struct lease_bucket *in);
 
 #endif
