@@ -114,7 +114,7 @@ static bool export_is_set_back(const struct exporting *exporting, const struct k
 
 static void export_check_entry(struct exporting *exporting, const struct kvs_entry *entry)
 {
-    const char *reason = export_find_refusal(entry->key, entry->headers, entry->header_count);
+    const char *reason = export_find_refusal(entry->operation, entry->key, entry->headers, entry->header_count);
 
     if (reason == NULL || exporting->refused++ > 0)
         return;

@@ -268,10 +268,13 @@ bool export_read_headers(const struct export_reader *reader, const struct export
     return export_reader_fail(reader, json.wrong);
 }
 
-const char *export_find_refusal(const char *key, const struct kvs_header *headers, size_t header_count)
+const char *export_find_refusal(enum kvs_operation operation, const char *key, const struct kvs_header *headers,
+                                size_t header_count)
 {
     const char *wrong = kv_check_key(key, strlen(key));
 
+    if (operation != KVS_OPERATION_PUT)
+        header_count = 0; /* a marker is written without headers */
     if (wrong == NULL && header_count > HEADERS_MAX)
         wrong = "an entry has at most 1,000 headers";
     for (size_t i = 0; i < header_count && wrong == NULL; i++) {
@@ -435,7 +438,8 @@ static enum export_line export_reader_check(struct export_reader *reader, struct
     enum export_line line = export_reader_next(reader, &entry);
     if (line == EXPORT_LINE_ENTRY && !export_read_headers(reader, &entry, &headers, &count))
         line = EXPORT_LINE_WRONG;
-    const char *reason = line == EXPORT_LINE_ENTRY ? export_find_refusal(entry.key, headers, count) : NULL;
+    const char *reason =
+        line == EXPORT_LINE_ENTRY ? export_find_refusal(entry.operation, entry.key, headers, count) : NULL;
     if (reason != NULL)
         refusals_add(refusals, reader->number, entry.key, reason);
     free(headers);

@@ -1,4 +1,5 @@
 #include "client/kvctl/import.h"
+#include "proto/kv_check.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -94,7 +95,7 @@ static bool import_chunk_leaves_out(struct import_chunk *chunk, struct import_it
                                     const struct export_reader *reader, bool is_expired, bool skips_refused,
                                     bool *is_left_out)
 {
-    const char *reason = export_find_refusal(item->entry.key, item->headers, item->header_count);
+    const char *reason = export_find_refusal(item->entry.operation, item->entry.key, item->headers, item->header_count);
 
     *is_left_out = reason != NULL || is_expired || item->entry.has_lease;
     if (item->entry.has_lease)
@@ -110,7 +111,7 @@ static bool import_chunk_leaves_out(struct import_chunk *chunk, struct import_it
 static bool import_may_repeat(const struct import_item *item, const struct import_settings *settings)
 {
     return (settings->has_history || item->entry.revision > settings->last_revision) &&
-           export_find_refusal(item->entry.key, NULL, 0) == NULL;
+           kv_check_key(item->entry.key, strlen(item->entry.key)) == NULL;
 }
 
 /*

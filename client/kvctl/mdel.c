@@ -19,6 +19,10 @@ static bool mdel_is_confirmed(const struct invocation *invocation)
     FILE *terminal = fopen("/dev/tty", "r+e");
     if (terminal == NULL)
         return !isatty(STDIN_FILENO) && !isatty(STDOUT_FILENO) && !isatty(STDERR_FILENO);
+    if (tcgetpgrp(fileno(terminal)) != getpgrp()) { /* in the background, reading from it would stop the process */
+        fclose(terminal);
+        return false;
+    }
     fprintf(terminal, "Delete all keys of bucket %s that match %s? [y/N] ", invocation->arguments[0],
             invocation->arguments[1]);
     fflush(terminal); /* C requires it before reading */

@@ -175,7 +175,8 @@ enum export_line export_reader_skip(struct export_reader *reader);
  * Return why kvstored does not write an entry of another NATS client, such as one with a key that is no valid name;
  * NULL: it does.
  */
-const char *export_find_refusal(const char *key, const struct kvs_header *headers, size_t header_count);
+const char *export_find_refusal(enum kvs_operation operation, const char *key, const struct kvs_header *headers,
+                                size_t header_count);
 
 /* Read the headers of an entry. Free *headers. False after a message. */
 bool export_read_headers(const struct export_reader *reader, const struct export_entry *entry,

@@ -330,10 +330,11 @@ static void lock_note_valid(struct kvs_lock *lock, int64_t sent_ms, double valid
 static void lock_set_held(struct kvs_lock *lock)
 {
     bool is_new = lock->standing == LOCK_ASKED_FOR;
+    int64_t pause_ms = lock_left_ms(lock) / 4; /* while the daemon cannot renew its lease, less is left at each check */
 
     lock->standing = LOCK_STANDS;
     lock->error.code = KVS_OK; /* of an attempt that failed */
-    lock_set_state(lock, LOCK_HELD, clock_boot_ms() + CHECK_PAUSE_MS);
+    lock_set_state(lock, LOCK_HELD, clock_boot_ms() + (pause_ms > CHECK_PAUSE_MS ? pause_ms : CHECK_PAUSE_MS));
     if (is_new && lock->on_change != NULL)
         lock_call_back(lock, NULL);
 }

@@ -97,7 +97,9 @@ enum kvs_code kvs_lock_acquire(struct kvs *kvs, const char *bucket, const char *
 
 static bool lock_needs_check(const struct kvs_lock *lock)
 {
-    return lock->standing == LOCK_STANDS && lock_left_ms(lock) <= lock->longest_ms / 2;
+    bool is_due = lock->checks > 0 || clock_boot_ms() >= lock->due_ms;
+
+    return lock->standing == LOCK_STANDS && is_due && lock_left_ms(lock) <= lock->longest_ms / 2;
 }
 
 double kvs_lock_valid_for(struct kvs_lock *lock)

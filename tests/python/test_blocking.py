@@ -525,8 +525,10 @@ class Threads(DaemonTest):
                 with client.lock("dropped", "l"), client.watch("dropped") as watch:
                     self.assertEqual(len(list(watch.initial())), 1)
                 client.put("dropped", "k", "v", ephemeral=True)
-                with self.assertRaises(kvstored.InvalidArgument):
+                try:  # assertRaises would clear the frames
                     client.get("dropped", "a..b")
+                except kvstored.InvalidArgument:
+                    pass
                 channel = client._channel  # pylint: disable=protected-access
                 return channel._alarm_in, channel._alarm_out  # pylint: disable=protected-access
 

@@ -116,7 +116,12 @@ class Channel:
                 self.core.give_up(call)
                 self._send()
             raise
-        raise call.error
+        error = call.error
+        del call  # the error's traceback has this frame: a cycle would keep the channel until the garbage is collected
+        try:
+            raise error
+        finally:
+            del error
 
     def connect(self) -> None:
         """Connect, if there is no connection."""

@@ -83,12 +83,13 @@ func (c *Client) isClosed() bool {
 // do makes a call and waits for its answer.
 func (c *Client) do(call *call) error {
 	call.done = make(chan error, 1)
+	patience := c.patience(call.options) // before another goroutine has the options
 	if err := c.enqueue(call); err != nil {
 		return err
 	}
 	var expired <-chan time.Time // never, of a lock: one that is acquired late must be seen
 	if call.method != "lock.acquire" {
-		timer := time.NewTimer(c.patience(call.options)) // without an answer until then, the daemon is away or hangs
+		timer := time.NewTimer(patience) // without an answer until then, the daemon is away or hangs
 		defer timer.Stop()
 		expired = timer.C
 	}
