@@ -240,21 +240,6 @@ static bool condition_fails(const struct judgement *judgement, const struct call
 
 /* --- Calls ----------------------------------------------------------------------------------------- */
 
-/*
- * Return whether the bucket was purged during a transaction with more conditions than operations. A fault of the daemon
- * is excepted: it reads the keys, and commits if the stream has no later message. A purge leaves none.
- */
-static bool is_purged_meanwhile(const struct judgement *judgement, const struct call_record *record)
-{
-    size_t conditions = 0, operations = 0;
-
-    for (size_t i = 0; i < record->count; i++) {
-        conditions += record->parts[i].has_condition;
-        operations += !record->parts[i].is_check;
-    }
-    return record->kind == CALL_COMMIT && conditions > operations && find_purge(judgement->stream, record) != NULL;
-}
-
 static bool part_condition_held(const struct judgement *judgement, const struct call_record *record,
                                 const struct call_part *part, const struct stored *stored)
 {
@@ -262,8 +247,7 @@ static bool part_condition_held(const struct judgement *judgement, const struct 
 
     if (record->kind == CALL_CREATE || (part->has_condition && part->expected == 0))
         return !stored_is_put(before);
-    return !part->has_condition || is_purged_meanwhile(judgement, record) ||
-           (before != NULL && before->sequence == part->expected);
+    return !part->has_condition || (before != NULL && before->sequence == part->expected);
 }
 
 /* Judge one value that was written. Return what is stored, or NULL. */
@@ -318,7 +302,7 @@ static void judge_check(const struct judgement *judgement, const struct call_rec
     const struct stored *checked = after->change > 0 ? state_at(judgement, part->key, after->change - 1) : NULL;
     bool holds = part->expected == 0 ? !stored_is_put(checked) : checked != NULL && checked->sequence == part->expected;
 
-    if (!stored->is_late && !holds && !is_purged_meanwhile(judgement, record))
+    if (!stored->is_late && !holds)
         judge_fail(record, "it is stored, although the condition of a key that it does not write did not hold");
 }
 

@@ -130,16 +130,14 @@ static void lock_fail_locked(struct lock_wait *wait)
         return;
     }
     const struct lock_wait *first = wait->lock->line;
-    bool is_known = first->step == LOCK_LISTENING && !wait->lock->has_changed;
-    lock_holder_borrow(wait, is_known ? first : wait, holding_find(wait->lock->in, wait->name));
-    error_set(&wait->error, ERROR_LOCKED, "%s",
-              wait->is_ordinary ? "an ordinary key has the name of the lock, and nobody releases it: delete the key"
-                                : "another client holds the lock");
-    wait->error.outcome = ERROR_OUTCOME_NONE;
-    wait->error.key = wait->name;
-    if (wait->has_holder) {
-        wait->error.value = wait->holder;
-        wait->error.value_bytes = wait->holder_bytes;
+    const struct holding *holding = holding_find(wait->lock->in, wait->name);
+    if (first->has_failed && first->dead_revision == 0 && holding == NULL) {
+        wait->error = first->error; /* nobody knows whether somebody holds it */
+        wait->error.key = wait->name;
+    } else {
+        bool is_known = first->step == LOCK_LISTENING && !wait->lock->has_changed;
+        lock_holder_borrow(wait, is_known ? first : wait, holding);
+        lock_holder_set_error(wait);
     }
     lock_finish(wait, NULL, &wait->error);
 }
@@ -201,11 +199,12 @@ static void lock_pause(struct lock_wait *wait, const struct error *error)
     bool is_over = now_ms >= wait->until_ms || wait->store->leases->is_draining || !wait->is_wanted(wait->arg);
 
     wait->failures++;
+    wait->has_failed = true;
+    wait->error = *error;
+    wait->error.bucket = NULL;
+    wait->error.key = wait->name;
+    wait->error.outcome = ERROR_OUTCOME_NONE; /* a key that is stored nevertheless is deleted */
     if (!error->retryable || is_over) {
-        wait->error = *error;
-        wait->error.bucket = NULL;
-        wait->error.key = wait->name;
-        wait->error.outcome = ERROR_OUTCOME_NONE; /* a key that is stored nevertheless is deleted */
         lock_finish(wait, NULL, &wait->error);
         return;
     }
@@ -300,6 +299,7 @@ static bool lock_is_held_here(struct lock_wait *wait)
 
     if (holding == NULL)
         return false;
+    wait->has_failed = false;
     if (lock_is_owners(wait, holding) || lock_is_of_session(wait, holding)) {
         lock_finish(wait, holding, NULL);
     } else if (lock_prefer_owner(wait, holding)) {
@@ -368,6 +368,7 @@ static void on_lock_read(void *arg, const struct kv_entry *entry, const struct e
         return;
     }
     wait->has_read = true;
+    wait->has_failed = false;
     lock_holder_note(wait, entry->value, entry->value_bytes);
     const char *id = lease_text_lease_of(entry);
     wait->is_ordinary = id == NULL;

@@ -69,6 +69,7 @@ struct lock_wait {
     size_t holder_bytes;
     bool has_holder;
     bool has_read;      /* the key: a further reading tells no more of the holder */
+    bool has_failed;    /* the last attempt, in a way that does not tell whether there is a holder */
     bool is_ordinary;   /* when it was read, the key lived with no lease */
     struct error error; /* of the last attempt that failed */
 };

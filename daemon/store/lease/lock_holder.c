@@ -30,3 +30,16 @@ void lock_holder_borrow(struct lock_wait *wait, const struct lock_wait *first, c
         wait->is_ordinary = first->is_ordinary;
     }
 }
+
+void lock_holder_set_error(struct lock_wait *wait)
+{
+    error_set(&wait->error, ERROR_LOCKED, "%s",
+              wait->is_ordinary ? "an ordinary key has the name of the lock, and nobody releases it: delete the key"
+                                : "another client holds the lock");
+    wait->error.outcome = ERROR_OUTCOME_NONE;
+    wait->error.key = wait->name;
+    if (wait->has_holder) {
+        wait->error.value = wait->holder;
+        wait->error.value_bytes = wait->holder_bytes;
+    }
+}

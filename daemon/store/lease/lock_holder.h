@@ -18,4 +18,7 @@ bool lock_holder_know(struct lock_wait *wait, const struct holding *holding);
 /* Note what is known to others of this daemon: the session that holds the lock, or the first wait in line. */
 void lock_holder_borrow(struct lock_wait *wait, const struct lock_wait *first, const struct holding *holding);
 
+/* Set the wait's error: the lock is held, with what is known of the holder. */
+void lock_holder_set_error(struct lock_wait *wait);
+
 #endif

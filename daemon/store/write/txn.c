@@ -118,29 +118,54 @@ static bool txn_collect_conditions(struct txn *txn)
     return true;
 }
 
+static void txn_clear_assignment(struct txn *txn)
+{
+    for (size_t i = 0; i < txn->batch.count; i++)
+        txn->batch.messages[i].has_condition = false;
+}
+
+/* Assign a condition to the latest free message that its deadline allows. False: none is free. */
+static bool txn_assign_condition(struct txn *txn, const struct txn_condition *condition)
+{
+    struct batch_message *messages = txn->batch.messages;
+    size_t at = condition->deadline + 1;
+
+    while (at > 0 && messages[at - 1].has_condition)
+        at--;
+    if (at == 0)
+        return false;
+    messages[at - 1].has_condition = true;
+    messages[at - 1].expected = condition->expected;
+    messages[at - 1].condition_subject =
+        strcmp(messages[at - 1].operation->key, condition->operation.key) == 0 ? NULL : condition->subject;
+    return true;
+}
+
 /*
- * Assign each condition to the latest free message that its deadline allows. That finds an assignment if there is one
- * (scheduling of unit jobs with deadlines). False: there are too many conditions.
+ * Assign all conditions, each to the latest message. That finds an assignment if there is one (scheduling of unit jobs
+ * with deadlines). False: there are too many conditions.
  */
 static bool txn_assign_conditions(struct txn *txn)
 {
-    struct batch_message *messages = txn->batch.messages;
-
-    for (size_t i = 0; i < txn->batch.count; i++)
-        messages[i].has_condition = false;
+    txn_clear_assignment(txn);
     for (size_t i = 0; i < txn->condition_count; i++) {
-        const struct txn_condition *condition = &txn->conditions[i];
-        size_t at = condition->deadline + 1;
-        while (at > 0 && messages[at - 1].has_condition)
-            at--;
-        if (at == 0)
+        if (!txn_assign_condition(txn, &txn->conditions[i]))
             return false;
-        messages[at - 1].has_condition = true;
-        messages[at - 1].expected = condition->expected;
-        messages[at - 1].condition_subject =
-            strcmp(messages[at - 1].operation->key, condition->operation.key) == 0 ? NULL : condition->subject;
     }
     return true;
+}
+
+/*
+ * The keys were read, and the batch is stored only if the stream has no later message. But a purge of the bucket leaves
+ * none. So conditions on keys that have a message are assigned, too, as many as there is room for.
+ */
+static void txn_assign_witnesses(struct txn *txn)
+{
+    txn_clear_assignment(txn);
+    for (size_t i = 0; i < txn->condition_count; i++) {
+        if (txn->conditions[i].expected > 0)
+            txn_assign_condition(txn, &txn->conditions[i]);
+    }
 }
 
 /* --- Committing ------------------------------------------------------------------------------------ */
@@ -177,7 +202,9 @@ static void txn_prepare_batch(struct txn *txn)
     batch->arg = txn;
     batch->has_expected_last = txn->is_on_stream;
     batch->expected_last = txn->stream_sequence;
-    if (!txn->is_on_stream)
+    if (txn->is_on_stream)
+        txn_assign_witnesses(txn);
+    else
         txn_assign_conditions(txn);
     /* The last message has the id that proves the batch. */
     batch->is_remembered = txn->journal.place != 0;
