@@ -337,7 +337,7 @@ static bool locker_has_line(const struct locker *locker)
     return false;
 }
 
-/* Return whether the lock's key was there at a moment of the call. */
+/* Return whether the lock's key was there at a moment of the call. The daemon hears of a purge later. */
 static bool locker_was_locked(const struct locker *locker)
 {
     const struct stream *stream = locker_stream(locker);
@@ -349,7 +349,11 @@ static bool locker_was_locked(const struct locker *locker)
         const struct change *change = &stream->changes[i];
         if (strcmp(change->subject, subject) != 0)
             continue;
-        if (change->at_ns > locker->sent_ns && stored_is_put(last))
+        uint64_t known_ns = change->at_ns;
+        if (stored_is_put(last) && last->is_purged)
+            known_ns +=
+                locker->load->lease_ttl_ns + SLACK_NS + locker->load->stopped_ns(change->at_ns, locker->sent_ns);
+        if (known_ns > locker->sent_ns && stored_is_put(last))
             return true;
         last = change->last;
     }
