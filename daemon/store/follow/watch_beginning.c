@@ -155,14 +155,14 @@ static void beginning_end_incomplete(struct watch *watch)
     watch_end(watch, &error);
 }
 
-/* Everything in memory was delivered, which has all that the feed has delivered. */
+/* Everything in memory was delivered: all that the feed has delivered, and what a load has read ahead of it. */
 static void beginning_finish_walk(struct watch *watch)
 {
     if (watch->beginning.may_miss_markers && !beginning_can_confirm(watch)) {
         beginning_end_incomplete(watch);
         return;
     }
-    watch->delivered = feed_position(&watch->copy->feed);
+    watch_note_delivered(watch, feed_position(&watch->copy->feed));
     beginning_finish(watch);
 }
 
