@@ -34,6 +34,7 @@ void steps_start(struct steps *steps)
 {
     struct jobs *jobs = call_store(steps->call)->jobs;
 
+    steps->job.owner = steps->call->arena.owner;
     arena_begin_reading_task(&steps->call->arena, &steps->task, steps_cancel);
     if (steps_make(steps, uv_hrtime() + JOBS_SLICE_NS))
         jobs_add(jobs, &steps->job, steps_run);

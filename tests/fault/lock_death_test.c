@@ -139,9 +139,11 @@ START_TEST(a_session_with_many_keys_ends_beside_other_sessions)
         client_forget(one.client);
         ck_assert_uint_lt(now_ms(), left_ms + PATIENCE_MS);
     } while (++calls % 100 != 0 || count_keys(one.client, "here.>") > 0);
+    uint64_t all_ms = now_ms() - left_ms;
     printf("locks: %u keys of a session are deleted after %llu ms; the slowest of %u puts beside that took %llu ms\n",
-           MANY_KEYS, (unsigned long long)(now_ms() - left_ms), calls, (unsigned long long)slowest_ms);
-    ck_assert_uint_lt(slowest_ms, 2000); /* a busy machine; in line behind all deletions it would be longer */
+           MANY_KEYS, (unsigned long long)all_ms, calls, (unsigned long long)slowest_ms);
+    /* In line behind all deletions it would take as long as they do. A busy disk may stop everything for seconds. */
+    ck_assert(slowest_ms < 2000 || slowest_ms < all_ms / 2);
 }
 END_TEST
 

@@ -156,7 +156,7 @@ START_TEST(many_silent_connections_keep_nobody_out)
             http_send(silent[i], "GET /metrics HTTP/1.1\r\nHost: h\r\nX-Begin: ");
     }
     fetch(address);
-    ck_assert_uint_lt(now_ms() - begin, 10000);
+    assert_at_once(begin);
     assert_ok(client_call(client, "health.check", "[]"));
     for (unsigned i = 0; i < BUSY_CONNECTIONS; i++)
         ended += http_has_ended(silent[i]);

@@ -644,7 +644,7 @@ START_TEST(an_acquisition_ends_with_its_timeout)
     nats_server_freeze(&server);
     uint64_t sent_ms = now_ms();
     assert_code(client_call(client, "lock.acquire", "['%s', 'job', {'timeout': 0.5}]", bucket), "deadline_exceeded");
-    ck_assert_uint_lt(now_ms() - sent_ms, 4000); /* calls.timeout is 5 s */
+    assert_at_once(sent_ms);
     nats_server_thaw(&server);
     daemon_stop(&daemon_of_test);
     nats_server_stop(&server);
