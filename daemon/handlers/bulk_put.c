@@ -61,8 +61,6 @@ static bool bulk_write_pack_key(struct steps *steps, size_t index)
     const struct bulk_result *result = &write->bulk.results[index];
     size_t size = write->answer.size;
 
-    if (result->error != NULL && result->error->outcome == ERROR_OUTCOME_UNKNOWN)
-        call->dispatcher->metrics->unknown_outcomes++;
     if (size > call->dispatcher->conf->limits.frame_bytes) { /* the answer will be refused */
         msgpack_pack_nil(&write->packer);
         msgpack_pack_nil(&write->packer);
@@ -87,13 +85,29 @@ static void bulk_write_free_answer(struct arena_task *task)
     msgpack_sbuffer_destroy(&ARENA_TASK_OWNER(task, struct bulk_write_call, answer_task)->answer);
 }
 
+static void bulk_write_count_unknown(const struct bulk_write_call *write)
+{
+    uint64_t *count = &write->call->dispatcher->metrics->unknown_outcomes;
+
+    for (size_t i = 0; i < write->bulk.count; i++) {
+        const struct error *error = write->bulk.results[i].error;
+        *count += error != NULL && error->outcome == ERROR_OUTCOME_UNKNOWN;
+    }
+}
+
+/* The keys were written: until it is answered, the call is no longer one that has sent nothing. */
 static void bulk_write_answer(void *arg)
 {
     struct bulk_write_call *write = arg;
 
+    bulk_write_count_unknown(write);
+    if (write->call->session == NULL) { /* nobody reads it, and maybe the loop has ended */
+        call_drop(write->call);
+        return;
+    }
     msgpack_sbuffer_init(&write->answer);
     msgpack_packer_init(&write->packer, &write->answer, msgpack_sbuffer_write);
-    arena_begin_reading_task(&write->call->arena, &write->answer_task, bulk_write_free_answer);
+    arena_begin_task(&write->call->arena, &write->answer_task, bulk_write_free_answer);
     write->steps = (struct steps){
         .call = write->call, .count = write->bulk.count, .step = bulk_write_pack_key, .done = bulk_write_end};
     steps_start(&write->steps);

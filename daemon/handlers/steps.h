@@ -2,8 +2,9 @@
  * steps: a loop over the items of a call, such as its keys, in slices of turns.
  *
  * Used by the handlers of calls that name many keys: a message may have 16,384 of them, with 15 MB. The loop begins at
- * once, with a slice of its own: so a call of few items does all of it before later calls of its session start. Until
- * the loop has ended the call has sent nothing, and is dropped if its session ends.
+ * once, with a slice of its own: so a call of few items does all of it before later calls of its session start. The
+ * loop itself sends nothing to NATS. Unless the call has another task, it can be cancelled, and is dropped if its
+ * session ends.
  */
 #ifndef DAEMON_HANDLERS_STEPS_H
 #define DAEMON_HANDLERS_STEPS_H

@@ -75,7 +75,7 @@ static void bulk_write_set_over(struct bulk_write *bulk, enum error_code code, c
 static void bulk_write_set_late(struct bulk_write *bulk)
 {
     bulk_write_set_over(bulk, ERROR_DEADLINE_EXCEEDED,
-                        "timed out waiting for earlier bulk writes; the key was not written, try again");
+                        "timed out waiting for earlier bulk writes; this call did not write the key, try again");
 }
 
 /* Return whether the call begins no further write: its error is set then. */

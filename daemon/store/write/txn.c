@@ -161,11 +161,11 @@ static bool txn_assign_conditions(struct txn *txn)
  */
 static void txn_assign_witnesses(struct txn *txn)
 {
+    size_t room = txn->batch.count;
+
     txn_clear_assignment(txn);
-    for (size_t i = 0; i < txn->condition_count; i++) {
-        if (txn->conditions[i].expected > 0)
-            txn_assign_condition(txn, &txn->conditions[i]);
-    }
+    for (size_t i = 0; room > 0 && i < txn->condition_count; i++)
+        room -= txn->conditions[i].expected > 0 && txn_assign_condition(txn, &txn->conditions[i]);
 }
 
 /* --- Committing ------------------------------------------------------------------------------------ */
