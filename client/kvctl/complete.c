@@ -243,7 +243,7 @@ static void complete_argument(const struct completion *completion)
         complete_keys(completion, completion->current, "");
     else if (complete_is_path(argument) || strstr(argument, "COMMAND") != NULL)
         puts(":files");
-    else if (islower((unsigned char)argument[1])) { /* "[put|get|cached]..." */
+    else if (argument[0] == '[' && islower((unsigned char)argument[1])) { /* "[put|get|cached]..." */
         argument[strcspn(argument, "]")] = '\0';
         complete_words("", completion->current, argument + 1);
     }
