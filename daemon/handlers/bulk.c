@@ -72,9 +72,14 @@ static size_t bulk_get_keep_entry(void *arg, size_t index, const struct kv_entry
     return get->entries.size - size;
 }
 
+static struct bulk_get_call *bulk_get_of_steps(struct steps *steps)
+{
+    return (struct bulk_get_call *)((char *)steps - offsetof(struct bulk_get_call, steps));
+}
+
 static bool bulk_get_pack_missing(struct steps *steps, size_t index)
 {
-    struct bulk_get_call *get = (struct bulk_get_call *)((char *)steps - offsetof(struct bulk_get_call, steps));
+    struct bulk_get_call *get = bulk_get_of_steps(steps);
 
     if (!get->is_there[index]) {
         pack_str(&get->packer, get->keys[index]);
@@ -85,7 +90,7 @@ static bool bulk_get_pack_missing(struct steps *steps, size_t index)
 
 static void bulk_get_end(struct steps *steps)
 {
-    struct bulk_get_call *get = (struct bulk_get_call *)((char *)steps - offsetof(struct bulk_get_call, steps));
+    struct bulk_get_call *get = bulk_get_of_steps(steps);
 
     msgpack_pack_map(call_begin_result(get->call), get->bulk.count);
     call_end_result_with(get->call, &get->entries);
@@ -107,7 +112,7 @@ static void bulk_get_answer(void *arg, const struct error *error)
 /* Read a key of the array, each once. */
 static bool bulk_get_read_key(struct steps *steps, size_t index)
 {
-    struct bulk_get_call *get = (struct bulk_get_call *)((char *)steps - offsetof(struct bulk_get_call, steps));
+    struct bulk_get_call *get = bulk_get_of_steps(steps);
     const msgpack_object *item = &argument_to_array(&get->call->arguments[1])->ptr[index];
     uint32_t number = (uint32_t)index;
 
@@ -326,7 +331,7 @@ static bool bulk_get_run(struct job *job)
 
 static void bulk_get_start(struct steps *steps)
 {
-    struct bulk_get_call *get = (struct bulk_get_call *)((char *)steps - offsetof(struct bulk_get_call, steps));
+    struct bulk_get_call *get = bulk_get_of_steps(steps);
     struct call *call = get->call;
 
     if (cached_read_may_answer(call_store(call), call->bucket, get->bulk.consistency)) {

@@ -12,8 +12,8 @@
 #include "daemon/store/lease/holding.h"
 
 /*
- * The bucket of a holding counts among those that the user watches. NULL: the user has too many, and the bucket is
- * followed only while nobody else needs the place.
+ * The bucket of a holding counts among those that the user watches. If the user has too many of them, watched is NULL:
+ * the daemon follows the bucket only while no other bucket needs the place.
  */
 struct session_holding_bucket {
     struct watched_bucket *watched;

@@ -108,8 +108,8 @@ bool call_charge_memory(void *call, size_t bytes);
 void call_begin_waiting(struct call *call);
 
 /*
- * Return whether somebody waits for the answer of the call, a struct call. False: the client has cancelled the call,
- * the session has ended, or the client has closed its socket.
+ * Return whether the client still waits for the answer. call is a struct call. It does not if it has cancelled the call
+ * or closed its socket, or if the session has ended.
  */
 bool call_is_wanted(void *call);
 

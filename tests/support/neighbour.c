@@ -139,7 +139,7 @@ static bool put_and_get(struct neighbour *neighbour, uint64_t round, double took
     return is_got;
 }
 
-/* Under lock. The pause ends earlier if somebody asks for a report or ends the neighbour. */
+/* The caller holds the lock. A request for a report, or the end of the neighbour, ends the pause earlier. */
 static void pause_until(struct neighbour *neighbour, double due_ms)
 {
     const struct timespec due = {.tv_sec = (time_t)(due_ms / 1e3),

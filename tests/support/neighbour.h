@@ -3,7 +3,8 @@
  *
  * Used by the suite neighbour of tests/integration, and by the benchmark. A thread of its own puts and gets a key of a
  * small bucket every NEIGHBOUR_INTERVAL_MS, and checks each answer. It does this with libkvstore, always on the same
- * session, or with commands of kvctl, each of which connects anew. Nothing here needs Check.
+ * session, or with commands of kvctl. Each command makes a connection of its own. This file does not use
+ * Check.
  */
 #ifndef SUPPORT_NEIGHBOUR_H
 #define SUPPORT_NEIGHBOUR_H

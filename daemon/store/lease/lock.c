@@ -132,7 +132,7 @@ static void lock_fail_locked(struct lock_wait *wait)
     const struct lock_wait *first = wait->lock->line;
     const struct holding *holding = holding_find(wait->lock->in, wait->name);
     if (first->has_failed && first->dead_revision == 0 && holding == NULL) {
-        wait->error = first->error; /* nobody knows whether somebody holds it */
+        wait->error = first->error; /* the key could not be read: whether a client holds the lock is not known */
         wait->error.key = wait->name;
     } else {
         bool is_known = first->step == LOCK_LISTENING && !wait->lock->has_changed;

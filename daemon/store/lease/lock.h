@@ -37,8 +37,8 @@ struct lock_wait {
     /* Return whether the lock is still wanted. The wait fails otherwise. */
     bool (*is_wanted)(void *arg);
     /*
-     * The holding, whose lost and arg are still to be set by holding_attach; or an error. If another call of the
-     * session has acquired the lock meanwhile, it is that one's.
+     * Called with the holding, whose lost and arg holding_attach sets, or with an error. If another call of the session
+     * has acquired the lock meanwhile, it is the holding of that call.
      */
     void (*done)(void *arg, struct holding *holding, const struct error *error);
     void *arg;

@@ -520,10 +520,6 @@ static void on_txn_bucket(void *arg, struct bucket *bucket, const struct error *
         return;
     }
     txn->is_on_stream = !txn_assign_conditions(txn);
-    if (txn->is_on_stream) {
-        for (size_t i = 0; i < txn->batch.count; i++)
-            txn->batch.messages[i].has_condition = false;
-    }
     txn_describe(txn);
     /* A call that was not sent before must not take a place in the journal if there is no room. */
     if (txn->journal.first_sent_us == 0 && !txn_admit(txn))
