@@ -387,5 +387,5 @@ void handle_bulk_get(struct call *call)
     get->bulk.done = bulk_get_answer;
     get->bulk.arg = get;
     get->steps = (struct steps){.call = call, .count = array->size, .step = bulk_get_read_key, .done = bulk_get_start};
-    steps_start(&get->steps);
+    steps_read(&get->steps);
 }

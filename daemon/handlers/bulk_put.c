@@ -240,7 +240,7 @@ void handle_bulk_put(struct call *call)
         return;
     write->steps =
         (struct steps){.call = call, .count = map->size, .step = bulk_put_read_pair, .done = bulk_write_start};
-    steps_start(&write->steps);
+    steps_read(&write->steps);
 }
 
 /* --- bulk.delete ----------------------------------------------------------------------------------- */
@@ -295,5 +295,5 @@ void handle_bulk_delete(struct call *call)
         return;
     write->steps =
         (struct steps){.call = call, .count = array->size, .step = bulk_delete_read_key, .done = bulk_write_start};
-    steps_start(&write->steps);
+    steps_read(&write->steps);
 }

@@ -2,6 +2,17 @@
 
 #include "daemon/handlers/service.h"
 
+/* Later calls of the session wait, or no longer do. */
+static void steps_hold_session(const struct steps *steps, bool holds)
+{
+    struct session *session = steps->call->session;
+
+    if (!steps->reads_call || session == NULL || session->is_reading_call == holds)
+        return;
+    session->is_reading_call = holds;
+    session_mark_dirty(session);
+}
+
 /* Return whether there is more to do. */
 static bool steps_make(struct steps *steps, uint64_t end_ns)
 {
@@ -12,6 +23,7 @@ static bool steps_make(struct steps *steps, uint64_t end_ns)
             return true;
     }
     arena_end_task(&steps->task);
+    steps_hold_session(steps, false);
     steps->done(steps);
     return false;
 }
@@ -28,6 +40,7 @@ static void steps_cancel(struct arena_task *task)
     struct steps *steps = ARENA_TASK_OWNER(task, struct steps, task);
 
     jobs_remove(call_store(steps->call)->jobs, &steps->job);
+    steps_hold_session(steps, false);
 }
 
 void steps_start(struct steps *steps)
@@ -36,6 +49,14 @@ void steps_start(struct steps *steps)
 
     steps->job.owner = steps->call->arena.owner;
     arena_begin_reading_task(&steps->call->arena, &steps->task, steps_cancel);
-    if (steps_make(steps, uv_hrtime() + JOBS_SLICE_NS))
+    if (steps_make(steps, uv_hrtime() + JOBS_SLICE_NS)) {
+        steps_hold_session(steps, true);
         jobs_add(jobs, &steps->job, steps_run);
+    }
+}
+
+void steps_read(struct steps *steps)
+{
+    steps->reads_call = true;
+    steps_start(steps);
 }

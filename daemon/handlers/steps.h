@@ -2,9 +2,8 @@
  * steps: a loop over the items of a call, such as its keys, in slices of turns.
  *
  * Used by the handlers of calls that name many keys: a message may have 16,384 of them, with 15 MB. The loop begins at
- * once, with a slice of its own: so a call of few items does all of it before later calls of its session start. The
- * loop itself sends nothing to NATS. Unless the call has another task, it can be cancelled, and is dropped if its
- * session ends.
+ * once, with a slice of its own. It sends nothing to NATS. Unless the call has another task, it can be cancelled, and
+ * is dropped if its session ends.
  */
 #ifndef DAEMON_HANDLERS_STEPS_H
 #define DAEMON_HANDLERS_STEPS_H
@@ -25,11 +24,15 @@ struct steps {
 
     /* private */
     size_t next;
+    bool reads_call; /* see steps_read */
     struct job job;
     struct arena_task task;
 };
 
 /* Make the steps, then call done. Either may have happened on return, and the call may be gone. */
 void steps_start(struct steps *steps);
+
+/* The same for steps that read the arguments of the call. Later calls of its session start after them. */
+void steps_read(struct steps *steps);
 
 #endif

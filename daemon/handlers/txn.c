@@ -270,5 +270,5 @@ void handle_txn_commit(struct call *call)
     txn->arg = call;
     commit->steps = (struct steps){
         .call = call, .count = txn->check_count + txn->operation_count, .step = txn_read_part, .done = txn_start};
-    steps_start(&commit->steps);
+    steps_read(&commit->steps);
 }

@@ -51,8 +51,9 @@ static bool inbox_must_wait(const struct session *session)
     bool is_busy = calls >= BUSY_SESSION_CALLS && session->user != NULL &&
                    usage_is_high(&session->list->usage, session->user, USAGE_CALLS);
 
-    return session->outbox.state == OUTBOX_BROKEN || calls >= conf->limits.calls_per_session ||
-           session->pending_bytes >= conf->limits.call_bytes_per_session || outbox_is_slow_reader(session) || is_busy ||
+    return session->outbox.state == OUTBOX_BROKEN || session->is_reading_call ||
+           calls >= conf->limits.calls_per_session || session->pending_bytes >= conf->limits.call_bytes_per_session ||
+           outbox_is_slow_reader(session) || is_busy ||
            outbox_unread_bytes(session) > conf->limits.out_buffer_bytes / 2;
 }
 

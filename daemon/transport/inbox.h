@@ -6,9 +6,10 @@
  * the buffer of a large message: copying 16 MB would take a turn of several milliseconds.
  *
  * Backpressure: the inbox does not read while the session has too many calls in flight, or too much memory in them, or
- * too many unread answers. Sessions take turns: while others wait, and after a slice of a turn, one receives in a job.
- * A message that does not arrive as a whole within limits.message_timeout ends the session. While the inbox does not
- * read, the end of the client does not show as an event: the inbox looks for it each second.
+ * too many unread answers, or while the arguments of a large call are read. Sessions take turns: while others wait, and
+ * after a slice of a turn, one receives in a job. A message that does not arrive as a whole within
+ * limits.message_timeout ends the session. While the inbox does not read, the end of the client does not show as an
+ * event: the inbox looks for it each second.
  */
 #ifndef DAEMON_TRANSPORT_INBOX_H
 #define DAEMON_TRANSPORT_INBOX_H

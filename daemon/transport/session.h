@@ -128,7 +128,8 @@ struct session {
     struct session *next, *previous;
     struct session *next_dirty;
     bool is_dirty;
-    bool errors_as_text; /* session.configure: errors are texts and not maps */
+    bool errors_as_text;  /* session.configure: errors are texts and not maps */
+    bool is_reading_call; /* the arguments of a large call, little by little: no other starts until they are read */
     enum session_state state;
     struct inbox inbox;
     struct outbox outbox;

@@ -1006,8 +1006,11 @@ START_TEST(calls_with_megabytes_of_keys_are_done_in_slices)
 }
 END_TEST
 
-/* 1,000 operations with 50 headers each, and 4,096 checks of long keys. A slow turn would be in the log. */
-START_TEST(transactions_of_megabytes_are_read_in_slices)
+/*
+ * 1,000 operations with 50 headers each, and 4,096 checks of long keys. A slow turn would be in the log. A call behind
+ * one that needs no reads is stored behind it.
+ */
+START_TEST(transactions_of_megabytes_are_read_in_slices_and_in_order)
 {
     enum { CHECKS = 4096, OPERATIONS = 1000, HEADERS = 50, BYTES = 900 };
     char *checks = keep(malloc(CHECKS * (BYTES + 16))), *at = checks;
@@ -1024,8 +1027,13 @@ START_TEST(transactions_of_megabytes_are_read_in_slices)
     daemon_start(&daemon_of_test, NULL, NULL);
     struct client *client = client_open(&daemon_of_test);
     assert_ok(client_call(client, "bucket.create", "['b', {'storage': 'memory'}]"));
-    for (unsigned i = 0; i < 3; i++)
+    for (unsigned i = 0; i < 3; i++) {
         assert_ok(client_call(client, "txn.commit", "['b', [%s], [%s], {'timeout': 50}]", checks, operations));
+        uint32_t commit = client_send(client, "txn.commit", "['b', [], [%s], {'timeout': 50}]", operations);
+        uint32_t put = client_send(client, "kv.put", "['b', 'o0', 'v', {'timeout': 50}]");
+        uint64_t first = number_at(&client_wait(client, commit)->result, "0");
+        ck_assert_uint_eq(revision_of(client_wait(client, put)), first + OPERATIONS);
+    }
     daemon_stop(&daemon_of_test);
 }
 END_TEST
@@ -1107,7 +1115,7 @@ Suite *limit_suite(void)
     tcase_add_test(calls, calls_that_wait_do_not_slow_down_others);
     tcase_add_test(calls, texts_of_megabytes_are_refused_before_they_are_read);
     tcase_add_test(calls, calls_with_megabytes_of_keys_are_done_in_slices);
-    tcase_add_test(calls, transactions_of_megabytes_are_read_in_slices);
+    tcase_add_test(calls, transactions_of_megabytes_are_read_in_slices_and_in_order);
     tcase_add_test(calls, tens_of_thousands_of_waiting_gets_slow_down_neither_dumps_nor_the_end);
     tcase_add_test(calls, one_user_cannot_hold_all_sessions);
     tcase_add_test(calls, at_call_bytes_per_session_the_daemon_stops_reading_and_loses_nothing);
