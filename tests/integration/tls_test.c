@@ -5,9 +5,12 @@
 #include "tests/support/machine.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
+#include "tests/support/ports.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static const char *const versions[] = {"1.2", "1.3"};
@@ -362,16 +365,23 @@ START_TEST(loading_many_authorities_does_not_block_the_loop)
     for (unsigned i = 0; i < 600; i++)
         fputs(authority, many);
     fclose(many);
+    unsigned port, attempts = 0;
+    struct pollfd listener = {.fd = port_listen(&port), .events = POLLIN};
     daemon_start(&daemon_of_test,
                  format_text("  mode: external\n  servers: ['tls://127.0.0.1:%u']\n  tls:\n    ca: %s/many.pem\n"
                              "  reconnect_min: 0.01\n  reconnect_max: 0.01\n",
-                             port_reserve(), directory),
+                             port, directory),
                  machine_log_section(TURN_MS_TLS));
-    daemon_wait_log(&daemon_of_test, "cannot connect");
-    /* Only turns with calls are measured. The line comes again after some attempts. */
+    /* Only turns with calls are measured. */
     struct client *client = client_open(&daemon_of_test);
-    while (strstr(daemon_log(&daemon_of_test), "cannot connect") == NULL)
+    while (attempts < 10) {
+        if (poll(&listener, 1, 0) > 0) {
+            close(accept(listener.fd, NULL, NULL));
+            attempts++;
+        }
         assert_ok(client_call(client, "health.check", "[]"));
+    }
+    close(listener.fd);
     daemon_stop(&daemon_of_test);
 }
 END_TEST
