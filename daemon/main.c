@@ -305,6 +305,11 @@ static uint64_t main_on_server_heard(void *arg)
     return connection_get_status(((struct daemon *)arg)->core.store.connection)->reads;
 }
 
+static void main_on_connection(void *arg, bool is_up)
+{
+    embedded_process_note_connected(((struct daemon *)arg)->embedded, is_up);
+}
+
 /* Return 0, or the exit status of a process that cannot start. */
 static int main_start_nats(struct daemon *daemon)
 {
@@ -326,6 +331,8 @@ static int main_start_nats(struct daemon *daemon)
     }
     daemon->core.store.room.restart = main_restart_server;
     daemon->core.store.room.restart_arg = daemon;
+    daemon->core.store.on_connection = main_on_connection;
+    daemon->core.store.on_connection_arg = daemon;
     daemon->embedded = embedded_process_start(&daemon->loop, &daemon->conf, &events, &is_unusable, error);
     if (daemon->embedded == NULL) {
         log_error("%s", error);

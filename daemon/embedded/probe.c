@@ -1,7 +1,11 @@
 #include "daemon/embedded/probe.h"
 
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 struct embedded_probe {
     uv_tcp_t tcp;
@@ -72,4 +76,19 @@ struct embedded_probe *embedded_probe_start(uv_loop_t *loop, unsigned port, void
         return NULL;
     }
     return probe;
+}
+
+bool embedded_probe_is_stopped(pid_t pid)
+{
+    char path[64], text[512];
+
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0)
+        return false;
+    ssize_t length = read(descriptor, text, sizeof(text) - 1);
+    close(descriptor);
+    text[length > 0 ? length : 0] = '\0';
+    const char *state = strrchr(text, ')'); /* the end of the program's name */
+    return state != NULL && strncmp(state, ") T", 3) == 0;
 }

@@ -8,6 +8,7 @@
 #define DAEMON_EMBEDDED_PROBE_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 #include <uv.h>
 
 struct embedded_probe;
@@ -21,5 +22,8 @@ struct embedded_probe;
 struct embedded_probe *embedded_probe_start(uv_loop_t *loop, unsigned port, void (*done)(void *arg, bool is_alive),
                                             void *arg);
 void embedded_probe_stop(struct embedded_probe *probe);
+
+/* Return whether the process is stopped (SIGSTOP, state T). A server that is slow to start never is. */
+bool embedded_probe_is_stopped(pid_t pid);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include "daemon/base/backoff.h"
 #include "daemon/base/log.h"
+#include "daemon/embedded/backlog.h"
 #include "daemon/embedded/config.h"
 #include "daemon/embedded/leftover.h"
 #include "daemon/embedded/log_relay.h"
@@ -78,6 +79,8 @@ struct embedded_process {
     uint64_t heard;   /* result of events.heard at the last tick */
     unsigned silent_ticks;
     struct embedded_probe *probe; /* NULL: none is running */
+    struct embedded_backlog backlog;
+    bool is_connected;
     uv_fs_event_t ports_watch;
     struct log_relay_limits log_limits;
     struct log_relay *log_relay; /* NULL: the server has closed its output, or does not run */
@@ -251,6 +254,7 @@ static void on_ports_change(uv_fs_event_t *watch, const char *file, int events, 
     log_info("nats-server: listens on 127.0.0.1:%u (pid %d, data in %s)", port, (int)embedded->pid,
              embedded->directory.path);
     struct connection_target target = {embedded->urls, 1, EMBEDDED_CONFIG_USER, embedded->secret, NULL};
+    embedded_backlog_begin(&embedded->backlog, embedded->pid, port);
     report_trouble(embedded, "%s", "");
     embedded->events.ready(embedded->events.arg, &target);
 }
@@ -270,28 +274,18 @@ static void stop_ticking(struct embedded_process *embedded)
     cancel_probe(embedded);
 }
 
-/* Return whether the process is stopped (SIGSTOP, state T). A server that is slow to start never is. */
-static bool is_stopped(pid_t pid)
-{
-    char path[64], text[512];
-
-    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0)
-        return false;
-    ssize_t length = read(descriptor, text, sizeof(text) - 1);
-    close(descriptor);
-    text[length > 0 ? length : 0] = '\0';
-    const char *state = strrchr(text, ')'); /* the end of the program's name */
-    return state != NULL && strncmp(state, ") T", 3) == 0;
-}
-
 static void note_alive(struct embedded_process *embedded)
 {
     if (embedded->silent_ticks >= TROUBLE_TICKS && embedded->state == EMBEDDED_READY)
         report_trouble(embedded, "%s", "");
     embedded->silent_ticks = 0;
     cancel_probe(embedded);
+}
+
+/* Neither the daemon's next login nor a probe must be kept out. */
+static void set_backlog(struct embedded_process *embedded)
+{
+    embedded_backlog_set(&embedded->backlog, embedded->is_connected && embedded->probe == NULL);
 }
 
 static void on_probe_done(void *arg, bool is_alive)
@@ -306,7 +300,7 @@ static void on_probe_done(void *arg, bool is_alive)
 /* While the server starts, only a stopped process counts as silent: a start may take long. */
 static void check_start(struct embedded_process *embedded)
 {
-    bool is_silent = is_stopped(embedded->pid);
+    bool is_silent = embedded_probe_is_stopped(embedded->pid);
 
     embedded->silent_ticks = is_silent ? embedded->silent_ticks + 1 : 0;
     report_trouble(embedded, "nats-server, pid %d, %s, %.0f s after its start", (int)embedded->pid,
@@ -323,6 +317,7 @@ static void check_life(struct embedded_process *embedded)
         return;
     }
     if (embedded->silent_ticks >= PROBE_TICKS && embedded->probe == NULL) {
+        embedded_backlog_set(&embedded->backlog, false);
         embedded->probe = embedded_probe_start(embedded->loop, embedded->port, on_probe_done, embedded);
         if (embedded->probe == NULL)
             return; /* no probe, no silence: it could not be sent */
@@ -337,10 +332,12 @@ static void embedded_process_on_tick(uv_timer_t *tick)
 {
     struct embedded_process *embedded = tick->data;
 
-    if (embedded->state == EMBEDDED_STARTING)
+    if (embedded->state == EMBEDDED_STARTING) {
         check_start(embedded);
-    else
+    } else {
         check_life(embedded);
+        set_backlog(embedded);
+    }
     if (embedded->silent_ticks < HANG_TICKS) {
         start_ticking(embedded);
         return;
@@ -443,6 +440,7 @@ static void on_server_ended(struct embedded_process *embedded, int status)
 
     embedded->pid = 0;
     stop_ticking(embedded);
+    embedded_backlog_end(&embedded->backlog);
     if (embedded->state == EMBEDDED_STOPPING) {
         uv_timer_stop(&embedded->timer);
         embedded_process_finish_stop(embedded);
@@ -473,6 +471,12 @@ static void on_child_signal(uv_signal_t *handle, int number)
         on_version_checked(embedded, status);
     if (embedded->pid != 0 && waitpid(embedded->pid, &status, WNOHANG) == embedded->pid)
         on_server_ended(embedded, status);
+}
+
+void embedded_process_note_connected(struct embedded_process *embedded, bool is_connected)
+{
+    embedded->is_connected = is_connected;
+    set_backlog(embedded);
 }
 
 uint64_t embedded_process_restarts(const struct embedded_process *embedded)

@@ -51,6 +51,9 @@ struct embedded_process *embedded_process_start(uv_loop_t *loop, const struct co
 /* End the server, and start it again. The log says why. Return false if none runs. */
 bool embedded_process_restart(struct embedded_process *embedded, const char *why);
 
+/* The daemon's connection to the server is up, or lost. */
+void embedded_process_note_connected(struct embedded_process *embedded, bool is_connected);
+
 /* Return whether a server is being started that does not listen yet. */
 bool embedded_process_is_starting(const struct embedded_process *embedded);
 

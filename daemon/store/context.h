@@ -29,6 +29,9 @@ struct store {
     struct jetstream jetstream;
     char name[72];    /* by which NATS knows this daemon: nats.name, or its default */
     struct room room; /* of the embedded server */
+    /* The connection is up, or lost. For the owner of an embedded server; NULL: there is none. */
+    void (*on_connection)(void *arg, bool is_up);
+    void *on_connection_arg;
 
     struct observer *observers; /* a list: see observe */
     struct journal *journal;    /* NULL: writes with an id are not remembered after the end of the daemon */

@@ -35,6 +35,8 @@ static void on_connection_up(void *arg)
 
     jetstream_probe(&store->jetstream);
     requests_on_up(&store->requests);
+    if (store->on_connection != NULL)
+        store->on_connection(store->on_connection_arg, true);
     room_note_connected(store);
     follow_note_connected(store);
 }
@@ -44,6 +46,8 @@ static void on_connection_down(void *arg)
     struct store *store = arg;
 
     requests_on_down(&store->requests);
+    if (store->on_connection != NULL)
+        store->on_connection(store->on_connection_arg, false);
 }
 
 /* Calls wait for the first connection until the first attempt fails. After a loss they wait until their deadlines. */

@@ -6,6 +6,7 @@
 #include "tests/support/nats_server.h"
 
 #include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -219,6 +220,45 @@ START_TEST(strangers_do_not_keep_the_daemon_from_its_server)
     const char *conf = read_file(format_text("%s/nats-server.conf", daemon_of_test.data_dir));
     ck_assert_ptr_nonnull(strstr(conf, "timeout: 1 }"));
     ck_assert_ptr_nonnull(strstr(conf, "max_connections: "));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+#define STRANGERS 100
+
+/* Return how many strangers the kernel connects while the server accepts nobody. */
+static unsigned count_waiting_strangers(const struct daemon *daemon)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)embedded_port(daemon))};
+    struct pollfd strangers[STRANGERS];
+    unsigned waiting = 0;
+
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    ck_assert_int_eq(kill(daemon_nats_pid(daemon), SIGSTOP), 0);
+    for (unsigned i = 0; i < STRANGERS; i++) {
+        strangers[i] = (struct pollfd){.fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), .events = POLLOUT};
+        ck_assert_int_ge(strangers[i].fd, 0);
+        connect(strangers[i].fd, (struct sockaddr *)&address, sizeof(address));
+    }
+    poll(strangers, STRANGERS, 0);
+    for (unsigned i = 0; i < STRANGERS; i++) {
+        waiting += (strangers[i].revents & POLLOUT) != 0;
+        close(strangers[i].fd);
+    }
+    ck_assert_int_eq(kill(daemon_nats_pid(daemon), SIGCONT), 0);
+    return waiting;
+}
+
+START_TEST(few_strangers_can_wait_at_the_port_of_the_server)
+{
+    daemon_start(&daemon_of_test, "  hang_timeout: 600\n", NULL);
+    if (strstr(daemon_log(&daemon_of_test), "many strangers can wait") != NULL) {
+        test_run_skip("the queue at the port of nats-server", "pidfd_getfd is not allowed here");
+    } else {
+        ck_assert_uint_ne(count_waiting_strangers(&daemon_of_test), 0);
+        ck_assert_uint_lt(count_waiting_strangers(&daemon_of_test), STRANGERS / 2);
+    }
+    assert_ok(client_call(client_open(&daemon_of_test), "bucket.create", "['b']"));
     daemon_stop(&daemon_of_test);
 }
 END_TEST
@@ -587,6 +627,7 @@ Suite *embedded_suite(void)
     tcase_add_test(tests, a_server_that_is_killed_while_idle_is_back_for_the_next_call);
     tcase_add_test(tests, only_the_daemon_can_log_in_to_the_server);
     tcase_add_test(tests, strangers_cannot_fill_the_log);
+    tcase_add_test(tests, few_strangers_can_wait_at_the_port_of_the_server);
     tcase_add_test(tests, a_stranger_cannot_forge_the_server_s_errors);
     tcase_add_test(tests, nobody_else_gets_the_password_while_the_server_is_down);
     tcase_add_test(tests, strangers_do_not_keep_the_daemon_from_its_server);
