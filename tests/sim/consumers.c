@@ -40,7 +40,8 @@ struct consumer {
     struct pull *pulls; /* in their order */
 };
 
-static struct consumer *all;
+/* Those that live, and those that are over. */
+static struct consumer *all, *over;
 
 /* --- What is pending ------------------------------------------------------------------------------- */
 
@@ -243,7 +244,7 @@ static void consumer_catch_up(void *arg)
 void consumers_on_stored(struct stream *stream)
 {
     for (struct consumer *consumer = all; consumer != NULL; consumer = consumer->next) {
-        if (consumer->stream == stream && !consumer->is_over)
+        if (consumer->stream == stream)
             consumer_deliver(consumer);
     }
 }
@@ -285,7 +286,7 @@ static uint64_t request_number(json_t *request, const char *name)
 static struct consumer *consumers_find(const struct stream *stream, const char *name)
 {
     for (struct consumer *consumer = all; consumer != NULL; consumer = consumer->next) {
-        if (consumer->stream == stream && !consumer->is_over && strcmp(consumer->name, name) == 0)
+        if (consumer->stream == stream && strcmp(consumer->name, name) == 0)
             return consumer;
     }
     return NULL;
@@ -326,6 +327,13 @@ bool consumers_pull(struct stream *stream, const char *name, struct link *link, 
 
 static void consumer_end(struct consumer *consumer, bool is_told)
 {
+    struct consumer **link = &all;
+
+    while (*link != consumer)
+        link = &(*link)->next;
+    *link = consumer->next;
+    consumer->next = over;
+    over = consumer;
     consumer->is_over = true;
     for (struct pull *pull = consumer->pulls; pull != NULL; pull = pull->next) {
         if (!pull->is_over && is_told)
@@ -407,25 +415,27 @@ bool consumers_delete(struct stream *stream, const char *name)
 /* Those on the node that leads no more, which may be down. */
 void consumers_lose_some(const struct server *server)
 {
-    for (struct consumer *consumer = all; consumer != NULL; consumer = consumer->next) {
-        if (consumer->stream->server == server && !consumer->is_over && world_chance(400))
+    for (struct consumer *consumer = all, *next; consumer != NULL; consumer = next) {
+        next = consumer->next;
+        if (consumer->stream->server == server && world_chance(400))
             consumer_end(consumer, false);
     }
 }
 
 void consumers_drop(const struct stream *stream)
 {
-    for (struct consumer *consumer = all; consumer != NULL; consumer = consumer->next) {
+    for (struct consumer *consumer = all, *next; consumer != NULL; consumer = next) {
+        next = consumer->next;
         if (stream == NULL || consumer->stream == stream)
             consumer_end(consumer, false);
     }
 }
 
-void consumers_forget_all(void)
+static void consumers_free(struct consumer **list)
 {
-    while (all != NULL) {
-        struct consumer *consumer = all;
-        all = consumer->next;
+    while (*list != NULL) {
+        struct consumer *consumer = *list;
+        *list = consumer->next;
         while (consumer->pulls != NULL) {
             struct pull *pull = consumer->pulls;
             consumer->pulls = pull->next;
@@ -437,4 +447,10 @@ void consumers_forget_all(void)
         free(consumer->name);
         free(consumer);
     }
+}
+
+void consumers_forget_all(void)
+{
+    consumers_free(&all);
+    consumers_free(&over);
 }
