@@ -43,11 +43,19 @@ struct stream *stream_new(struct server *server, const char *name, json_t *confi
     return stream;
 }
 
+static void stream_forget_id(struct stream *stream, struct stored_id *known)
+{
+    HASH_DEL(stream->ids, known);
+    free(known->id);
+    free(known);
+}
+
 static void stream_forget_ids(struct stream *stream)
 {
-    for (size_t i = 0; i < stream->id_count; i++)
-        free(stream->ids[i].id);
-    stream->id_count = 0;
+    struct stored_id *known, *next;
+
+    HASH_ITER(hh, stream->ids, known, next)
+    stream_forget_id(stream, known);
 }
 
 void stream_forget_batches(struct stream *stream)
@@ -76,7 +84,6 @@ void stream_free(struct stream *stream)
         free(stream->changes[i].subject);
     free(stream->changes);
     free(stream->purges);
-    free(stream->ids);
     free(stream->log.items);
     free(stream->present.items);
     free(stream->backup.items);
@@ -97,14 +104,20 @@ bool stream_flag(const struct stream *stream, const char *setting)
 
 /* --- Ids ------------------------------------------------------------------------------------------- */
 
+/* The id of an earlier message may be used again after the duplicate window. */
 static void stream_note_id(struct stream *stream, const struct stored *stored)
 {
     const char *id = packet_header(stored->packet, KV_HEADER_MSG_ID);
+    struct stored_id *known;
 
     if (id == NULL)
         return;
-    stream->ids = memory_grow(stream->ids, stream->id_count, sizeof(*stream->ids));
-    stream->ids[stream->id_count++] = (struct stored_id){strdup(id), stored->sequence, stored->time_ns};
+    HASH_FIND_STR(stream->ids, id, known);
+    if (known != NULL)
+        stream_forget_id(stream, known);
+    known = memory_new(sizeof(*known));
+    *known = (struct stored_id){.id = strdup(id), .sequence = stored->sequence, .time_ns = stored->time_ns};
+    HASH_ADD_KEYPTR(hh, stream->ids, known->id, strlen(known->id), known);
 }
 
 static bool stream_is_in_window(const struct stream *stream, int64_t time_ns)
@@ -114,11 +127,10 @@ static bool stream_is_in_window(const struct stream *stream, int64_t time_ns)
 
 const struct stored_id *stream_find_id(struct stream *stream, const char *id)
 {
-    for (size_t i = stream->id_count; i > 0; i--) {
-        if (strcmp(stream->ids[i - 1].id, id) == 0)
-            return stream_is_in_window(stream, stream->ids[i - 1].time_ns) ? &stream->ids[i - 1] : NULL;
-    }
-    return NULL;
+    struct stored_id *known;
+
+    HASH_FIND_STR(stream->ids, id, known);
+    return known != NULL && stream_is_in_window(stream, known->time_ns) ? known : NULL;
 }
 
 /* --- Reading --------------------------------------------------------------------------------------- */

@@ -6,6 +6,7 @@
 #ifndef SIM_STREAM_H
 #define SIM_STREAM_H
 
+#include "daemon/base/table.h"
 #include "tests/sim/packet.h"
 
 #include <jansson.h>
@@ -46,6 +47,7 @@ struct stored_id {
     char *id;
     uint64_t sequence;
     int64_t time_ns;
+    UT_hash_handle hh;
 };
 
 /* Messages in the order of their sequences. */
@@ -91,8 +93,7 @@ struct stream {
     size_t purge_count;
     bool is_gone; /* deleted; the judges still see its log */
     bool was_set_back;
-    struct stored_id *ids;
-    size_t id_count;
+    struct stored_id *ids; /* uthash */
     struct batch *batches;
     struct rest rest;
 };
