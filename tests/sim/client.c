@@ -25,6 +25,7 @@ struct client {
     bool is_set_up;
     bool wants_watch;
     uint32_t watch_msgid; /* of watch.start; 0: none is under way */
+    uint32_t stop_msgid;  /* the same of watch.stop */
     struct watch_record *watch;
     struct watch_record *watches, **watches_end;
     struct call_record *records, **records_end;
@@ -188,6 +189,19 @@ static void client_end_watch(struct client *client, const msgpack_object *error)
     client->watch = NULL;
 }
 
+static void client_on_watch_stopped(struct client *client, const msgpack_object *error)
+{
+    client->stop_msgid = 0;
+    if (error->type != MSGPACK_OBJECT_NIL)
+        world_fail("client %u: watch.stop has failed", client->number);
+    trace("client %u: watch is stopped", client->number);
+    if (client->watch != NULL) {
+        client->watch->is_ended = true;
+        client->watch->ended_ns = world_now_ns();
+    }
+    client->watch = NULL;
+}
+
 static void client_read_answer(struct client *client, const msgpack_object *answer)
 {
     const msgpack_object *error = &answer->via.array.ptr[2], *result = &answer->via.array.ptr[3];
@@ -199,8 +213,13 @@ static void client_read_answer(struct client *client, const msgpack_object *answ
     if (msgid == client->watch_msgid && msgid != 0) {
         client->watch_msgid = 0;
         client->watch->answered_ns = world_now_ns();
+        client->watch->id = number_of(&answer->via.array.ptr[3]);
         if (error->type != MSGPACK_OBJECT_NIL)
             client_end_watch(client, error);
+        return;
+    }
+    if (msgid == client->stop_msgid && msgid != 0) {
+        client_on_watch_stopped(client, error);
         return;
     }
     if (record == NULL || record->result != CALL_RUNS)
@@ -238,6 +257,17 @@ static void client_start_watch(struct client *client)
     client->watch_msgid = caller_send(&client->caller, "watch.start", &arguments);
 }
 
+/* Until the answer comes, so may entries, and the watch may end. */
+static void client_stop_watch(struct client *client)
+{
+    msgpack_sbuffer arguments;
+    msgpack_packer packer = caller_begin(&arguments, 1);
+
+    msgpack_pack_uint64(&packer, client->watch->id);
+    client->stop_msgid = caller_send(&client->caller, "watch.stop", &arguments);
+    trace("client %u: watch.stop", client->number);
+}
+
 static void watch_add(struct watch_record *watch, const msgpack_object *entry)
 {
     const msgpack_object *operation = map_at(entry, "operation");
@@ -258,8 +288,10 @@ static void client_read_notification(struct client *client, const msgpack_object
     char method[32];
 
     copy_text(method, sizeof(method), &notification->via.array.ptr[1]);
-    if (watch == NULL)
+    if (strncmp(method, "watch.", 6) != 0)
         return;
+    if (watch == NULL || number_of(&params->via.array.ptr[0]) != watch->id)
+        world_fail("client %u: %s of a watch that has ended, or not begun", client->number, method);
     if (strcmp(method, "watch.entries") == 0) {
         const msgpack_object *entries = &params->via.array.ptr[1];
         for (uint32_t i = 0; i < entries->via.array.size; i++) {
@@ -341,7 +373,7 @@ static void client_lose_session(struct client *client, bool is_impatient)
         client->watch->ended_ns = world_now_ns();
     }
     client->watch = NULL;
-    client->watch_msgid = 0;
+    client->watch_msgid = client->stop_msgid = 0;
     for (struct call_record *record = client->records; record != NULL; record = record->next) {
         if (record->result != CALL_RUNS)
             continue;
@@ -388,8 +420,11 @@ static void client_think(void *arg)
     }
     if (world_now_ns() >= client->until_ns || !is_connected)
         return;
-    if (client->wants_watch && client->watch == NULL && client->watch_msgid == 0)
+    bool has_asked = client->watch_msgid != 0 || client->stop_msgid != 0;
+    if (client->wants_watch && client->watch == NULL && !has_asked)
         client_start_watch(client);
+    else if (client->watch != NULL && !has_asked && world_chance(client->load->stop_per_mille))
+        client_stop_watch(client);
     if (client->in_flight >= client->load->in_flight)
         return; /* an answer wakes it */
     client_call(client);

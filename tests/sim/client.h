@@ -21,6 +21,7 @@ struct load {
     unsigned ttl_per_mille;    /* of puts */
     uint64_t least_timeout_ms, most_timeout_ms;
     bool watches;
+    unsigned stop_per_mille;  /* of what clients do while they watch: they stop the watch, and begin another */
     bool repeats;             /* writes have ids, and are repeated in the next session */
     unsigned leave_per_mille; /* of calls: after them the client closes its session */
     unsigned stall_per_mille; /* of calls: after them it reads nothing for a while */
@@ -32,6 +33,7 @@ struct watch_record {
     uint64_t begun_ns;    /* when it was asked for */
     uint64_t answered_ns; /* when watch.start was answered; 0: it was not */
     bool is_ready, is_ended;
+    uint64_t id;  /* see watch.start */
     bool is_lost; /* its session has ended before it */
     uint64_t ended_ns;
     char code[CALL_CODE_BYTES]; /* of the error of watch.start or watch.ended; "": none */

@@ -106,6 +106,7 @@ static void choose_load(void)
     load->least_timeout_ms = world_between(200, 2000);
     load->most_timeout_ms = load->least_timeout_ms + world_below(6000);
     load->watches = world_chance(600);
+    load->stop_per_mille = world_chance(300) ? 20 : 0;
     load->repeats = world_chance(500);
     load->leave_per_mille = world_chance(200) ? 20 : 0;
     load->stall_per_mille = world_chance(100) ? 20 : 0;
