@@ -25,6 +25,7 @@ const char *call_kind_name(enum call_kind kind)
         [CALL_ENTRIES] = "kv.entries",
         [CALL_INCREMENT] = "kv.increment",
         [CALL_PURGE_BUCKET] = "bucket.purge",
+        [CALL_CANCEL] = "call.cancel",
         [CALL_SETUP] = "bucket.create",
     };
 
@@ -34,6 +35,18 @@ const char *call_kind_name(enum call_kind kind)
 bool call_writes(enum call_kind kind)
 {
     return kind <= CALL_PURGE || kind == CALL_BULK_PUT || kind == CALL_COMMIT || kind == CALL_INCREMENT;
+}
+
+bool call_only_reads(enum call_kind kind)
+{
+    return kind == CALL_GET || kind == CALL_BULK_GET || kind == CALL_KEYS || kind == CALL_ENTRIES;
+}
+
+bool call_may_be_cancelled(const struct call_record *record)
+{
+    const struct call_record *cancel = record->cancel;
+
+    return cancel != NULL && !(cancel->result == CALL_OK && cancel->parts[0].found == 0);
 }
 
 /* --- Requests -------------------------------------------------------------------------------------- */
@@ -118,8 +131,20 @@ static void pack_commit(msgpack_packer *packer, const struct call_record *record
     }
 }
 
+static void pack_cancel(msgpack_sbuffer *arguments, const struct call_record *record)
+{
+    msgpack_packer packer = caller_begin(arguments, 2);
+
+    msgpack_pack_uint32(&packer, record->target->msgid);
+    pack_options(&packer, record);
+}
+
 void call_pack(msgpack_sbuffer *arguments, const struct load *load, const struct call_record *record)
 {
+    if (record->kind == CALL_CANCEL) {
+        pack_cancel(arguments, record);
+        return;
+    }
     const struct call_part *part = &record->parts[0];
     bool has_two = record->kind == CALL_GET || record->kind == CALL_DELETE || record->kind == CALL_PURGE ||
                    record->kind == CALL_BULK_PUT || record->kind == CALL_BULK_GET;
@@ -168,6 +193,7 @@ void call_pack(msgpack_sbuffer *arguments, const struct load *load, const struct
     case CALL_KEYS:
     case CALL_ENTRIES:
     case CALL_PURGE_BUCKET:
+    case CALL_CANCEL:
     case CALL_KINDS:
         break;
     case CALL_SETUP:
@@ -274,6 +300,19 @@ static void record_read_commit(struct call_record *record, const msgpack_object 
         world_fail("txn.commit answers something else than %zu revisions", operations);
 }
 
+/* The answer of the call that it has cancelled comes first. A call that reads can be cancelled until it is answered. */
+static void record_read_cancel(struct call_record *record, const msgpack_object *result)
+{
+    bool is_cancelled = result->type == MSGPACK_OBJECT_BOOLEAN && result->via.boolean;
+    bool is_running = record->target->result == CALL_RUNS;
+
+    record->parts[0].found = is_cancelled;
+    if (is_running && (is_cancelled || call_only_reads(record->target->kind)))
+        world_fail("client %u, call %u, call.cancel of call %u (%s) is %s, before that call is answered",
+                   record->client, record->msgid, record->target->msgid, call_kind_name(record->target->kind),
+                   is_cancelled ? "true" : "false");
+}
+
 void call_read_result(struct call_record *record, const msgpack_object *result, const struct load *load,
                       uint64_t revisions[CALL_KEYS_MAX])
 {
@@ -312,6 +351,9 @@ void call_read_result(struct call_record *record, const msgpack_object *result, 
     case CALL_INCREMENT:
         part->found = number_of(&result->via.array.ptr[0]);
         part->revision = number_of(&result->via.array.ptr[1]);
+        break;
+    case CALL_CANCEL:
+        record_read_cancel(record, result);
         break;
     case CALL_PURGE_BUCKET:
     case CALL_SETUP:

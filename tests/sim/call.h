@@ -30,6 +30,7 @@ enum call_kind {
     CALL_ENTRIES,
     CALL_INCREMENT,
     CALL_PURGE_BUCKET,
+    CALL_CANCEL,
     CALL_SETUP, /* what the judges need not see */
     CALL_KINDS
 };
@@ -81,7 +82,9 @@ struct call_record {
     unsigned ttl_s; /* of a put; 0: none */
     struct call_part parts[CALL_PARTS_MAX];
     size_t count;
-    uint64_t keys_found; /* of kv.keys and kv.entries, a bit for each key */
+    struct call_record *target; /* of call.cancel: what it is to cancel */
+    struct call_record *cancel; /* the last call.cancel of this call; NULL: none */
+    uint64_t keys_found;        /* of kv.keys and kv.entries, a bit for each key */
 };
 
 struct load;
@@ -90,6 +93,12 @@ const char *call_kind_name(enum call_kind kind);
 
 /* Return whether it writes to keys: then it can have an id. */
 bool call_writes(enum call_kind kind);
+
+/* Return whether it changes nothing. */
+bool call_only_reads(enum call_kind kind);
+
+/* Return whether the client has cancelled it, and was not told that it is too late. */
+bool call_may_be_cancelled(const struct call_record *record);
 
 /* Return how much of the timeout is left. */
 uint64_t call_left_ns(const struct call_record *record);

@@ -18,7 +18,8 @@ struct client {
     const struct load *load;
     struct caller caller;
     unsigned in_flight;
-    unsigned parted; /* calls that are to be repeated */
+    unsigned parted;               /* calls that are to be repeated */
+    struct call_record *to_cancel; /* soon; NULL: none */
     unsigned lost_sessions;
     uint64_t until_ns;
     bool is_thinking;
@@ -123,6 +124,33 @@ static void record_choose_consistency(struct call_record *record, const struct l
     record->is_leader = !record->is_cached && record->kind != CALL_KEYS && world_chance(load->leader_per_mille);
 }
 
+/* --- Cancelling --- */
+
+static void client_cancel(void *arg)
+{
+    struct client *client = arg;
+    struct call_record *target = client->to_cancel;
+
+    client->to_cancel = NULL;
+    if (target->result != CALL_RUNS || target->is_parted || !caller_is_connected(&client->caller))
+        return;
+    struct call_record *record = client_new_record(client, CALL_CANCEL);
+    record->target = target;
+    target->cancel = record;
+    client_send(client, record);
+    trace("client %u: %u is to be cancelled", client->number, target->msgid);
+}
+
+/* Some calls are cancelled at once, most while they are usually at NATS, and some while they wait for something else.
+ */
+static void client_choose_cancel(struct client *client, struct call_record *record)
+{
+    if (client->to_cancel != NULL || !world_chance(client->load->cancel_per_mille))
+        return;
+    client->to_cancel = record;
+    world_after(world_below(1 + (world_chance(700) ? 5 * WORLD_MS : record->timeout_ns)), client_cancel, client);
+}
+
 static void client_call(struct client *client)
 {
     const struct load *load = client->load;
@@ -166,11 +194,13 @@ static void client_call(struct client *client)
     case CALL_DELETE:
     case CALL_PURGE:
     case CALL_ENTRIES:
+    case CALL_CANCEL:
     case CALL_SETUP:
     case CALL_KINDS:
         break;
     }
     client_send(client, record);
+    client_choose_cancel(client, record);
 }
 
 /* --- Answers --------------------------------------------------------------------------------------- */

@@ -452,9 +452,10 @@ uint64_t judge_stopped_ns(const struct stop *stops, size_t count, uint64_t from_
  * Return whether the faults of this world, and conditions, can cause the error. Without faults, nothing puts an outcome
  * in doubt, and a call is refused, or overtaken by writes.
  */
-static bool error_is_possible(const struct judgement *judgement, enum call_kind kind, const char *code,
+static bool error_is_possible(const struct judgement *judgement, const struct call_record *record, const char *code,
                               enum call_result result)
 {
+    enum call_kind kind = record->kind;
     bool may_have_been_stored = result == CALL_UNKNOWN; /* and then a copy of it was refused */
     bool may_exist = kind == CALL_CREATE || kind == CALL_COMMIT;
     bool may_conflict = kind == CALL_UPDATE || kind == CALL_COMMIT;
@@ -464,9 +465,13 @@ static bool error_is_possible(const struct judgement *judgement, enum call_kind 
     bool is_overtaken = (kind == CALL_ENTRIES && strcmp(code, "unavailable") == 0) ||
                         ((kind == CALL_ENTRIES || kind == CALL_COMMIT) && strcmp(code, "deadline_exceeded") == 0);
 
+    /* Keys of a bulk call that it has not begun to write are unavailable. */
+    bool is_cancelled = (call_may_be_cancelled(record) && strcmp(code, "deadline_exceeded") == 0) ||
+                        (record->cancel != NULL && kind == CALL_BULK_PUT && strcmp(code, "unavailable") == 0);
+
     if (judgement->is_quiet && result == CALL_UNKNOWN)
         return false;
-    return (is_of_a_fault && (!judgement->is_quiet || is_overtaken)) ||
+    return is_cancelled || (is_of_a_fault && (!judgement->is_quiet || is_overtaken)) ||
            (may_exist && strcmp(code, "already_exists") == 0) ||
            ((may_conflict || may_have_been_stored) && strcmp(code, "conflict") == 0);
 }
@@ -481,11 +486,11 @@ static void judge_refusal(const struct judgement *judgement, const struct call_r
 /* The error of the call, and of a bulk call those of its keys. */
 static void judge_errors(const struct judgement *judgement, const struct call_record *record)
 {
-    if (record->code[0] != '\0' && !error_is_possible(judgement, record->kind, record->code, record->result))
+    if (record->code[0] != '\0' && !error_is_possible(judgement, record, record->code, record->result))
         judge_fail(record, "this error is not one that this call can cause");
     for (size_t i = 0; i < record->count; i++) {
         const struct call_part *part = &record->parts[i];
-        if (part->code[0] != '\0' && !error_is_possible(judgement, record->kind, part->code, part->result))
+        if (part->code[0] != '\0' && !error_is_possible(judgement, record, part->code, part->result))
             world_fail("client %u, call %u, %s: k%u with value %" PRIu64
                        " has the error %s%s, which this call cannot cause",
                        record->client, record->msgid, call_kind_name(record->kind), part->key, part->value, part->code,
@@ -501,6 +506,19 @@ static void judge_purge(const struct judgement *judgement, const struct call_rec
     if (record->result == CALL_OK && !judgement->was_set_back && !was_empty &&
         find_purge(judgement->stream, record) == NULL)
         judge_fail(record, "the bucket was not purged meanwhile, although it succeeded");
+}
+
+/* What was cancelled was not done. Only an earlier session may have sent it. */
+static void judge_cancel(const struct call_record *record)
+{
+    const struct call_record *target = record->target;
+
+    if (record->result != CALL_OK || record->parts[0].found == 0)
+        return;
+    if (strcmp(target->code, "deadline_exceeded") != 0)
+        judge_fail(target, "it was cancelled, and has another answer");
+    if (target->result != CALL_FAILED && !target->is_repeated)
+        judge_fail(target, "it was cancelled, and its outcome is unknown");
 }
 
 uint64_t judge_allowed_ns(const struct judgement *judgement, uint64_t timeout_ns, uint64_t begin_ns, uint64_t end_ns,
@@ -563,6 +581,9 @@ static void judge_call(const struct judgement *judgement, const struct call_reco
         break;
     case CALL_PURGE_BUCKET:
         judge_purge(judgement, record);
+        break;
+    case CALL_CANCEL:
+        judge_cancel(record);
         break;
     case CALL_SETUP:
     case CALL_KINDS:

@@ -12,7 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LOCKS_MAX 8u
+#define LOCKS_MAX        8u
+#define LOCK_VALUE_BYTES 32u
 
 /* The timeout of a call that names none, and how late an answer may be. */
 #define USUAL_NS (5 * WORLD_SECOND)
@@ -28,6 +29,12 @@ enum locker_step {
     LOCKER_PURGING
 };
 
+/* A lock.acquire that was cancelled: it was to write this value. */
+struct locker_cancelled {
+    struct locker_cancelled *next;
+    char value[LOCK_VALUE_BYTES];
+};
+
 struct locker {
     struct locker *next;
     unsigned number;
@@ -37,13 +44,20 @@ struct locker {
     unsigned sessions, lost_sessions; /* that the daemon has ended */
     bool is_registered;               /* the session's ephemeral key is written */
     enum locker_step step;
-    uint32_t msgid; /* of the call in flight */
+    uint32_t msgid; /* of the call in flight, or the last one */
     uint64_t sent_ns;
     uint64_t due_ns;  /* when it must be answered */
     bool has_stalled; /* since it was sent: the answer may have come earlier */
     unsigned lock;    /* that it wants */
     uint64_t wait_ns; /* for it */
     uint64_t in_line_until_ns;
+    unsigned attempts;          /* lock.acquire: each has a value of its own */
+    uint32_t to_cancel_msgid;   /* of a lock.acquire that is to be cancelled; 0: none */
+    uint32_t cancelled_msgid;   /* of the last one that was; 0: none */
+    unsigned cancelled_attempt; /* its number */
+    bool has_failed_so;         /* it was answered as one that is cancelled */
+    uint32_t cancel_msgid;      /* of call.cancel in flight; 0: none */
+    struct locker_cancelled *cancelled;
     bool is_holding;
     bool has_given_up;   /* a holding, of whose loss it was not notified yet */
     uint64_t leaves_ns;  /* when the holding is to end */
@@ -198,18 +212,55 @@ static void locker_register(struct locker *locker)
     locker_send(locker, LOCKER_REGISTERING, "kv.put", &arguments, USUAL_NS);
 }
 
+static void lock_value(const struct locker *locker, unsigned attempt, char value[LOCK_VALUE_BYTES])
+{
+    snprintf(value, LOCK_VALUE_BYTES, "%u-%u", locker->number, attempt);
+}
+
+/* Return whether it has cancelled the call. Then that does not wait on. */
+static bool locker_has_cancelled(const struct locker *locker)
+{
+    return locker->msgid == locker->cancelled_msgid;
+}
+
+/* Return whether it also does not know yet that it was too late. */
+static bool locker_may_have_cancelled(const struct locker *locker)
+{
+    return locker_has_cancelled(locker) && locker->cancel_msgid != 0;
+}
+
+/* Cancel lock.acquire, if it is still in flight. */
+static void locker_cancel(void *arg)
+{
+    struct locker *locker = arg;
+    msgpack_sbuffer arguments;
+
+    if (locker->step != LOCKER_ACQUIRING || locker->msgid != locker->to_cancel_msgid || locker->cancel_msgid != 0)
+        return;
+    msgpack_packer packer = caller_begin(&arguments, 1);
+    msgpack_pack_uint32(&packer, locker->msgid);
+    locker->cancelled_msgid = locker->msgid;
+    locker->cancelled_attempt = locker->attempts;
+    locker->has_failed_so = false;
+    locker->cancel_msgid = caller_send(&locker->caller, "call.cancel", &arguments);
+    trace("%s: call.cancel", locker->name);
+}
+
 static void locker_acquire(struct locker *locker, unsigned lock, uint64_t wait_ns)
 {
     msgpack_sbuffer arguments;
     msgpack_packer packer = caller_begin(&arguments, 3);
-    char name[16];
+    char name[16], value[LOCK_VALUE_BYTES];
     uint64_t timeout_ns = world_between(500, 6000) * WORLD_MS;
 
     locker->lock = lock;
     lock_name(name, lock);
     pack_text(&packer, locker->load->bucket);
     pack_text(&packer, name);
-    msgpack_pack_map(&packer, 2u + (locker->owner[0] != '\0'));
+    msgpack_pack_map(&packer, 3u + (locker->owner[0] != '\0'));
+    lock_value(locker, ++locker->attempts, value);
+    pack_text(&packer, "value");
+    pack_text(&packer, value);
     pack_seconds(&packer, "wait", wait_ns);
     pack_seconds(&packer, "timeout", timeout_ns);
     if (locker->owner[0] != '\0') {
@@ -220,6 +271,10 @@ static void locker_acquire(struct locker *locker, unsigned lock, uint64_t wait_n
     locker->in_line_until_ns = UINT64_MAX;
     locker_send(locker, LOCKER_ACQUIRING, "lock.acquire", &arguments, wait_ns + timeout_ns);
     trace("%s: %s, wait %.3f s", locker->name, name, (double)wait_ns / 1e9);
+    if (locker->cancel_msgid != 0 || !world_chance(locker->load->cancel_per_mille))
+        return;
+    locker->to_cancel_msgid = locker->msgid;
+    world_after(world_below(1 + (world_chance(500) ? 5 * WORLD_MS : wait_ns)), locker_cancel, locker);
 }
 
 /* lock.check and lock.release. */
@@ -363,7 +418,7 @@ static bool locker_was_locked(const struct locker *locker)
 /* A lock is refused when the wait is over, by a clock that may be fast, and not because the daemon shuts down. */
 static void locker_judge_locked(const struct locker *locker)
 {
-    uint64_t least_ns = locker->wait_ns - locker->wait_ns / 100;
+    uint64_t least_ns = locker_has_cancelled(locker) ? 0 : locker->wait_ns - locker->wait_ns / 100;
 
     if (server_was_set_back(locker->load->server))
         return;
@@ -381,7 +436,9 @@ static bool is_possible(const struct locker *locker, enum locker_step step, cons
     bool is_of_a_fault = strcmp(code, "unavailable") == 0 || strcmp(code, "deadline_exceeded") == 0 ||
                          strcmp(code, "resource_exhausted") == 0;
 
-    return (is_of_a_fault && !locker->load->is_quiet) || (step == LOCKER_ACQUIRING && strcmp(code, "locked") == 0) ||
+    return (is_of_a_fault && !locker->load->is_quiet) ||
+           (step == LOCKER_ACQUIRING && locker_may_have_cancelled(locker) && strcmp(code, "deadline_exceeded") == 0) ||
+           (step == LOCKER_ACQUIRING && strcmp(code, "locked") == 0) ||
            ((step == LOCKER_WRITING || locker->has_given_up) && strcmp(code, "conflict") == 0) ||
            ((step == LOCKER_CHECKING || step == LOCKER_RELEASING) && strcmp(code, "not_held") == 0);
 }
@@ -415,6 +472,32 @@ static void locker_judge_time(const struct locker *locker)
                    (double)locker->sent_ns / 1e9, (double)locker->due_ns / 1e9);
 }
 
+static void locker_note_cancelled(struct locker *locker)
+{
+    struct locker_cancelled *cancelled = memory_new(sizeof(*cancelled));
+
+    lock_value(locker, locker->cancelled_attempt, cancelled->value);
+    cancelled->next = locker->cancelled;
+    locker->cancelled = cancelled;
+}
+
+/* If it is true, lock.acquire was answered before it. */
+static void locker_on_cancelled(struct locker *locker, const msgpack_object *answer)
+{
+    const msgpack_object *result = &answer->via.array.ptr[3];
+    bool is_cancelled = result->type == MSGPACK_OBJECT_BOOLEAN && result->via.boolean;
+
+    trace("%s: call.cancel is %s", locker->name, is_cancelled ? "true" : "false");
+    locker->cancel_msgid = 0;
+    if (answer->via.array.ptr[2].type != MSGPACK_OBJECT_NIL)
+        world_fail("%s: call.cancel has failed", locker->name);
+    if (!is_cancelled)
+        return;
+    if (!locker->has_failed_so)
+        world_fail("%s: lock.acquire was cancelled, and was not answered so", locker->name);
+    locker_note_cancelled(locker);
+}
+
 static void locker_on_answer(struct locker *locker, const msgpack_object *answer)
 {
     const msgpack_object *error = &answer->via.array.ptr[2];
@@ -423,6 +506,10 @@ static void locker_on_answer(struct locker *locker, const msgpack_object *answer
 
     if (answer->via.array.ptr[1].type == MSGPACK_OBJECT_NIL)
         return; /* the daemon shuts down */
+    if (locker->cancel_msgid != 0 && number_of(&answer->via.array.ptr[1]) == locker->cancel_msgid) {
+        locker_on_cancelled(locker, answer);
+        return;
+    }
     if (step == LOCKER_AT_REST || number_of(&answer->via.array.ptr[1]) != locker->msgid)
         world_fail("%s: a second answer, or one to no call", locker->name);
     locker_judge_time(locker);
@@ -435,6 +522,8 @@ static void locker_on_answer(struct locker *locker, const msgpack_object *answer
         locker_on_result(locker, step, &answer->via.array.ptr[3]);
     else
         locker_on_error(locker, step, code);
+    if (locker_may_have_cancelled(locker))
+        locker->has_failed_so = strcmp(code, "deadline_exceeded") == 0;
     if (step == LOCKER_RELEASING && locker->is_finishing && error->type == MSGPACK_OBJECT_NIL)
         locker->finished_locks++;
     locker_think_later(locker, world_below(locker->load->pause_ns));
@@ -489,6 +578,7 @@ static void locker_forget_session(struct locker *locker, uint64_t ended_ns)
         locker->in_line_until_ns = world_now_ns();
     locker->step = LOCKER_AT_REST;
     locker->is_registered = locker->has_given_up = false;
+    locker->cancel_msgid = 0;
     locker_think_later(locker, world_between(1, 300) * WORLD_MS);
 }
 
@@ -681,6 +771,32 @@ static void judge_fences(const struct stream *stream)
     }
 }
 
+static const struct locker *find_locker(unsigned number)
+{
+    const struct locker *locker = all;
+
+    while (locker->number != number)
+        locker = locker->next;
+    return locker;
+}
+
+/* What was cancelled has stored nothing. */
+static void judge_cancelled(const struct stream *stream)
+{
+    for (size_t i = 0; i < stream->log.count; i++) {
+        const struct stored *stored = stream->log.items[i];
+        if (strstr(stored->packet->subject, ".lock.") == NULL || !stored_is_put(stored))
+            continue;
+        const struct locker *locker = find_locker((unsigned)strtoul(stored->packet->payload, NULL, 10));
+        const struct locker_cancelled *cancelled = locker->cancelled;
+        while (cancelled != NULL && strcmp(cancelled->value, stored->packet->payload) != 0)
+            cancelled = cancelled->next;
+        if (cancelled != NULL)
+            world_fail("%s: lock.acquire with value %s was cancelled, and has written revision %" PRIu64, locker->name,
+                       cancelled->value, stored->sequence);
+    }
+}
+
 uint64_t lockers_acquired(void)
 {
     uint64_t count = 0;
@@ -720,6 +836,8 @@ void lockers_judge(const struct stream *stream)
         world_fail("%s", wrong);
     if (stream != NULL && !stream->was_set_back)
         judge_fences(stream);
+    if (stream != NULL && !stream->was_set_back)
+        judge_cancelled(stream);
     free(held);
     free(fenced);
 }
@@ -747,6 +865,11 @@ void locker_forget_all(void)
     while (all != NULL) {
         struct locker *locker = all;
         all = locker->next;
+        while (locker->cancelled != NULL) {
+            struct locker_cancelled *cancelled = locker->cancelled;
+            locker->cancelled = cancelled->next;
+            free(cancelled);
+        }
         caller_free(&locker->caller);
         free(locker->held);
         free(locker->fenced);

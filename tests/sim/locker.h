@@ -20,9 +20,10 @@ struct lock_load {
     unsigned locks; /* "lock.0", "lock.1", ... */
     uint64_t pause_ns;
     uint64_t most_hold_ns;
-    unsigned stall_per_mille; /* of pauses, in which the program reads nothing */
-    unsigned leave_per_mille; /* of holdings that end with the session */
-    unsigned purge_per_mille; /* of what a locker does: it purges the bucket */
+    unsigned stall_per_mille;  /* of pauses, in which the program reads nothing */
+    unsigned leave_per_mille;  /* of holdings that end with the session */
+    unsigned cancel_per_mille; /* of calls that acquire a lock */
+    unsigned purge_per_mille;  /* of what a locker does: it purges the bucket */
     uint64_t lease_ttl_ns;
     bool is_quiet;         /* there are no faults */
     bool daemons_stay;     /* none is shut down or killed: no session is lost */

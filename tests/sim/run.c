@@ -112,6 +112,13 @@ static void choose_load(void)
     load->stall_per_mille = world_chance(100) ? 20 : 0;
 }
 
+/* What is chosen last: it leaves the choices above as they were. */
+static void choose_cancelling(void)
+{
+    run.load.cancel_per_mille = world_chance(300) ? (unsigned)world_between(20, 300) : 0;
+    run.lock_load.cancel_per_mille = world_chance(300) ? (unsigned)world_between(20, 300) : 0;
+}
+
 /* Return for how long a daemon was stopped between these times. */
 static uint64_t run_stopped_ns(uint64_t from_ns, uint64_t to_ns)
 {
@@ -490,6 +497,7 @@ static void begin(void)
     choose_load();
     choose_settings();
     choose_faults();
+    choose_cancelling();
     run.server = run.lock_load.server = server_new("nats");
     if (run.is_cluster)
         server_make_cluster(run.server);
