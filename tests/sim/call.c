@@ -25,6 +25,8 @@ const char *call_kind_name(enum call_kind kind)
         [CALL_ENTRIES] = "kv.entries",
         [CALL_INCREMENT] = "kv.increment",
         [CALL_PURGE_BUCKET] = "bucket.purge",
+        [CALL_BULK_DELETE] = "bulk.delete",
+        [CALL_GET_JSON] = "kv.get_json",
         [CALL_CANCEL] = "call.cancel",
         [CALL_SETUP] = "bucket.create",
     };
@@ -34,12 +36,26 @@ const char *call_kind_name(enum call_kind kind)
 
 bool call_writes(enum call_kind kind)
 {
-    return kind <= CALL_PURGE || kind == CALL_BULK_PUT || kind == CALL_COMMIT || kind == CALL_INCREMENT;
+    return kind <= CALL_PURGE || kind == CALL_BULK_PUT || kind == CALL_BULK_DELETE || kind == CALL_COMMIT ||
+           kind == CALL_INCREMENT;
+}
+
+bool call_deletes(enum call_kind kind)
+{
+    return kind == CALL_DELETE || kind == CALL_PURGE || kind == CALL_BULK_DELETE;
+}
+
+enum call_result call_part_result(const struct call_record *record, const struct call_part *part)
+{
+    bool is_bulk = record->kind == CALL_BULK_PUT || record->kind == CALL_BULK_DELETE;
+
+    return is_bulk && record->result == CALL_OK ? part->result : record->result;
 }
 
 bool call_only_reads(enum call_kind kind)
 {
-    return kind == CALL_GET || kind == CALL_BULK_GET || kind == CALL_KEYS || kind == CALL_ENTRIES;
+    return kind == CALL_GET || kind == CALL_GET_JSON || kind == CALL_BULK_GET || kind == CALL_KEYS ||
+           kind == CALL_ENTRIES;
 }
 
 bool call_may_be_cancelled(const struct call_record *record)
@@ -88,8 +104,10 @@ uint64_t call_left_ns(const struct call_record *record)
 
 static void pack_options(msgpack_packer *packer, const struct call_record *record)
 {
-    msgpack_pack_map(packer,
-                     1u + record->is_cached + record->is_leader + (record->ttl_s > 0) + (record->has_id ? 2 : 0));
+    bool has_revision = call_deletes(record->kind) && record->parts[0].has_condition;
+
+    msgpack_pack_map(packer, 1u + record->is_cached + record->is_leader + (record->ttl_s > 0) + has_revision +
+                                 record->if_exists + (record->has_id ? 2 : 0));
     pack_seconds(packer, "timeout", call_left_ns(record));
     if (record->has_id)
         pack_identity(packer, record);
@@ -100,6 +118,14 @@ static void pack_options(msgpack_packer *packer, const struct call_record *recor
     if (record->ttl_s > 0) {
         pack_text(packer, "ttl");
         msgpack_pack_uint32(packer, record->ttl_s);
+    }
+    if (has_revision) {
+        pack_text(packer, "revision");
+        msgpack_pack_uint64(packer, record->parts[0].expected);
+    }
+    if (record->if_exists) {
+        pack_text(packer, "if_exists");
+        msgpack_pack_true(packer);
     }
 }
 
@@ -146,8 +172,8 @@ void call_pack(msgpack_sbuffer *arguments, const struct load *load, const struct
         return;
     }
     const struct call_part *part = &record->parts[0];
-    bool has_two = record->kind == CALL_GET || record->kind == CALL_DELETE || record->kind == CALL_PURGE ||
-                   record->kind == CALL_BULK_PUT || record->kind == CALL_BULK_GET;
+    bool has_two = record->kind == CALL_GET || record->kind == CALL_GET_JSON || record->kind == CALL_BULK_PUT ||
+                   record->kind == CALL_BULK_GET || call_deletes(record->kind);
     bool has_one = record->kind == CALL_KEYS || record->kind == CALL_ENTRIES || record->kind == CALL_PURGE_BUCKET ||
                    record->kind == CALL_SETUP;
 
@@ -169,6 +195,7 @@ void call_pack(msgpack_sbuffer *arguments, const struct load *load, const struct
     case CALL_DELETE:
     case CALL_PURGE:
     case CALL_GET:
+    case CALL_GET_JSON:
         pack_key(packer, part->key);
         break;
     case CALL_INCREMENT:
@@ -183,6 +210,7 @@ void call_pack(msgpack_sbuffer *arguments, const struct load *load, const struct
         }
         break;
     case CALL_BULK_GET:
+    case CALL_BULK_DELETE:
         msgpack_pack_array(packer, record->count);
         for (size_t i = 0; i < record->count; i++)
             pack_key(packer, record->parts[i].key);
@@ -326,12 +354,18 @@ void call_read_result(struct call_record *record, const msgpack_object *result, 
     case CALL_DELETE:
     case CALL_PURGE:
         part->revision = number_of(result);
-        revisions[part->key] = part->revision;
+        if (part->revision > 0)
+            revisions[part->key] = part->revision;
         break;
     case CALL_GET:
         part_read_entry(part, result, revisions);
         break;
+    case CALL_GET_JSON:
+        part->found = number_of(result);
+        part->is_there = part->found > 0;
+        break;
     case CALL_BULK_PUT:
+    case CALL_BULK_DELETE:
     case CALL_BULK_GET:
         record_read_bulk(record, result, revisions);
         break;

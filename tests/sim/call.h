@@ -30,6 +30,8 @@ enum call_kind {
     CALL_ENTRIES,
     CALL_INCREMENT,
     CALL_PURGE_BUCKET,
+    CALL_BULK_DELETE,
+    CALL_GET_JSON,
     CALL_CANCEL,
     CALL_SETUP, /* what the judges need not see */
     CALL_KINDS
@@ -50,7 +52,7 @@ struct call_part {
     unsigned key;
     bool is_delete;     /* of a commit */
     bool is_check;      /* of a commit: the key has only a condition, and is not written */
-    bool has_condition; /* of an update or a commit: the key must be at the revision expected */
+    bool has_condition; /* of an update, a deletion or a commit: the key must be at the revision expected */
     uint64_t expected;
     uint64_t value;          /* written, each only once; 0: none */
     bool is_there;           /* read: the key exists */
@@ -71,6 +73,7 @@ struct call_record {
     bool is_leader;  /* a read with consistency leader */
     bool is_refused; /* conflict or already_exists */
     bool must_succeed;
+    bool if_exists; /* a delete that writes nothing if the key does not exist */
     bool has_id;    /* a write that is repeated if the daemon ends the session */
     bool is_parted; /* its session has ended, and it is to be repeated */
     bool is_repeated;
@@ -93,6 +96,12 @@ const char *call_kind_name(enum call_kind kind);
 
 /* Return whether it writes to keys: then it can have an id. */
 bool call_writes(enum call_kind kind);
+
+/* Return whether it deletes its keys. Those of a commit say it themselves. */
+bool call_deletes(enum call_kind kind);
+
+/* Return the result of a part: of a bulk call that has succeeded, each key has its own. */
+enum call_result call_part_result(const struct call_record *record, const struct call_part *part);
 
 /* Return whether it changes nothing. */
 bool call_only_reads(enum call_kind kind);

@@ -124,6 +124,17 @@ static void record_choose_consistency(struct call_record *record, const struct l
     record->is_leader = !record->is_cached && record->kind != CALL_KEYS && world_chance(load->leader_per_mille);
 }
 
+static void record_choose_condition(struct call_record *record, const struct client *client)
+{
+    struct call_part *part = &record->parts[0];
+
+    if (!world_chance(client->load->condition_per_mille))
+        return;
+    part->expected = client->revisions[part->key];
+    part->has_condition = part->expected > 0 && world_chance(700);
+    record->if_exists = record->kind == CALL_DELETE && !part->has_condition;
+}
+
 /* --- Cancelling --- */
 
 static void client_cancel(void *arg)
@@ -173,11 +184,15 @@ static void client_call(struct client *client)
         for (size_t i = 0; i < record->count; i++)
             record->parts[i].value = ++values;
         break;
+    case CALL_BULK_DELETE:
+        record_choose_parts(record, client, world_between(1, CALL_PARTS_MAX));
+        break;
     case CALL_BULK_GET:
         record_choose_parts(record, client, world_between(1, CALL_PARTS_MAX));
         record_choose_consistency(record, load);
         break;
     case CALL_GET:
+    case CALL_GET_JSON:
     case CALL_KEYS:
         record_choose_consistency(record, load);
         break;
@@ -193,6 +208,8 @@ static void client_call(struct client *client)
         break;
     case CALL_DELETE:
     case CALL_PURGE:
+        record_choose_condition(record, client);
+        break;
     case CALL_ENTRIES:
     case CALL_CANCEL:
     case CALL_SETUP:

@@ -20,7 +20,8 @@ struct load {
     unsigned leader_per_mille; /* of the others */
     unsigned ttl_per_mille;    /* of puts */
     uint64_t least_timeout_ms, most_timeout_ms;
-    unsigned cancel_per_mille; /* of calls */
+    unsigned condition_per_mille; /* of deletions: they name a revision, or need the key to exist */
+    unsigned cancel_per_mille;    /* of calls */
     bool watches;
     unsigned stop_per_mille;  /* of what clients do while they watch: they stop the watch, and begin another */
     bool repeats;             /* writes have ids, and are repeated in the next session */

@@ -34,7 +34,9 @@ static bool part_is_true(const struct judgement *judgement, const struct call_pa
 
     if (!part->is_there)
         return !stored_is_put(stored);
-    return stored_is_put(stored) && stored->sequence == part->revision && stored_value(stored) == part->found;
+    /* kv.get_json does not say the revision. */
+    return stored_is_put(stored) && (part->revision == 0 || stored->sequence == part->revision) &&
+           stored_value(stored) == part->found;
 }
 
 /* --- Tables ---------------------------------------------------------------------------------------- */
@@ -245,6 +247,8 @@ static bool part_condition_held(const struct judgement *judgement, const struct 
 {
     const struct stored *before = state_before(judgement, part->key, stored);
 
+    if (record->if_exists)
+        return stored_is_put(before);
     if (record->kind == CALL_CREATE || (part->has_condition && part->expected == 0))
         return !stored_is_put(before);
     return !part->has_condition || (before != NULL && before->sequence == part->expected);
@@ -284,8 +288,13 @@ static void judge_marker(const struct judgement *judgement, const struct call_re
 {
     const struct stored *stored = find_sequence(judgement->stream, part->revision);
 
-    if (judgement->was_set_back || record->result != CALL_OK)
+    if (judgement->was_set_back || call_part_result(record, part) != CALL_OK)
         return;
+    if (record->if_exists && part->revision == 0) { /* nothing is written */
+        if (!is_true_once(judgement, record, parts_are_true, moment_at(judgement->stream, record->begin_ns)))
+            judge_fail(record, "it says that the key did not exist, although it was there all the time");
+        return;
+    }
     if (stored == NULL || stored_is_put(stored) || subject_key(stored->packet->subject) != part->key)
         judge_fail(record, "its revision is not that of a marker of its key");
     if (stored->at_ns < record->begin_ns || stored->at_ns > record->end_ns)
@@ -401,7 +410,8 @@ static bool may_mix_moments(const struct judgement *judgement, const struct call
 static void judge_read(const struct judgement *judgement, const struct call_record *record)
 {
     moment_fn *is_true = record->kind == CALL_ENTRIES ? entries_are_true : parts_are_true;
-    size_t key = record->kind == CALL_GET ? record->parts[0].key : OF_THE_BUCKET;
+    bool is_of_one = record->kind == CALL_GET || record->kind == CALL_GET_JSON;
+    size_t key = is_of_one ? record->parts[0].key : OF_THE_BUCKET;
 
     if (record->result != CALL_OK)
         return;
@@ -458,16 +468,19 @@ static bool error_is_possible(const struct judgement *judgement, const struct ca
     enum call_kind kind = record->kind;
     bool may_have_been_stored = result == CALL_UNKNOWN; /* and then a copy of it was refused */
     bool may_exist = kind == CALL_CREATE || kind == CALL_COMMIT;
-    bool may_conflict = kind == CALL_UPDATE || kind == CALL_COMMIT;
+    bool may_conflict =
+        kind == CALL_UPDATE || kind == CALL_COMMIT || (call_deletes(kind) && record->parts[0].has_condition);
     bool is_of_a_fault = strcmp(code, "unavailable") == 0 || strcmp(code, "deadline_exceeded") == 0 ||
                          strcmp(code, "resource_exhausted") == 0;
-    /* What a page, or a transaction with more conditions than operations, has read is overwritten again and again. */
+    /* What they have read is overwritten again and again, if a transaction has more conditions than operations. */
+    bool may_be_overtaken = kind == CALL_ENTRIES || kind == CALL_COMMIT || record->if_exists;
     bool is_overtaken = (kind == CALL_ENTRIES && strcmp(code, "unavailable") == 0) ||
-                        ((kind == CALL_ENTRIES || kind == CALL_COMMIT) && strcmp(code, "deadline_exceeded") == 0);
+                        (may_be_overtaken && strcmp(code, "deadline_exceeded") == 0);
 
     /* Keys of a bulk call that it has not begun to write are unavailable. */
     bool is_cancelled = (call_may_be_cancelled(record) && strcmp(code, "deadline_exceeded") == 0) ||
-                        (record->cancel != NULL && kind == CALL_BULK_PUT && strcmp(code, "unavailable") == 0);
+                        (record->cancel != NULL && (kind == CALL_BULK_PUT || kind == CALL_BULK_DELETE) &&
+                         strcmp(code, "unavailable") == 0);
 
     if (judgement->is_quiet && result == CALL_UNKNOWN)
         return false;
@@ -556,17 +569,22 @@ static void judge_call(const struct judgement *judgement, const struct call_reco
     case CALL_DELETE:
     case CALL_PURGE:
         judge_marker(judgement, record, part);
+        judge_refusal(judgement, record, condition_fails);
+        break;
+    case CALL_BULK_DELETE:
+        for (size_t i = 0; i < record->count; i++)
+            judge_marker(judgement, record, &record->parts[i]);
         break;
     case CALL_BULK_PUT:
         for (size_t i = 0; i < record->count; i++)
-            judge_value(judgement, record, &record->parts[i],
-                        record->result == CALL_OK ? record->parts[i].result : record->result);
+            judge_value(judgement, record, &record->parts[i], call_part_result(record, &record->parts[i]));
         break;
     case CALL_COMMIT:
         judge_commit(judgement, record);
         judge_refusal(judgement, record, commit_condition_fails);
         break;
     case CALL_GET:
+    case CALL_GET_JSON:
     case CALL_BULK_GET:
     case CALL_ENTRIES:
         if (!judgement->was_set_back)

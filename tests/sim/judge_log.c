@@ -40,15 +40,13 @@ void judge_log(const struct stream *stream)
 /* Return how often the call has deleted the key, or may have done so: 0, 1. */
 static unsigned deletions_of(const struct call_record *record, unsigned key, bool is_certain)
 {
-    bool is_delete = record->kind == CALL_DELETE || record->kind == CALL_PURGE;
-
-    if (is_certain ? record->result != CALL_OK : record->result == CALL_FAILED)
-        return 0;
-    if (!is_delete && record->kind != CALL_COMMIT)
-        return 0;
     for (size_t i = 0; i < record->count; i++) {
-        if (record->parts[i].key == key && (is_delete || record->parts[i].is_delete))
-            return 1;
+        const struct call_part *part = &record->parts[i];
+        enum call_result result = call_part_result(record, part);
+        bool is_delete = call_deletes(record->kind) || (record->kind == CALL_COMMIT && part->is_delete);
+        bool is_absent = record->if_exists && result == CALL_OK && part->revision == 0;
+        if (is_delete && part->key == key)
+            return !is_absent && (is_certain ? result == CALL_OK : result != CALL_FAILED);
     }
     return 0;
 }

@@ -86,9 +86,9 @@ static void choose_network(void)
 static void choose_load(void)
 {
     static const unsigned usual[CALL_KINDS] = {
-        [CALL_PUT] = 20,  [CALL_CREATE] = 8,   [CALL_UPDATE] = 12,  [CALL_DELETE] = 6,
-        [CALL_GET] = 20,  [CALL_BULK_PUT] = 6, [CALL_BULK_GET] = 6, [CALL_COMMIT] = 10,
-        [CALL_PURGE] = 4, [CALL_KEYS] = 3,     [CALL_ENTRIES] = 3,  [CALL_INCREMENT] = 6};
+        [CALL_PUT] = 20,     [CALL_CREATE] = 8,    [CALL_UPDATE] = 12,     [CALL_DELETE] = 6,  [CALL_GET] = 20,
+        [CALL_BULK_PUT] = 6, [CALL_BULK_GET] = 6,  [CALL_COMMIT] = 10,     [CALL_PURGE] = 4,   [CALL_KEYS] = 3,
+        [CALL_ENTRIES] = 3,  [CALL_INCREMENT] = 6, [CALL_BULK_DELETE] = 3, [CALL_GET_JSON] = 3};
     struct load *load = &run.load;
 
     load->bucket = BUCKET;
@@ -113,8 +113,9 @@ static void choose_load(void)
 }
 
 /* What is chosen last: it leaves the choices above as they were. */
-static void choose_cancelling(void)
+static void choose_more_load(void)
 {
+    run.load.condition_per_mille = world_chance(500) ? 500 : 0;
     run.load.cancel_per_mille = world_chance(300) ? (unsigned)world_between(20, 300) : 0;
     run.lock_load.cancel_per_mille = world_chance(300) ? (unsigned)world_between(20, 300) : 0;
 }
@@ -497,7 +498,7 @@ static void begin(void)
     choose_load();
     choose_settings();
     choose_faults();
-    choose_cancelling();
+    choose_more_load();
     run.server = run.lock_load.server = server_new("nats");
     if (run.is_cluster)
         server_make_cluster(run.server);
