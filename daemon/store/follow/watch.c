@@ -295,13 +295,23 @@ static bool watch_has_begun(struct watch *watch, const char *key, enum kv_operat
     return watch->state == WATCH_LIVE;
 }
 
+/*
+ * Return whether a watch that begins was delivered the change by its reading, ahead of the feed. Then the copy keeps
+ * it: otherwise a comparison with the stream would take it for news.
+ */
+static bool watch_has_read(const struct watch *watch, const char *key, uint64_t revision, bool is_unrecorded)
+{
+    return watch->state == WATCH_BEGINNING && !is_unrecorded && revision <= watch->delivered &&
+           watch_matches(watch, key);
+}
+
 static bool on_member_deliver(struct watch_member *member, const struct kv_entry *entry, uint64_t serial,
                               bool is_unrecorded)
 {
     struct watch *watch = watch_of_member(member);
 
     if (!watch_has_begun(watch, entry->key, entry->operation, is_unrecorded))
-        return false;
+        return watch_has_read(watch, entry->key, entry->revision, is_unrecorded);
     if (is_unrecorded || entry->revision > watch->delivered)
         watch_deliver_live(watch, entry, serial, is_unrecorded);
     return true;
@@ -312,7 +322,7 @@ static bool on_member_fall_behind(struct watch_member *member, struct backlog_ch
     struct watch *watch = watch_of_member(member);
 
     if (!watch_has_begun(watch, change->key, change->operation, change->is_unrecorded))
-        return false;
+        return watch_has_read(watch, change->key, change->revision, change->is_unrecorded);
     if (change->is_unrecorded || change->revision > watch->delivered) {
         watch->state = WATCH_BEHIND;
         backlog_attach(&watch->copy->watches.backlog, &member->backlog, change);

@@ -23,7 +23,8 @@ struct watch_member_ops {
     void (*begin)(struct watch_member *member);
     /*
      * Deliver a change. serial is the same for all members. is_unrecorded: the stream has no message of the change.
-     * Return whether the watch has begun, and so wants changes of this key.
+     * Return whether the copy should keep the change: the watch has begun, and so wants changes of this key, or was
+     * delivered this one by its reading.
      */
     bool (*deliver)(struct watch_member *member, const struct kv_entry *entry, uint64_t serial, bool is_unrecorded);
     /* Fall behind, beginning with this change: see backlog. Return the same. */
