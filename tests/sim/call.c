@@ -27,6 +27,7 @@ const char *call_kind_name(enum call_kind kind)
         [CALL_PURGE_BUCKET] = "bucket.purge",
         [CALL_BULK_DELETE] = "bulk.delete",
         [CALL_GET_JSON] = "kv.get_json",
+        [CALL_WAIT] = "kv.get",
         [CALL_CANCEL] = "call.cancel",
         [CALL_SETUP] = "bucket.create",
     };
@@ -54,8 +55,8 @@ enum call_result call_part_result(const struct call_record *record, const struct
 
 bool call_only_reads(enum call_kind kind)
 {
-    return kind == CALL_GET || kind == CALL_GET_JSON || kind == CALL_BULK_GET || kind == CALL_KEYS ||
-           kind == CALL_ENTRIES;
+    return kind == CALL_GET || kind == CALL_GET_JSON || kind == CALL_WAIT || kind == CALL_BULK_GET ||
+           kind == CALL_KEYS || kind == CALL_ENTRIES;
 }
 
 bool call_may_be_cancelled(const struct call_record *record)
@@ -107,7 +108,7 @@ static void pack_options(msgpack_packer *packer, const struct call_record *recor
     bool has_revision = call_deletes(record->kind) && record->parts[0].has_condition;
 
     msgpack_pack_map(packer, 1u + record->is_cached + record->is_leader + (record->ttl_s > 0) + has_revision +
-                                 record->if_exists + (record->has_id ? 2 : 0));
+                                 record->if_exists + (record->kind == CALL_WAIT) + (record->has_id ? 2 : 0));
     pack_seconds(packer, "timeout", call_left_ns(record));
     if (record->has_id)
         pack_identity(packer, record);
@@ -121,6 +122,10 @@ static void pack_options(msgpack_packer *packer, const struct call_record *recor
     }
     if (has_revision) {
         pack_text(packer, "revision");
+        msgpack_pack_uint64(packer, record->parts[0].expected);
+    }
+    if (record->kind == CALL_WAIT) {
+        pack_text(packer, "wait_above");
         msgpack_pack_uint64(packer, record->parts[0].expected);
     }
     if (record->if_exists) {
@@ -172,8 +177,8 @@ void call_pack(msgpack_sbuffer *arguments, const struct load *load, const struct
         return;
     }
     const struct call_part *part = &record->parts[0];
-    bool has_two = record->kind == CALL_GET || record->kind == CALL_GET_JSON || record->kind == CALL_BULK_PUT ||
-                   record->kind == CALL_BULK_GET || call_deletes(record->kind);
+    bool has_two = record->kind == CALL_GET || record->kind == CALL_GET_JSON || record->kind == CALL_WAIT ||
+                   record->kind == CALL_BULK_PUT || record->kind == CALL_BULK_GET || call_deletes(record->kind);
     bool has_one = record->kind == CALL_KEYS || record->kind == CALL_ENTRIES || record->kind == CALL_PURGE_BUCKET ||
                    record->kind == CALL_SETUP;
 
@@ -196,6 +201,7 @@ void call_pack(msgpack_sbuffer *arguments, const struct load *load, const struct
     case CALL_PURGE:
     case CALL_GET:
     case CALL_GET_JSON:
+    case CALL_WAIT:
         pack_key(packer, part->key);
         break;
     case CALL_INCREMENT:
@@ -266,10 +272,14 @@ static enum call_result result_of(const msgpack_object *error)
 
 static void part_read_entry(struct call_part *part, const msgpack_object *entry, uint64_t *revisions)
 {
-    part->is_there = entry->type == MSGPACK_OBJECT_MAP;
+    char operation[16];
+
+    copy_text(operation, sizeof(operation), map_at(entry, "operation"));
+    part->is_there = strcmp(operation, "put") == 0;
+    part->is_marker = !part->is_there && operation[0] != '\0';
     part->found = call_value_of(map_at(entry, "value"));
     part->revision = number_of(map_at(entry, "revision"));
-    if (part->is_there)
+    if (part->is_there || part->is_marker)
         revisions[part->key] = part->revision;
 }
 
@@ -358,6 +368,7 @@ void call_read_result(struct call_record *record, const msgpack_object *result, 
             revisions[part->key] = part->revision;
         break;
     case CALL_GET:
+    case CALL_WAIT:
         part_read_entry(part, result, revisions);
         break;
     case CALL_GET_JSON:

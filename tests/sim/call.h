@@ -32,6 +32,7 @@ enum call_kind {
     CALL_PURGE_BUCKET,
     CALL_BULK_DELETE,
     CALL_GET_JSON,
+    CALL_WAIT, /* kv.get with wait_above */
     CALL_CANCEL,
     CALL_SETUP, /* what the judges need not see */
     CALL_KINDS
@@ -50,12 +51,13 @@ enum call_result {
 /* One key of a call. */
 struct call_part {
     unsigned key;
-    bool is_delete;     /* of a commit */
-    bool is_check;      /* of a commit: the key has only a condition, and is not written */
-    bool has_condition; /* of an update, a deletion or a commit: the key must be at the revision expected */
-    uint64_t expected;
+    bool is_delete;          /* of a commit */
+    bool is_check;           /* of a commit: the key has only a condition, and is not written */
+    bool has_condition;      /* of an update, a deletion or a commit: the key must be at the revision expected */
+    uint64_t expected;       /* of a get that waits: it wants a later one */
     uint64_t value;          /* written, each only once; 0: none */
     bool is_there;           /* read: the key exists */
+    bool is_marker;          /* of a get that waits: the key was removed */
     uint64_t found;          /* its value */
     uint64_t revision;       /* of what was read or written; of a refusal, what the key is at; 0: none */
     enum call_result result; /* of bulk calls, each key's own */

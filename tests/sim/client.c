@@ -11,13 +11,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Gets of a client that wait at a time. */
+#define WAITING_MAX 2u
+
 struct client {
     struct client *next;
     unsigned number;
     char name[16];
     const struct load *load;
     struct caller caller;
-    unsigned in_flight;
+    unsigned in_flight, waiting;   /* calls: of these, gets that wait are counted apart */
     unsigned parted;               /* calls that are to be repeated */
     struct call_record *to_cancel; /* soon; NULL: none */
     unsigned lost_sessions;
@@ -61,6 +64,12 @@ static void client_note_msgid(struct client *client, struct call_record *record)
     client->by_msgid[record->msgid] = record;
 }
 
+/* Return the counter of calls in flight to which it belongs. */
+static unsigned *client_counter(struct client *client, const struct call_record *record)
+{
+    return record->kind == CALL_WAIT ? &client->waiting : &client->in_flight;
+}
+
 static void client_send(struct client *client, struct call_record *record)
 {
     msgpack_sbuffer arguments;
@@ -72,10 +81,13 @@ static void client_send(struct client *client, struct call_record *record)
     call_pack(&arguments, client->load, record);
     record->msgid = caller_send(&client->caller, call_kind_name(record->kind), &arguments);
     client_note_msgid(client, record);
-    client->in_flight++;
+    ++*client_counter(client, record);
     trace("client %u: %u %s%s of k%u, value %" PRIu64 ", timeout %.3f s", client->number, record->msgid,
           call_kind_name(record->kind), record->is_repeated ? " again" : "", record->parts[0].key,
           record->parts[0].value, (double)call_left_ns(record) / 1e9);
+    if (record->kind == CALL_WAIT)
+        trace("client %u: %u waits for a revision above %" PRIu64, client->number, record->msgid,
+              record->parts[0].expected);
 }
 
 /* --- Calls of chance ------------------------------------------------------------------------------- */
@@ -165,7 +177,9 @@ static void client_choose_cancel(struct client *client, struct call_record *reco
 static void client_call(struct client *client)
 {
     const struct load *load = client->load;
-    struct call_record *record = client_new_record(client, (enum call_kind)world_choose(load->weights, CALL_KINDS));
+    enum call_kind kind = (enum call_kind)world_choose(load->weights, CALL_KINDS);
+    bool waits_enough = client->waiting >= WAITING_MAX;
+    struct call_record *record = client_new_record(client, kind == CALL_WAIT && waits_enough ? CALL_GET : kind);
 
     record_choose_parts(record, client, 1);
     switch (record->kind) {
@@ -194,6 +208,10 @@ static void client_call(struct client *client)
     case CALL_GET:
     case CALL_GET_JSON:
     case CALL_KEYS:
+        record_choose_consistency(record, load);
+        break;
+    case CALL_WAIT:
+        record->parts[0].expected = world_chance(800) ? client->revisions[record->parts[0].key] : 0;
         record_choose_consistency(record, load);
         break;
     case CALL_COMMIT:
@@ -272,7 +290,7 @@ static void client_read_answer(struct client *client, const msgpack_object *answ
     if (record == NULL || record->result != CALL_RUNS)
         world_fail("client %u: a second answer, or one to no call: %" PRIu64, client->number, msgid);
     record->end_ns = world_now_ns();
-    client->in_flight--;
+    --*client_counter(client, record);
     if (error->type == MSGPACK_OBJECT_NIL)
         call_read_result(record, result, client->load, client->revisions);
     else
@@ -414,7 +432,7 @@ static void client_repeat_calls(struct client *client)
 
 static void client_lose_session(struct client *client, bool is_impatient)
 {
-    client->in_flight = 0;
+    client->in_flight = client->waiting = 0;
     if (client->watch != NULL) {
         client->watch->is_ended = client->watch->is_lost = true;
         client->watch->ended_ns = world_now_ns();
@@ -508,7 +526,7 @@ void client_run_until(struct client *client, uint64_t until_ns)
 
 bool client_is_idle(const struct client *client)
 {
-    return client->in_flight == 0 && client->parted == 0;
+    return client->in_flight == 0 && client->waiting == 0 && client->parted == 0;
 }
 
 static void client_use(struct client *client, enum call_kind kind, unsigned key)

@@ -113,7 +113,8 @@ static void note_answer(struct judgement *judgement, const struct call_record *r
     note_purge(judgement, record);
     for (size_t i = 0; i < record->count; i++) {
         const struct stored *stored = find_sequence(judgement->stream, record->parts[i].revision);
-        if (stored == NULL)
+        /* A key that has vanished is answered with a revision of another one. */
+        if (stored == NULL || subject_key(stored->packet->subject) != record->parts[i].key)
             continue;
         const struct knowledge *after = &judgement->after[stored->sequence];
         struct knowledge_list *known = judgement->known[record->client % judgement->host_count];
@@ -407,10 +408,10 @@ static bool may_mix_moments(const struct judgement *judgement, const struct call
     return false;
 }
 
-static void judge_read(const struct judgement *judgement, const struct call_record *record)
+void judge_read(const struct judgement *judgement, const struct call_record *record)
 {
     moment_fn *is_true = record->kind == CALL_ENTRIES ? entries_are_true : parts_are_true;
-    bool is_of_one = record->kind == CALL_GET || record->kind == CALL_GET_JSON;
+    bool is_of_one = record->kind == CALL_GET || record->kind == CALL_GET_JSON || record->kind == CALL_WAIT;
     size_t key = is_of_one ? record->parts[0].key : OF_THE_BUCKET;
 
     if (record->result != CALL_OK)
@@ -589,6 +590,10 @@ static void judge_call(const struct judgement *judgement, const struct call_reco
     case CALL_ENTRIES:
         if (!judgement->was_set_back)
             judge_read(judgement, record);
+        break;
+    case CALL_WAIT:
+        if (!judgement->was_set_back)
+            judge_waiting_get(judgement, record);
         break;
     case CALL_KEYS:
         if (!judgement->was_set_back)

@@ -91,6 +91,12 @@ void judge_deletions(const struct judgement *judgement);
 /* Judge the watches of a client. */
 void judge_watches(const struct judgement *judgement, const struct client *client);
 
+/* The answer of a read was there at one moment of the call. */
+void judge_read(const struct judgement *judgement, const struct call_record *record);
+
+/* Judge a get that waits for a change. */
+void judge_waiting_get(const struct judgement *judgement, const struct call_record *record);
+
 /* Judge an increment, and the counter, for all clients together. */
 void judge_increment(const struct judgement *judgement, const struct call_record *record);
 void judge_counter(const struct judgement *judgement);
@@ -100,6 +106,12 @@ void judge_purges(const struct judgement *judgement);
 
 /* End the process: a call has shown a fault. */
 void judge_fail(const struct call_record *record, const char *why) __attribute__((noreturn));
+
+/*
+ * Return whether a key may have vanished, for which a watch of this time ends with revision_gone. After a fault the
+ * daemon does not know that none has.
+ */
+bool judge_may_be_gone(const struct judgement *judgement, uint64_t begun_ns, uint64_t ended_ns);
 
 /* Return whether each watch that is open has been delivered the last message of the stream. */
 bool judge_is_delivered(const struct judgement *judgement, const struct client *client);

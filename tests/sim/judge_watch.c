@@ -129,19 +129,15 @@ static void judge_watch(const struct judgement *judgement, const struct watch_re
 
 /* --- Its start and its end -------------------------------------------------------------------------- */
 
-/*
- * Return whether a key may have vanished, for which a watch ends with revision_gone. After a fault the daemon does not
- * know that none has.
- */
-static bool may_be_gone(const struct judgement *judgement, const struct watch_record *watch)
+bool judge_may_be_gone(const struct judgement *judgement, uint64_t begun_ns, uint64_t ended_ns)
 {
     const struct stream *stream = judgement->stream;
     uint64_t long_ns = judgement->staleness_ns;
-    size_t from = moment_at(stream, watch->begun_ns > long_ns ? watch->begun_ns - long_ns : 0);
+    size_t from = moment_at(stream, begun_ns > long_ns ? begun_ns - long_ns : 0);
 
     if (!judgement->is_quiet)
         return true;
-    for (size_t i = from; i < stream->change_count && stream->changes[i].at_ns <= watch->ended_ns; i++) {
+    for (size_t i = from; i < stream->change_count && stream->changes[i].at_ns <= ended_ns; i++) {
         if (stream->changes[i].last == NULL)
             return true;
     }
@@ -152,7 +148,7 @@ static bool may_be_gone(const struct judgement *judgement, const struct watch_re
 static bool end_is_possible(const struct judgement *judgement, const struct watch_record *watch)
 {
     if (strcmp(watch->code, "revision_gone") == 0)
-        return may_be_gone(judgement, watch);
+        return judge_may_be_gone(judgement, watch->begun_ns, watch->ended_ns);
     if (strcmp(watch->code, "resource_exhausted") == 0)
         return !judgement->is_quiet || judgement->load->stall_per_mille > 0;
     return !judgement->is_quiet &&

@@ -86,9 +86,9 @@ static void choose_network(void)
 static void choose_load(void)
 {
     static const unsigned usual[CALL_KINDS] = {
-        [CALL_PUT] = 20,     [CALL_CREATE] = 8,    [CALL_UPDATE] = 12,     [CALL_DELETE] = 6,  [CALL_GET] = 20,
-        [CALL_BULK_PUT] = 6, [CALL_BULK_GET] = 6,  [CALL_COMMIT] = 10,     [CALL_PURGE] = 4,   [CALL_KEYS] = 3,
-        [CALL_ENTRIES] = 3,  [CALL_INCREMENT] = 6, [CALL_BULK_DELETE] = 3, [CALL_GET_JSON] = 3};
+        [CALL_PUT] = 20,     [CALL_CREATE] = 8,    [CALL_UPDATE] = 12,     [CALL_DELETE] = 6,   [CALL_GET] = 20,
+        [CALL_BULK_PUT] = 6, [CALL_BULK_GET] = 6,  [CALL_COMMIT] = 10,     [CALL_PURGE] = 4,    [CALL_KEYS] = 3,
+        [CALL_ENTRIES] = 3,  [CALL_INCREMENT] = 6, [CALL_BULK_DELETE] = 3, [CALL_GET_JSON] = 3, [CALL_WAIT] = 3};
     struct load *load = &run.load;
 
     load->bucket = BUCKET;
