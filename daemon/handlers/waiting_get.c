@@ -122,11 +122,12 @@ static void waiting_get_answer(struct waiting_get *waiting, const char *packed, 
 
 /*
  * Return whether a delivered entry is what the call waits for: a later revision, or the end of the value without a
- * marker, which is delivered with a revision that the daemon has looked up to.
+ * marker, which is delivered with a revision that the daemon has looked up to. A marker from the feed that is not later
+ * is one of before the caller's revision: the feed is behind.
  */
-static bool waiting_get_is_change(struct waiting_get *waiting, uint64_t revision, bool is_put)
+static bool waiting_get_is_change(struct waiting_get *waiting, uint64_t revision, bool is_put, bool is_unrecorded)
 {
-    bool has_vanished = waiting->was_there && !is_put;
+    bool has_vanished = waiting->was_there && !is_put && is_unrecorded;
 
     waiting->was_there |= is_put && revision <= waiting->above;
     return revision > waiting->above || has_vanished;
@@ -137,12 +138,14 @@ static void waiting_get_on_started(void *arg)
     (void)arg;
 }
 
-static bool waiting_get_on_entry(void *arg, const struct kv_entry *entry, uint64_t serial, bool must_fit)
+static bool waiting_get_on_entry(void *arg, const struct kv_entry *entry, uint64_t serial, bool must_fit,
+                                 bool is_unrecorded)
 {
     struct waiting_get *waiting = arg;
 
     (void)must_fit;
-    if (waiting->call != NULL && waiting_get_is_change(waiting, entry->revision, entry->operation == KV_PUT)) {
+    bool is_put = entry->operation == KV_PUT;
+    if (waiting->call != NULL && waiting_get_is_change(waiting, entry->revision, is_put, is_unrecorded)) {
         const msgpack_sbuffer *packed = watches_pack_entry(waiting->service, entry, serial, WATCH_WHOLE);
         waiting_get_answer(waiting, packed->data, packed->size);
     }
@@ -158,7 +161,8 @@ static void waiting_get_on_pack(void *arg, const struct kv_entry *entry, uint64_
 }
 
 /* The same for a packed one. */
-static bool waiting_get_is_packed_change(struct waiting_get *waiting, const struct watch_packed *packed)
+static bool waiting_get_is_packed_change(struct waiting_get *waiting, const struct watch_packed *packed,
+                                         bool is_unrecorded)
 {
     msgpack_unpacked unpacked;
     bool is_change = false;
@@ -169,18 +173,18 @@ static bool waiting_get_is_packed_change(struct waiting_get *waiting, const stru
         const msgpack_object *operation = option_find_member(&unpacked.data.via.map, "operation");
         bool is_put =
             operation != NULL && operation->via.str.size == 3 && memcmp(operation->via.str.ptr, "put", 3) == 0;
-        is_change = revision != NULL && waiting_get_is_change(waiting, revision->via.u64, is_put);
+        is_change = revision != NULL && waiting_get_is_change(waiting, revision->via.u64, is_put, is_unrecorded);
     }
     msgpack_unpacked_destroy(&unpacked); /* out of memory: a later entry, or the timeout, ends the wait */
     return is_change;
 }
 
-static void waiting_get_on_packed(void *arg, const struct watch_packed packed[WATCH_FORMS])
+static void waiting_get_on_packed(void *arg, const struct watch_packed packed[WATCH_FORMS], bool is_unrecorded)
 {
     struct waiting_get *waiting = arg;
     const struct watch_packed *whole = &packed[WATCH_WHOLE];
 
-    if (waiting->call != NULL && waiting_get_is_packed_change(waiting, whole))
+    if (waiting->call != NULL && waiting_get_is_packed_change(waiting, whole, is_unrecorded))
         waiting_get_answer(waiting, whole->bytes, whole->size);
 }
 

@@ -162,13 +162,15 @@ void watches_pack_forms(struct service *service, const struct kv_entry *entry, u
     }
 }
 
-static bool session_watch_on_entry(void *arg, const struct kv_entry *entry, uint64_t serial, bool must_fit)
+static bool session_watch_on_entry(void *arg, const struct kv_entry *entry, uint64_t serial, bool must_fit,
+                                   bool is_unrecorded)
 {
     struct session_watch *watch = session_watch_of(arg);
     const msgpack_sbuffer *packed = watches_pack_entry(watch->service, entry, serial, session_watch_form(watch));
     size_t unread = outbox_unread_bytes(watch->session);
-
     struct error full;
+
+    (void)is_unrecorded;
 
     if (must_fit && unread > 0 &&
         (unread + packed->size > session_watch_limit(watch) ||
@@ -186,11 +188,12 @@ static void session_watch_on_pack(void *arg, const struct kv_entry *entry, uint6
     watches_pack_forms(watch->service, entry, serial, packed);
 }
 
-static void session_watch_on_packed(void *arg, const struct watch_packed packed[WATCH_FORMS])
+static void session_watch_on_packed(void *arg, const struct watch_packed packed[WATCH_FORMS], bool is_unrecorded)
 {
     struct session_watch *watch = session_watch_of(arg);
     enum watch_form form = session_watch_form(watch);
 
+    (void)is_unrecorded;
     session_watch_add_entry(watch, packed[form].bytes, packed[form].size);
 }
 

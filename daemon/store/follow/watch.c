@@ -27,7 +27,7 @@ static bool watch_wants(const struct watch *watch, const char *key, enum kv_oper
 void watch_deliver_first(struct watch *watch, const struct kv_entry *entry)
 {
     if (watch_wants(watch, entry->key, entry->operation)) {
-        watch->ops->entry(watch->arg, entry, ++watch->store->follow->entry_serial, false);
+        watch->ops->entry(watch->arg, entry, ++watch->store->follow->entry_serial, false, false);
         watch->store->follow->watch_stats.entries++;
     }
     watch_note_delivered(watch, entry->revision);
@@ -82,7 +82,7 @@ static void watch_deliver_live(struct watch *watch, const struct kv_entry *entry
 {
     if (!watch_wants(watch, entry->key, entry->operation))
         return;
-    if (!watch->ops->entry(watch->arg, entry, serial, true)) {
+    if (!watch->ops->entry(watch->arg, entry, serial, true, is_unrecorded)) {
         watch_lose(watch, is_unrecorded ? 0 : entry->revision);
         return;
     }
@@ -137,7 +137,7 @@ static void watch_deliver_change(struct watch *watch, const struct backlog_chang
     bool is_new = change->is_unrecorded || change->revision > watch->delivered;
     if (!is_new || !watch_wants(watch, change->key, change->operation) || !watch_matches(watch, change->key))
         return;
-    watch->ops->packed(watch->arg, change->packed);
+    watch->ops->packed(watch->arg, change->packed, change->is_unrecorded);
     watch->store->follow->watch_stats.entries++;
     watch_note_delivered(watch, change->revision);
 }

@@ -25,14 +25,15 @@ struct watch_ops {
     /* The watch has begun. Called before everything else. */
     void (*started)(void *arg);
     /*
-     * Deliver an entry. serial is the same for all watches that are delivered the same entry. Return false if must_fit
-     * and there is no room: then the watch ends with resource_exhausted.
+     * Deliver an entry. serial is the same for all watches that are delivered the same entry. is_unrecorded: the feed
+     * has not brought it: the key has vanished, or the server came back older. Return false if must_fit and there is no
+     * room: then the watch ends with resource_exhausted.
      */
-    bool (*entry)(void *arg, const struct kv_entry *entry, uint64_t serial, bool must_fit);
+    bool (*entry)(void *arg, const struct kv_entry *entry, uint64_t serial, bool must_fit, bool is_unrecorded);
     /* Pack an entry in all forms. serial as above. The bytes are valid until the next entry is packed or delivered. */
     void (*pack)(void *arg, const struct kv_entry *entry, uint64_t serial, struct watch_packed packed[WATCH_FORMS]);
     /* Deliver an entry that was packed. Called only after has_room has returned true. */
-    void (*packed)(void *arg, const struct watch_packed packed[WATCH_FORMS]);
+    void (*packed)(void *arg, const struct watch_packed packed[WATCH_FORMS], bool is_unrecorded);
     /*
      * Return whether a watch that begins or is behind should be delivered more now. After false, what a pull has
      * already requested is still delivered.
