@@ -103,11 +103,18 @@ uint64_t call_left_ns(const struct call_record *record)
     return end_ns > now_ns ? end_ns - now_ns : 0;
 }
 
+static void pack_ttl(msgpack_packer *packer, const struct call_record *record)
+{
+    pack_text(packer, "ttl");
+    msgpack_pack_uint32(packer, record->ttl_s);
+}
+
 static void pack_options(msgpack_packer *packer, const struct call_record *record)
 {
     bool has_revision = call_deletes(record->kind) && record->parts[0].has_condition;
+    bool has_ttl = record->ttl_s > 0 && record->kind != CALL_COMMIT; /* its operations have it */
 
-    msgpack_pack_map(packer, 1u + record->is_cached + record->is_leader + (record->ttl_s > 0) + has_revision +
+    msgpack_pack_map(packer, 1u + record->is_cached + record->is_leader + has_ttl + has_revision +
                                  record->if_exists + (record->kind == CALL_WAIT) + (record->has_id ? 2 : 0));
     pack_seconds(packer, "timeout", call_left_ns(record));
     if (record->has_id)
@@ -116,10 +123,8 @@ static void pack_options(msgpack_packer *packer, const struct call_record *recor
         pack_text(packer, "consistency");
         pack_text(packer, record->is_cached ? "cached" : "leader");
     }
-    if (record->ttl_s > 0) {
-        pack_text(packer, "ttl");
-        msgpack_pack_uint32(packer, record->ttl_s);
-    }
+    if (has_ttl)
+        pack_ttl(packer, record);
     if (has_revision) {
         pack_text(packer, "revision");
         msgpack_pack_uint64(packer, record->parts[0].expected);
@@ -152,13 +157,19 @@ static void pack_commit(msgpack_packer *packer, const struct call_record *record
     }
     msgpack_pack_array(packer, operations);
     for (size_t i = 0; i < record->count; i++) {
-        if (record->parts[i].is_check)
+        const struct call_part *part = &record->parts[i];
+        if (part->is_check)
             continue;
-        msgpack_pack_array(packer, record->parts[i].is_delete ? 2 : 3);
-        pack_text(packer, record->parts[i].is_delete ? "delete" : "put");
-        pack_key(packer, record->parts[i].key);
-        if (!record->parts[i].is_delete)
-            pack_value(packer, record->parts[i].value);
+        bool has_ttl = !part->is_delete && record->ttl_s > 0;
+        msgpack_pack_array(packer, (part->is_delete ? 2u : 3u) + has_ttl);
+        pack_text(packer, part->is_delete ? "delete" : "put");
+        pack_key(packer, part->key);
+        if (!part->is_delete)
+            pack_value(packer, part->value);
+        if (has_ttl) {
+            msgpack_pack_map(packer, 1);
+            pack_ttl(packer, record);
+        }
     }
 }
 

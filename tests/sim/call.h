@@ -84,7 +84,7 @@ struct call_record {
     char text[200];
     uint64_t begin_ns, end_ns, timeout_ns;
     int64_t delta;  /* of an increment */
-    unsigned ttl_s; /* of a put; 0: none */
+    unsigned ttl_s; /* of what it puts; 0: none */
     struct call_part parts[CALL_PARTS_MAX];
     size_t count;
     struct call_record *target; /* of call.cancel: what it is to cancel */

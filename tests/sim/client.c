@@ -130,6 +130,11 @@ static void client_choose_commit(struct client *client, struct call_record *reco
     }
 }
 
+static void record_choose_ttl(struct call_record *record, unsigned per_mille)
+{
+    record->ttl_s = world_chance(per_mille) ? (unsigned)world_between(1, 6) : 0;
+}
+
 static void record_choose_consistency(struct call_record *record, const struct load *load)
 {
     record->is_cached = world_chance(load->cached_per_mille);
@@ -191,12 +196,13 @@ static void client_call(struct client *client)
     case CALL_PUT:
     case CALL_CREATE:
         record->parts[0].value = ++values;
-        record->ttl_s = world_chance(load->ttl_per_mille) ? (unsigned)world_between(1, 6) : 0;
+        record_choose_ttl(record, load->ttl_per_mille);
         break;
     case CALL_BULK_PUT:
         record_choose_parts(record, client, world_between(1, CALL_PARTS_MAX));
         for (size_t i = 0; i < record->count; i++)
             record->parts[i].value = ++values;
+        record_choose_ttl(record, load->many_ttl_per_mille);
         break;
     case CALL_BULK_DELETE:
         record_choose_parts(record, client, world_between(1, CALL_PARTS_MAX));
@@ -216,6 +222,7 @@ static void client_call(struct client *client)
         break;
     case CALL_COMMIT:
         client_choose_commit(client, record);
+        record_choose_ttl(record, load->many_ttl_per_mille);
         break;
     case CALL_INCREMENT:
         record->parts[0].key = load->keys; /* the counter's own key */

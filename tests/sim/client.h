@@ -19,6 +19,7 @@ struct load {
     unsigned cached_per_mille; /* of reads */
     unsigned leader_per_mille; /* of the others */
     unsigned ttl_per_mille;    /* of puts */
+    unsigned many_ttl_per_mille; /* of bulk.put and txn.commit */
     uint64_t least_timeout_ms, most_timeout_ms;
     unsigned condition_per_mille; /* of deletions: they name a revision, or need the key to exist */
     unsigned cancel_per_mille;    /* of calls */
