@@ -114,8 +114,8 @@ static void pack_options(msgpack_packer *packer, const struct call_record *recor
     bool has_revision = call_deletes(record->kind) && record->parts[0].has_condition;
     bool has_ttl = record->ttl_s > 0 && record->kind != CALL_COMMIT; /* its operations have it */
 
-    msgpack_pack_map(packer, 1u + record->is_cached + record->is_leader + has_ttl + has_revision +
-                                 record->if_exists + (record->kind == CALL_WAIT) + (record->has_id ? 2 : 0));
+    msgpack_pack_map(packer, 1u + record->is_cached + record->is_leader + has_ttl + has_revision + record->if_exists +
+                                 (record->kind == CALL_WAIT) + (record->has_id ? 2 : 0));
     pack_seconds(packer, "timeout", call_left_ns(record));
     if (record->has_id)
         pack_identity(packer, record);

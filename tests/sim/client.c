@@ -316,16 +316,74 @@ static void client_read_answer(struct client *client, const msgpack_object *answ
 
 /* --- Watches --------------------------------------------------------------------------------------- */
 
+static void watch_choose_options(struct watch_record *watch, const struct load *load)
+{
+    uint64_t all_keys = (UINT64_C(2) << load->keys) - 1; /* and the counter */
+
+    watch->keys = world_chance(load->option_per_mille) ? world_between(1, all_keys) : all_keys;
+    watch->is_meta_only = world_chance(load->option_per_mille);
+    watch->ignores_deletes = world_chance(load->option_per_mille);
+    watch->is_snapshot = world_chance(load->option_per_mille);
+    if (world_chance(load->option_per_mille)) {
+        watch->has_history = world_chance(500);
+        watch->updates_only = !watch->has_history;
+    }
+}
+
+static void pack_true(msgpack_packer *packer, const char *name, bool is_set)
+{
+    if (!is_set)
+        return;
+    pack_text(packer, name);
+    msgpack_pack_true(packer);
+}
+
+static void pack_watch(msgpack_packer *packer, const struct watch_record *watch, const struct load *load)
+{
+    size_t count = 0;
+    bool has_filter = load->option_per_mille > 0;
+
+    msgpack_pack_map(packer, (size_t)has_filter + watch->is_meta_only + watch->ignores_deletes + watch->is_snapshot +
+                                 watch->has_history + watch->updates_only);
+    pack_true(packer, "meta_only", watch->is_meta_only);
+    pack_true(packer, "ignore_deletes", watch->ignores_deletes);
+    pack_true(packer, "snapshot", watch->is_snapshot);
+    pack_true(packer, "include_history", watch->has_history);
+    pack_true(packer, "updates_only", watch->updates_only);
+    if (!has_filter)
+        return;
+    pack_text(packer, "filter");
+    for (unsigned key = 0; key <= load->keys; key++)
+        count += watch->keys >> key & 1;
+    if (count > load->keys) {
+        pack_text(packer, "*");
+        return;
+    }
+    msgpack_pack_array(packer, count);
+    for (unsigned key = 0; key <= load->keys; key++) {
+        char name[16];
+        snprintf(name, sizeof(name), "k%u", key);
+        if ((watch->keys >> key & 1) != 0)
+            pack_text(packer, name);
+    }
+}
+
 static void client_start_watch(struct client *client)
 {
     msgpack_sbuffer arguments;
 
     client->watch = memory_new(sizeof(*client->watch));
     client->watch->begun_ns = world_now_ns();
+    watch_choose_options(client->watch, client->load);
     *client->watches_end = client->watch;
     client->watches_end = &client->watch->next;
-    msgpack_packer packer = caller_begin(&arguments, 1);
+    msgpack_packer packer = caller_begin(&arguments, 2);
     pack_text(&packer, client->load->bucket);
+    pack_watch(&packer, client->watch, client->load);
+    trace("client %u: watch.start of keys %" PRIx64 "%s%s%s%s%s", client->number, client->watch->keys,
+          client->watch->is_meta_only ? ", meta_only" : "", client->watch->ignores_deletes ? ", ignore_deletes" : "",
+          client->watch->is_snapshot ? ", snapshot" : "", client->watch->has_history ? ", include_history" : "",
+          client->watch->updates_only ? ", updates_only" : "");
     client->watch_msgid = caller_send(&client->caller, "watch.start", &arguments);
 }
 
@@ -348,7 +406,8 @@ static void watch_add(struct watch_record *watch, const msgpack_object *entry)
     watch->entries[watch->count].at_ns = world_now_ns();
     watch->entries[watch->count].revision = number_of(map_at(entry, "revision"));
     watch->entries[watch->count].key = call_key_of(map_at(entry, "key"));
-    watch->entries[watch->count].value = call_value_of(map_at(entry, "value"));
+    watch->entries[watch->count].value =
+        watch->is_meta_only ? number_of(map_at(entry, "size")) : call_value_of(map_at(entry, "value"));
     watch->entries[watch->count].is_put = operation != NULL && operation->via.str.size == 3;
     watch->count++;
 }
@@ -377,7 +436,9 @@ static void client_read_notification(struct client *client, const msgpack_object
         watch->ready_ns = world_now_ns();
         watch->ready_count = watch->count;
         watch->ready_revision = watch->count > 0 ? watch->entries[watch->count - 1].revision : 0;
-        trace("client %u: watch is ready", client->number);
+        if (watch->is_snapshot && params->via.array.size > 1)
+            watch->ready_revision = number_of(&params->via.array.ptr[1]);
+        trace("client %u: watch is ready, revision %" PRIu64, client->number, watch->ready_revision);
     } else if (strcmp(method, "watch.ended") == 0) {
         client_end_watch(client, &params->via.array.ptr[1]);
     }

@@ -115,6 +115,7 @@ static void choose_load(void)
 /* What is chosen last: it leaves the choices above as they were. */
 static void choose_more_load(void)
 {
+    run.load.option_per_mille = world_chance(400) ? 300 : 0;
     run.load.many_ttl_per_mille = world_chance(200) ? (unsigned)world_between(50, 400) : 0;
     run.load.condition_per_mille = world_chance(500) ? 500 : 0;
     run.load.cancel_per_mille = world_chance(300) ? (unsigned)world_between(20, 300) : 0;
