@@ -171,7 +171,6 @@ static bool session_watch_on_entry(void *arg, const struct kv_entry *entry, uint
     struct error full;
 
     (void)is_unrecorded;
-
     if (must_fit && unread > 0 &&
         (unread + packed->size > session_watch_limit(watch) ||
          !outbox_check_limits(watch->session, packed->size, unread + packed->size, &full)))
