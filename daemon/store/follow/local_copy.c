@@ -123,10 +123,6 @@ static void local_copy_drop_reached(struct local_copy *copy)
 static void on_feed_entry(void *arg, const struct kv_entry *entry)
 {
     struct local_copy *copy = arg;
-
-    /* The leader has said that it is gone, such as after a purge: a follower that is behind still delivers it. */
-    if (entry->revision < copy->feed.info.first_sequence)
-        reconcile_require_check(&copy->reconcile);
     bool is_wanted = local_copy_deliver(copy, entry);
 
     local_copy_tell_listener(copy, entry);

@@ -84,13 +84,6 @@ static inline bool reconcile_is_trusted(const struct reconcile *reconcile)
     return !reconcile->must_check && reconcile->purpose != RECONCILE_TO_COMPARE;
 }
 
-/* Nothing is answered from memory before another check. */
-static inline void reconcile_require_check(struct reconcile *reconcile)
-{
-    reconcile->must_check = true;
-    reconcile->wants_check = true;
-}
-
 /* Check as soon as it is possible. */
 static inline void reconcile_request_check(struct reconcile *reconcile)
 {
