@@ -2,14 +2,18 @@
 
 #include "daemon/handlers/service.h"
 
-/* Later calls of the session wait, or no longer do. */
-static void steps_hold_session(const struct steps *steps, bool holds)
+/* Later calls of the session wait, or no longer do for this one. */
+static void steps_hold_session(struct steps *steps, bool holds)
 {
     struct session *session = steps->call->session;
 
-    if (!steps->reads_call || session == NULL || session->is_reading_call == holds)
+    if (session == NULL || steps->holds_session == holds)
         return;
-    session->is_reading_call = holds;
+    steps->holds_session = holds;
+    if (holds)
+        session->reading_calls++;
+    else
+        session->reading_calls--;
     session_mark_dirty(session);
 }
 
@@ -50,7 +54,7 @@ void steps_start(struct steps *steps)
     steps->job.owner = steps->call->arena.owner;
     arena_begin_reading_task(&steps->call->arena, &steps->task, steps_cancel);
     if (steps_make(steps, uv_hrtime() + JOBS_SLICE_NS)) {
-        steps_hold_session(steps, true);
+        steps_hold_session(steps, steps->reads_call);
         jobs_add(jobs, &steps->job, steps_run);
     }
 }

@@ -25,6 +25,7 @@ struct steps {
     /* private */
     size_t next;
     bool reads_call; /* see steps_read */
+    bool holds_session;
     struct job job;
     struct arena_task task;
 };

@@ -47,11 +47,11 @@ static bool inbox_must_wait(const struct session *session)
     const struct conf *conf = session->list->conf;
     unsigned calls = session_count(session, SESSION_PENDING);
 
-    /* Each of these ends with an answer of the session's own, which resumes it: it cannot be forgotten. */
+    /* Each of these ends with something of the session's own, which resumes it: it cannot be forgotten. */
     bool is_busy = calls >= BUSY_SESSION_CALLS && session->user != NULL &&
                    usage_is_high(&session->list->usage, session->user, USAGE_CALLS);
 
-    return session->outbox.state == OUTBOX_BROKEN || session->is_reading_call ||
+    return session->outbox.state == OUTBOX_BROKEN || session->reading_calls > 0 ||
            calls >= conf->limits.calls_per_session || session->pending_bytes >= conf->limits.call_bytes_per_session ||
            outbox_is_slow_reader(session) || is_busy ||
            outbox_unread_bytes(session) > conf->limits.out_buffer_bytes / 2;

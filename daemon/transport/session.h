@@ -128,14 +128,14 @@ struct session {
     struct session *next, *previous;
     struct session *next_dirty;
     bool is_dirty;
-    bool errors_as_text;  /* session.configure: errors are texts and not maps */
-    bool is_reading_call; /* the arguments of a large call, little by little: no other starts until they are read */
+    bool errors_as_text; /* session.configure: errors are texts and not maps */
     enum session_state state;
     struct inbox inbox;
     struct outbox outbox;
     struct session_resource *resources[SESSION_KINDS];
     unsigned counts[SESSION_KINDS];
     size_t pending_bytes;           /* memory of the pending resources */
+    unsigned reading_calls;         /* whose arguments are read little by little: no other starts until then */
     unsigned holding_places;        /* that calls in flight have taken for a holding. Their owner counts them */
     struct session_waiter *waiters; /* until the client has read more */
     struct job releasing;           /* after the handle is closed */

@@ -1006,24 +1006,32 @@ START_TEST(calls_with_megabytes_of_keys_are_done_in_slices)
 }
 END_TEST
 
-/*
- * 1,000 operations with 50 headers each, and 4,096 checks of long keys. A slow turn would be in the log. A call behind
- * one that needs no reads is stored behind it.
- */
-START_TEST(transactions_of_megabytes_are_read_in_slices_and_in_order)
-{
-    enum { CHECKS = 4096, OPERATIONS = 1000, HEADERS = 50, BYTES = 900 };
-    char *checks = keep(malloc(CHECKS * (BYTES + 16))), *at = checks;
-    char *headers = keep(malloc(HEADERS * 128)), *operations = keep(malloc(OPERATIONS * (HEADERS + 1) * 128));
+/* Operations that are read for many turns: each has 50 headers. */
+#define LONG_OPERATIONS 1000u
 
-    for (unsigned i = 0; i < CHECKS; i++)
-        at += sprintf(at, "%s['%0*u', 0]", i > 0 ? "," : "", BYTES, i);
-    at = headers;
+static const char *long_operations(void)
+{
+    enum { HEADERS = 50 };
+    char *headers = keep(malloc(HEADERS * 128)), *at = headers;
+    char *operations = keep(malloc(LONG_OPERATIONS * (HEADERS + 1) * 128));
+
     for (unsigned i = 0; i < HEADERS; i++)
         at += sprintf(at, "%s'h%u': '%0100u'", i > 0 ? "," : "", i, i);
     at = operations;
-    for (unsigned i = 0; i < OPERATIONS; i++)
+    for (unsigned i = 0; i < LONG_OPERATIONS; i++)
         at += sprintf(at, "%s['put', 'o%u', 'v', {'headers': {%s}}]", i > 0 ? "," : "", i, headers);
+    return operations;
+}
+
+/* Also with 4,096 checks of long keys. A slow turn would be in the log. A call behind one is stored behind it. */
+START_TEST(transactions_of_megabytes_are_read_in_slices_and_in_order)
+{
+    enum { CHECKS = 4096, BYTES = 900 };
+    const char *operations = long_operations();
+    char *checks = keep(malloc(CHECKS * (BYTES + 16))), *at = checks;
+
+    for (unsigned i = 0; i < CHECKS; i++)
+        at += sprintf(at, "%s['%0*u', 0]", i > 0 ? "," : "", BYTES, i);
     daemon_start(&daemon_of_test, NULL, NULL);
     struct client *client = client_open(&daemon_of_test);
     assert_ok(client_call(client, "bucket.create", "['b', {'storage': 'memory'}]"));
@@ -1032,8 +1040,35 @@ START_TEST(transactions_of_megabytes_are_read_in_slices_and_in_order)
         uint32_t commit = client_send(client, "txn.commit", "['b', [], [%s], {'timeout': 50}]", operations);
         uint32_t put = client_send(client, "kv.put", "['b', 'o0', 'v', {'timeout': 50}]");
         uint64_t first = number_at(&client_wait(client, commit)->result, "0");
-        ck_assert_uint_eq(revision_of(client_wait(client, put)), first + OPERATIONS);
+        ck_assert_uint_eq(revision_of(client_wait(client, put)), first + LONG_OPERATIONS);
     }
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+/* With access rules, both calls wait until the daemon has asked for their bucket, and then begin together. */
+START_TEST(a_call_that_ends_meanwhile_does_not_change_the_order)
+{
+    const char *operations = long_operations();
+
+    daemon_start(&daemon_of_test, NULL, "access:\n  - {buckets: [\"*\"], allow: admin}\n");
+    struct client *other = client_open(&daemon_of_test);
+    assert_ok(client_call(other, "bucket.create", "['b']"));
+    client_close(other);
+    daemon_stop(&daemon_of_test);
+    daemon_restart(&daemon_of_test);
+    struct client *client = client_open(&daemon_of_test);
+    other = client_open(&daemon_of_test);
+    pid_t nats_server = daemon_nats_pid(&daemon_of_test);
+    pid_suspend(nats_server);
+    uint32_t commit = client_send(client, "txn.commit", "['b', [], [%s], {'timeout': 50}]", operations);
+    uint32_t wrong = client_send(client, "bulk.delete", "['b', [1], {'timeout': 50}]");
+    wait_for_stat(other, "calls_in_flight", 2 + 1);
+    pid_resume(nats_server);
+    assert_code(client_wait(client, wrong), "invalid_argument");
+    uint32_t put = client_send(client, "kv.put", "['b', 'o0', 'v', {'timeout': 50}]");
+    uint64_t first = number_at(&client_wait(client, commit)->result, "0");
+    ck_assert_uint_eq(revision_of(client_wait(client, put)), first + LONG_OPERATIONS);
     daemon_stop(&daemon_of_test);
 }
 END_TEST
@@ -1116,6 +1151,7 @@ Suite *limit_suite(void)
     tcase_add_test(calls, texts_of_megabytes_are_refused_before_they_are_read);
     tcase_add_test(calls, calls_with_megabytes_of_keys_are_done_in_slices);
     tcase_add_test(calls, transactions_of_megabytes_are_read_in_slices_and_in_order);
+    tcase_add_test(calls, a_call_that_ends_meanwhile_does_not_change_the_order);
     tcase_add_test(calls, tens_of_thousands_of_waiting_gets_slow_down_neither_dumps_nor_the_end);
     tcase_add_test(calls, one_user_cannot_hold_all_sessions);
     tcase_add_test(calls, at_call_bytes_per_session_the_daemon_stops_reading_and_loses_nothing);
