@@ -80,10 +80,11 @@ static struct bulk_get_call *bulk_get_of_steps(struct steps *steps)
 static bool bulk_get_pack_missing(struct steps *steps, size_t index)
 {
     struct bulk_get_call *get = bulk_get_of_steps(steps);
+    size_t size = get->entries.size;
 
-    if (!get->is_there[index]) {
-        pack_str(&get->packer, get->keys[index]);
+    if (!get->is_there[index] && bulk_begin_pair(get->call, &get->packer, &get->entries, get->keys[index])) {
         msgpack_pack_nil(&get->packer);
+        arena_charge(&get->call->arena, get->entries.size - size);
     }
     return true;
 }

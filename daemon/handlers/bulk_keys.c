@@ -2,6 +2,7 @@
 
 #include "daemon/rpc/arguments.h"
 #include "daemon/rpc/dispatch.h"
+#include "daemon/rpc/pack.h"
 
 #include <stdio.h>
 
@@ -23,4 +24,15 @@ bool bulk_refuse_type(struct call *call, uint32_t index, const msgpack_object *k
 
     snprintf(what, sizeof(what), "key number %u", index + 1);
     return argument_refuse(call, what, "a text (str or bin)", key);
+}
+
+bool bulk_begin_pair(struct call *call, msgpack_packer *packer, const msgpack_sbuffer *answer, const char *key)
+{
+    if (answer->size > call->dispatcher->conf->limits.frame_bytes) {
+        msgpack_pack_nil(packer);
+        msgpack_pack_nil(packer);
+        return false;
+    }
+    pack_str(packer, key);
+    return true;
 }

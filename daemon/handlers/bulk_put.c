@@ -58,17 +58,13 @@ static bool bulk_write_pack_key(struct steps *steps, size_t index)
 {
     struct bulk_write_call *write = bulk_write_of_steps(steps);
     struct call *call = write->call;
-    const struct bulk_result *result = &write->bulk.results[index];
+    const char *key = write->operations[index].key;
     size_t size = write->answer.size;
 
-    if (size > call->dispatcher->conf->limits.frame_bytes) { /* the answer will be refused */
-        msgpack_pack_nil(&write->packer);
-        msgpack_pack_nil(&write->packer);
-        return true;
+    if (bulk_begin_pair(call, &write->packer, &write->answer, key)) {
+        bulk_pack_result(&write->packer, call, key, &write->bulk.results[index]);
+        arena_charge(&call->arena, write->answer.size - size);
     }
-    pack_str(&write->packer, write->operations[index].key);
-    bulk_pack_result(&write->packer, call, write->operations[index].key, result);
-    arena_charge(&call->arena, write->answer.size - size);
     return true;
 }
 

@@ -248,6 +248,25 @@ START_TEST(an_answer_that_would_be_too_large_is_an_error)
 }
 END_TEST
 
+/* As little memory is used for an answer that is refused as for one of the limit. */
+START_TEST(keys_that_do_not_exist_are_not_added_to_an_answer_that_is_too_large)
+{
+    enum { KEYS = 500, BYTES = 110 };
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    char *value = keep(calloc(1, 65000)), *keys = keep(malloc(KEYS * (BYTES + 8))), *at = keys;
+    size_t bytes;
+
+    assert_ok(client_put(client, bucket, "k", value, 65000));
+    for (unsigned i = 0; i < KEYS; i++)
+        at += sprintf(at, ",'%0*u'", BYTES, i);
+    struct answer *answer = client_call(client, "bulk.get", "['%s', ['k'%s]]", bucket, keys);
+    assert_code_says(answer, "too_large", "limits.frame_bytes");
+    ck_assert_int_eq(sscanf(text_at(&answer->error, "message"), "the answer has %zu bytes", &bytes), 1);
+    ck_assert_uint_lt(bytes, 65536 + 2 * BYTES + 2 * KEYS); /* each is two bytes, so that it is well formed */
+}
+END_TEST
+
 START_TEST(daemon_info_lists_the_limits)
 {
     struct client *client = client_open_shared();
@@ -1137,6 +1156,7 @@ Suite *limit_suite(void)
     tcase_add_test(frames, a_header_that_claims_four_billion_elements_costs_nothing);
     tcase_add_test(frames, a_str_that_claims_four_gigabytes_costs_nothing);
     tcase_add_test(frames, an_answer_that_would_be_too_large_is_an_error);
+    tcase_add_test(frames, keys_that_do_not_exist_are_not_added_to_an_answer_that_is_too_large);
     tcase_add_test(frames, daemon_info_lists_the_limits);
 
     tcase_add_test(calls, at_calls_per_session_the_daemon_stops_reading_and_loses_nothing);
