@@ -75,7 +75,7 @@ LIBKVSTORE := $(wildcard client/lib/*.c)
 KVCTL := $(wildcard client/kvctl/*.c) proto/kv_check.c proto/utf8.c
 CLIENT_HEADERS := $(wildcard client/lib/kvstore*.h client/adapters/*.h)
 EXAMPLES := $(wildcard client/examples/*.c)
-UNIT := $(wildcard tests/unit/*.c) tests/support/selection.c tests/scale/growth.c \
+UNIT := $(wildcard tests/unit/*.c) $(addprefix tests/support/,selection.c test_run.c) tests/scale/growth.c \
     tests/bench/process.c tests/bench/table.c
 SUPPORT := $(wildcard tests/support/*.c)
 INTEGRATION := $(SUPPORT) $(wildcard tests/integration/*.c)
@@ -89,7 +89,7 @@ SCALE := $(wildcard tests/scale/*.c) $(addprefix tests/bench/,process.c servers.
 
 # The simulation has the daemon's rooms from transport to nats, and its own libuv, connection, clock, chance, log and
 # socket.
-SIM := $(wildcard tests/sim/*.c) tests/support/lock_check.c
+SIM := $(wildcard tests/sim/*.c) $(addprefix tests/support/,lock_check.c test_run.c)
 SIMULATED := $(filter-out daemon/main.c $(addprefix daemon/base/,clock.c chance.c log.c) daemon/transport/socket.c \
     $(addprefix daemon/nats/,connection.c connection_state.c wire.c dialer.c ping.c former.c libnats.c tls.c \
     credentials.c secrets.c nkey.c),$(DAEMON))

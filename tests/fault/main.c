@@ -40,6 +40,7 @@ int main(int argc, char **argv)
     if (runner == NULL)
         return EXIT_FAILURE;
     test_run_begin(argv[0], "fault");
+    test_run_find_programs();
     patience_chosen_ms = WAIT_SECONDS * 1000;
     srunner_set_fork_status(runner, CK_FORK);
     int status = selection_run(runner);

@@ -76,6 +76,7 @@ int main(int argc, char **argv)
     if (runner == NULL)
         return EXIT_FAILURE;
     test_run_begin(argv[0], "integration");
+    test_run_find_programs();
     srunner_set_fork_status(runner, CK_FORK);
     int status = selection_run(runner);
     test_run_end(status != EXIT_SUCCESS);

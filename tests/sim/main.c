@@ -15,8 +15,8 @@
 #include "tests/sim/memory.h"
 #include "tests/sim/run.h"
 #include "tests/sim/world.h"
+#include "tests/support/test_run.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -216,22 +216,9 @@ static int run_arguments(int argc, char **argv)
     return 2;
 }
 
-/* A child process that has failed leaves files. */
-static void remove_directory(const char *path)
-{
-    DIR *directory = opendir(path);
-    struct dirent *entry;
-
-    while (directory != NULL && (entry = readdir(directory)) != NULL)
-        unlinkat(dirfd(directory), entry->d_name, 0);
-    if (directory != NULL)
-        closedir(directory);
-    rmdir(path);
-}
-
 int main(int argc, char **argv)
 {
-    char directory[] = "/tmp/kvstored-sim.XXXXXX";
+    char directory[PATH_BYTES];
     double began = seconds();
 
     counts = mmap(NULL, sizeof(*counts), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -239,10 +226,9 @@ int main(int argc, char **argv)
         perror("sim");
         return 1;
     }
-    if (mkdtemp(directory) == NULL) {
-        perror(directory);
-        return 1;
-    }
+    test_run_begin(argv[0], "sim");
+    test_run_check_leaks();
+    test_run_make_directory(directory);
     host_set_directory(directory);
     setvbuf(stdout, NULL, _IOLBF, 0);
     signal(SIGABRT, on_abort);
@@ -253,7 +239,7 @@ int main(int argc, char **argv)
     world_end();
 
     int status = run_arguments(argc, argv);
-    remove_directory(directory);
+    test_run_end(false);
     double took = seconds() - began;
     if (status != 2)
         printf("%" PRIu64 " runs in %.0f s (%.1f each second): %.1f simulated hours, %" PRIu64 " events, %" PRIu64

@@ -1,6 +1,5 @@
 #include "tests/support/test_run.h"
 
-#include <check.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -25,7 +24,7 @@ static struct {
     const char *name;
 } test_run;
 
-/* Check's assertions do not work before the first test. */
+/* Check's assertions do not work before the first test, and not every program has Check. */
 static void __attribute__((noreturn)) test_run_give_up(const char *path)
 {
     fprintf(stderr, "%s: %s: %s\n", test_run.name, path, strerror(errno));
@@ -130,15 +129,19 @@ void test_run_begin(const char *self, const char *name)
     test_run_make_run_directory(absolute + root_length + 1);
     *strrchr(absolute, '/') = '\0';
     snprintf(test_run.daemon, sizeof(test_run.daemon), "%.*s/kvstored", PATH_MAX - 16, absolute);
+}
 
+void test_run_find_programs(void)
+{
     FILE *server = fopen("build/nats-server.path", "re");
+
     if (server != NULL && fgets(test_run.nats_server, sizeof(test_run.nats_server), server) != NULL)
         test_run.nats_server[strcspn(test_run.nats_server, "\n")] = '\0';
     if (server != NULL)
         fclose(server);
     if (access(test_run.daemon, X_OK) != 0 || access(test_run.nats_server, X_OK) != 0) {
-        fprintf(stderr, "%s: %s and the nats-server of build/nats-server.path must be there: make check\n", name,
-                test_run.daemon);
+        fprintf(stderr, "%s: %s and the nats-server of build/nats-server.path must be there: make check\n",
+                test_run.name, test_run.daemon);
         exit(EXIT_FAILURE);
     }
 }
@@ -173,7 +176,8 @@ const char *test_run_nats_server(void)
 void test_run_make_directory(char path[PATH_BYTES])
 {
     snprintf(path, PATH_BYTES, "%s/XXXXXX", test_run.directory);
-    ck_assert_ptr_nonnull(mkdtemp(path));
+    if (mkdtemp(path) == NULL)
+        test_run_give_up(path);
 }
 
 /* --- Leaks ----------------------------------------------------------------------------------------- */

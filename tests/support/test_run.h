@@ -1,5 +1,5 @@
 /*
- * test_run: one run of tests/integration or tests/fault: the programs under test, and a directory for all files.
+ * test_run: one run of a program that tests: the programs under test, and a directory for all files.
  */
 #ifndef SUPPORT_TEST_RUN_H
 #define SUPPORT_TEST_RUN_H
@@ -9,11 +9,14 @@
 #define PATH_BYTES 256
 
 /*
- * Find the programs of the build beside this one (argv[0]), and make the directory of this run below build/tests.
- * Remove the directories that earlier runs of this program have kept, unless KVSTORED_TEST_KEEP is in the environment.
- * name is printed in messages. Must be called at the root of the tree.
+ * Make the directory of this run below build/tests. Remove the directories that earlier runs of this program, which is
+ * self (argv[0]), have kept, unless KVSTORED_TEST_KEEP is in the environment. name is printed in messages. Must be
+ * called at the root of the tree.
  */
 void test_run_begin(const char *self, const char *name);
+
+/* Find the daemon beside this program, and the nats-server. Without them, the program ends. */
+void test_run_find_programs(void);
 
 /* Remove the directory, or keep it and print its path. */
 void test_run_end(bool keep_directory);

@@ -1,5 +1,6 @@
 /* The record of writes with an id: what it knows after the daemon was killed and started again. */
 #include "daemon/store/journal.h"
+#include "tests/support/test_run.h"
 #include "tests/unit/suites.h"
 
 #include <stdio.h>
@@ -9,17 +10,18 @@
 #include <time.h>
 #include <unistd.h>
 
-static char path[64];
+static char path[PATH_BYTES + 8];
 static struct journal *journal;
 static uint64_t revision;
 static struct journal_copy copy;
 
 static void begin(void)
 {
+    char directory[PATH_BYTES];
     const char *reason;
 
-    snprintf(path, sizeof(path), "/tmp/journal-test-%d", (int)getpid());
-    unlink(path);
+    test_run_make_directory(directory);
+    snprintf(path, sizeof(path), "%s/journal", directory);
     journal = journal_open(path, &reason);
     ck_assert_msg(journal != NULL, "%s", reason);
 }
@@ -27,7 +29,6 @@ static void begin(void)
 static void end(void)
 {
     journal_close(journal);
-    unlink(path);
 }
 
 /* As if the daemon was killed: nothing is written at its end that a kill would prevent. */

@@ -3,6 +3,7 @@
  *   build/unit                               every test
  *   SUITE=conf TEST='a_*' build/unit         some of them, see tests/support/selection.h
  */
+#include "tests/support/test_run.h"
 #include "tests/unit/suites.h"
 
 #include <stdlib.h>
@@ -33,10 +34,16 @@ static Suite *(*const suites[])(void) = {
 /* Check's own limit of 4 s is too short for a busy machine. Only a test that hangs reaches this one. */
 #define TEST_SECONDS "120"
 
-int main(void)
+int main(int argc, char **argv)
 {
+    (void)argc;
     setenv("CK_DEFAULT_TIMEOUT", TEST_SECONDS, 0);
     SRunner *runner = selection_create_runner(suites, sizeof(suites) / sizeof(suites[0]));
-
-    return runner == NULL ? EXIT_FAILURE : selection_run(runner);
+    if (runner == NULL)
+        return EXIT_FAILURE;
+    test_run_begin(argv[0], "unit");
+    test_run_check_leaks();
+    int status = selection_run(runner);
+    test_run_end(status != EXIT_SUCCESS);
+    return status;
 }

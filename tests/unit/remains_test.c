@@ -1,6 +1,7 @@
 /* Old values in a stream's block files. The test makes blocks byte by byte. */
 #include "daemon/base/hash.h"
 #include "daemon/store/compact/remains.h"
+#include "tests/support/test_run.h"
 #include "tests/unit/suites.h"
 
 #include <check.h>
@@ -16,24 +17,16 @@
 #define EXPIRED   "NATS/1.0\r\nNats-Marker-Reason: MaxAge\r\n\r\n"
 #define OTHER     "NATS/1.0\r\nColor: blue\r\n\r\n"
 
-static char directory[] = "/tmp/kvstored-remains-XXXXXX";
-static char block_path[2][64];
+static char directory[PATH_BYTES];
+static char block_path[2][PATH_BYTES + 8];
 
 static void make_directory(void)
 {
-    strcpy(directory, "/tmp/kvstored-remains-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(directory));
+    test_run_make_directory(directory);
     for (int i = 0; i < 2; i++) {
         snprintf(block_path[i], sizeof(block_path[i]), "%s/%d.blk", directory, i + 1);
         fclose(fopen(block_path[i], "w"));
     }
-}
-
-static void remove_directory(void)
-{
-    for (int i = 0; i < 2; i++)
-        unlink(block_path[i]);
-    rmdir(directory);
 }
 
 static void put_number(FILE *file, uint64_t number, size_t bytes)
@@ -135,7 +128,9 @@ END_TEST
 
 START_TEST(without_blocks_nothing_is_known)
 {
-    remove_directory();
+    for (int i = 0; i < 2; i++)
+        unlink(block_path[i]);
+    rmdir(directory);
     ck_assert(has_value("$KV.b.a", 4));
 }
 END_TEST
@@ -145,7 +140,7 @@ Suite *remains_suite(void)
     Suite *suite = suite_create("remains");
     TCase *tests = tcase_create("remains");
 
-    tcase_add_checked_fixture(tests, make_directory, remove_directory);
+    tcase_add_checked_fixture(tests, make_directory, NULL);
     tcase_add_test(tests, a_value_before_the_marker_is_found);
     tcase_add_test(tests, markers_restore_no_value);
     tcase_add_test(tests, a_message_with_a_tombstone_counts_as_removed);
