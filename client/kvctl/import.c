@@ -155,7 +155,7 @@ static bool import_begin(struct importing *importing, enum status *status)
     if (!import_open_bucket(importing, &info, status))
         return false;
     /* With a history, a value with a TTL of its own would replace the earlier ones: see protocol.md. */
-    importing->can_expire = info->allows_ttl && info->history <= 1;
+    importing->settings.can_expire = info->allows_ttl && info->history <= 1;
     bool is_begun = import_read_checkpoint(importing, status) && import_check_empty(importing, info, status);
     kvs_free(info);
     importing->summary->resumed_at = importing->checkpoint_revision > 0 ? importing->checkpoint_line + 1 : 0;
@@ -220,6 +220,7 @@ enum status import_file(struct invocation *invocation, const char *path, const s
         import_settings_read(&importing.settings, &importing.header)) {
         importing.bucket = options->bucket != NULL ? options->bucket : importing.header.bucket;
         importing.settings.options.timeout_s = invocation->timeout_s;
+        importing.settings.skips_refused = options->skips_refused;
         if (options->replicas > 0)
             importing.settings.options.replicas = (unsigned)options->replicas;
         snprintf(what, sizeof(what), "importing %s", importing.bucket);

@@ -16,7 +16,7 @@
 
 /* --- import_settings.c ---------------------------------------------------------------------------- */
 
-/* Texts point into the header. */
+/* The bucket's, as the file has them, and how its lines are read. Texts point into the header. */
 struct import_settings {
     struct kvs_bucket_options options;
     const char **tags;
@@ -24,9 +24,11 @@ struct import_settings {
     uint64_t last_revision; /* of the bucket when the export began: lines above it may repeat a key of earlier lines */
     bool has_origin;        /* it was a mirror, or had sources */
     bool has_history;       /* of the export */
+    bool can_expire;        /* a value may get the rest of the bucket's TTL as a TTL of its own */
+    bool skips_refused;     /* see import_options */
 };
 
-/* Read the settings, in place. False after a message. */
+/* Read the settings in the header, in place. False after a message. */
 bool import_settings_read(struct import_settings *settings, const struct export_header *header);
 void import_settings_free(struct import_settings *settings);
 
@@ -66,7 +68,7 @@ struct import_chunk {
  * NULL if there is none. Returns END if all lines were read, or WRONG after a message.
  */
 enum export_line import_chunk_fill(struct import_chunk *chunk, struct import_item *next, struct export_reader *reader,
-                                   const struct import_settings *settings, bool can_expire, bool skips_refused);
+                                   const struct import_settings *settings);
 
 void import_chunk_add_to_txn(const struct import_chunk *chunk, struct kvs_txn *txn);
 void import_chunk_clear(struct import_chunk *chunk);
@@ -83,7 +85,6 @@ struct importing {
     struct import_settings settings;
     struct progress progress;
     const char *bucket;
-    bool can_expire;              /* a value may get the rest of the bucket's TTL as a TTL of its own */
     uint64_t checkpoint_line;     /* everything up to this line is written */
     uint64_t checkpoint_revision; /* of IMPORT_KEY; 0: it does not exist */
     struct patience patience;     /* renewed by each transaction that is written */

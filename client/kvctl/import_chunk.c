@@ -53,58 +53,36 @@ static int64_t import_expiry_of(const struct export_entry *entry, const struct i
 }
 
 /*
- * Set the TTL of an entry to its remaining time. can_expire: also if only the bucket has a TTL. Otherwise such a value
- * lives for the whole TTL of the bucket again.
+ * Set the TTL of an entry to its remaining time. Return whether it has expired. If settings->can_expire is false, a
+ * value without a TTL of its own lives for the whole TTL of the bucket again.
  */
-static void import_item_set_ttl(struct import_item *item, const struct import_settings *settings, bool can_expire,
-                                bool *is_expired)
+static bool import_item_set_ttl(struct import_item *item, const struct import_settings *settings)
 {
     int64_t expires_us = import_expiry_of(&item->entry, settings);
 
-    *is_expired = false;
     item->ttl_s = 0;
     if (expires_us == 0)
-        return;
+        return false;
     int64_t left_us = expires_us - clock_epoch_us();
-    *is_expired = left_us <= 0;
-    if (can_expire || item->entry.ttl_s > 0)
+    if (settings->can_expire || item->entry.ttl_s > 0)
         item->ttl_s = (left_us + 999999) / 1000000;
+    return left_us <= 0;
 }
 
 /* --- Filling -------------------------------------------------------------------------------------- */
 
-/* Say that kvstored does not write the present line. False if that ends the import. */
-static bool import_note_refused(struct import_chunk *chunk, const struct import_item *item,
-                                const struct export_reader *reader, const char *reason, bool skips_refused)
+/* Name a line that kvstored does not write. Return whether it is left out; false: it ends the import. */
+static bool import_skips_refused(const struct import_item *item, const struct export_reader *reader,
+                                 const struct import_settings *settings, const char *reason)
 {
     struct short_text key = text_of_bytes(item->entry.key, strlen(item->entry.key));
 
-    if (!skips_refused)
-        return report("%.200s, line %" PRIu64 ": key %s cannot be written: %s; --skip-refused leaves out such entries",
-                      reader->path, reader->number, key.text, reason) == STATUS_OK;
-    report_note("%.200s, line %" PRIu64 ": left out key %s: %s", reader->path, reader->number, key.text, reason);
-    chunk->refused++;
-    return true;
-}
-
-/*
- * Decide whether the present line is left out: an expired value, what belonged to a session, and what kvstored does not
- * write. False after a message.
- */
-static bool import_chunk_leaves_out(struct import_chunk *chunk, struct import_item *item,
-                                    const struct export_reader *reader, bool is_expired, bool skips_refused,
-                                    bool *is_left_out)
-{
-    const char *reason = export_find_refusal(item->entry.operation, item->entry.key, item->headers, item->header_count);
-
-    *is_left_out = reason != NULL || is_expired || item->entry.has_lease;
-    if (item->entry.has_lease)
-        chunk->leased++;
-    else if (is_expired)
-        chunk->expired++;
-    else if (reason != NULL)
-        return import_note_refused(chunk, item, reader, reason, skips_refused);
-    return true;
+    if (settings->skips_refused)
+        report_note("%.200s, line %" PRIu64 ": left out key %s: %s", reader->path, reader->number, key.text, reason);
+    else
+        report("%.200s, line %" PRIu64 ": key %s cannot be written: %s; --skip-refused leaves out such entries",
+               reader->path, reader->number, key.text, reason);
+    return settings->skips_refused;
 }
 
 /* Return whether an earlier line may have written the key of a line that is left out. */
@@ -115,25 +93,31 @@ static bool import_may_repeat(const struct import_item *item, const struct impor
 }
 
 /*
- * Read a line into *item. If it is left out, it deletes its key if an earlier line may have written that. Otherwise it
- * is skipped.
+ * Read a line into *item. Three kinds are left out: what belonged to a session, an expired value, and what kvstored
+ * does not write. Such a line deletes its key if an earlier line may have written that. Otherwise it is skipped.
  */
 static enum export_line import_chunk_read(struct import_chunk *chunk, struct import_item *item,
-                                          struct export_reader *reader, const struct import_settings *settings,
-                                          bool can_expire, bool skips_refused)
+                                          struct export_reader *reader, const struct import_settings *settings)
 {
-    bool is_expired, is_left_out;
-
     for (;;) {
         enum export_line line = export_reader_next(reader, &item->entry);
         if (line != EXPORT_LINE_ENTRY)
             return line;
-        import_item_set_ttl(item, settings, can_expire, &is_expired);
-        if (!export_read_headers(reader, &item->entry, &item->headers, &item->header_count) ||
-            !import_chunk_leaves_out(chunk, item, reader, is_expired, skips_refused, &is_left_out))
+        if (!export_read_headers(reader, &item->entry, &item->headers, &item->header_count))
             return EXPORT_LINE_WRONG;
-        if (!is_left_out)
+        bool is_expired = import_item_set_ttl(item, settings);
+        const char *refusal =
+            export_find_refusal(item->entry.operation, item->entry.key, item->headers, item->header_count);
+        if (item->entry.has_lease)
+            chunk->leased++;
+        else if (is_expired)
+            chunk->expired++;
+        else if (refusal == NULL)
             break;
+        else if (import_skips_refused(item, reader, settings, refusal))
+            chunk->refused++;
+        else
+            return EXPORT_LINE_WRONG;
         free(item->headers);
         item->headers = NULL;
         item->header_count = 0;
@@ -177,12 +161,12 @@ void import_chunk_clear(struct import_chunk *chunk)
 }
 
 enum export_line import_chunk_fill(struct import_chunk *chunk, struct import_item *next, struct export_reader *reader,
-                                   const struct import_settings *settings, bool can_expire, bool skips_refused)
+                                   const struct import_settings *settings)
 {
     import_chunk_clear(chunk);
     for (;;) {
         if (next->line == NULL) {
-            enum export_line line = import_chunk_read(chunk, next, reader, settings, can_expire, skips_refused);
+            enum export_line line = import_chunk_read(chunk, next, reader, settings);
             if (line != EXPORT_LINE_ENTRY)
                 return line;
         }

@@ -200,8 +200,7 @@ static void import_read_ahead(struct importing *importing)
 {
     while (importing->line == EXPORT_LINE_ENTRY && importing->count < CHUNKS_IN_FLIGHT) {
         struct import_chunk *chunk = import_chunk_at(importing, importing->count);
-        importing->line = import_chunk_fill(chunk, &importing->next, &importing->reader, &importing->settings,
-                                            importing->can_expire, importing->options->skips_refused);
+        importing->line = import_chunk_fill(chunk, &importing->next, &importing->reader, &importing->settings);
         importing->summary->expired += chunk->expired;
         importing->summary->leased += chunk->leased;
         importing->summary->refused += chunk->refused;
