@@ -193,8 +193,47 @@ static enum status import_all(struct importing *importing)
     return STATUS_OK;
 }
 
+/* Open the file, and read its header. False after a message. */
+static bool import_open_file(struct importing *importing, const char *path)
+{
+    if (!export_reader_open(&importing->reader, path) ||
+        !export_reader_header(&importing->reader, &importing->header) ||
+        !import_settings_read(&importing->settings, &importing->header))
+        return false;
+    importing->settings.skips_refused = importing->options->skips_refused;
+    return true;
+}
+
+static void import_free(struct importing *importing)
+{
+    import_commit_free(importing);
+    import_settings_free(&importing->settings);
+    free(importing->header.text);
+    export_reader_close(&importing->reader);
+}
+
+/* Read all lines of a file as the import will, to find the first one that ends it. False after a message. */
+static bool import_try_lines(const char *path, const struct import_options *options)
+{
+    struct importing importing = {.options = options};
+    struct import_chunk *chunk = calloc(1, sizeof(*chunk));
+    enum export_line line = EXPORT_LINE_WRONG;
+
+    if (chunk == NULL)
+        report("out of memory");
+    else if (import_open_file(&importing, path)) {
+        do {
+            line = import_chunk_fill(chunk, &importing.next, &importing.reader, &importing.settings);
+        } while (line == EXPORT_LINE_ENTRY);
+        import_chunk_clear(chunk);
+    }
+    free(chunk);
+    import_free(&importing);
+    return line == EXPORT_LINE_END;
+}
+
 /* Read all of a file before anything is written. Pipes cannot be read twice. False after a message. */
-static bool import_verify(const char *path)
+static bool import_verify(const char *path, const struct import_options *options)
 {
     char digest[DIGEST_TEXT_BYTES];
     struct stat state;
@@ -202,7 +241,7 @@ static bool import_verify(const char *path)
 
     if (strcmp(path, "-") == 0 || stat(path, &state) != 0 || !S_ISREG(state.st_mode))
         return true;
-    return export_verify(path, false, &entries, digest);
+    return options->skips_refused ? export_verify(path, false, &entries, digest) : import_try_lines(path, options);
 }
 
 enum status import_file(struct invocation *invocation, const char *path, const struct import_options *options,
@@ -215,24 +254,20 @@ enum status import_file(struct invocation *invocation, const char *path, const s
 
     *summary = (struct import_summary){0};
     patience_renew(&importing.patience);
-    if (import_verify(path) && export_reader_open(&importing.reader, path) &&
-        export_reader_header(&importing.reader, &importing.header) &&
-        import_settings_read(&importing.settings, &importing.header)) {
+    if (import_verify(path, options) && import_open_file(&importing, path)) {
         importing.bucket = options->bucket != NULL ? options->bucket : importing.header.bucket;
         importing.settings.options.timeout_s = invocation->timeout_s;
-        importing.settings.skips_refused = options->skips_refused;
         if (options->replicas > 0)
             importing.settings.options.replicas = (unsigned)options->replicas;
+        if (importing.settings.has_origin)
+            report_note("the bucket had a mirror or sources: if it is created, it is without them");
         snprintf(what, sizeof(what), "importing %s", importing.bucket);
         progress_begin(&importing.progress, what);
         patience_renew(&importing.patience);
         status = import_all(&importing);
         progress_end(&importing.progress);
     }
-    import_commit_free(&importing);
-    import_settings_free(&importing.settings);
-    free(importing.header.text);
-    export_reader_close(&importing.reader);
+    import_free(&importing);
     return status;
 }
 

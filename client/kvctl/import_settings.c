@@ -132,13 +132,8 @@ bool import_settings_read(struct import_settings *settings, const struct export_
 {
     *settings =
         (struct import_settings){.options = KVS_BUCKET_OPTIONS(.timeout_s = 0), .has_history = header->has_history};
-    if (!import_read_object(settings, "", (char *)header->settings)) {
-        report("the settings in the first line of the export cannot be read");
-        return false;
-    }
-    if (settings->has_origin)
-        report_note("the bucket had a mirror or sources: if it is created, it is without them");
-    return true;
+    return import_read_object(settings, "", (char *)header->settings) ||
+           report("the settings in the first line of the export cannot be read") == STATUS_OK;
 }
 
 void import_settings_free(struct import_settings *settings)
