@@ -2,6 +2,7 @@
 
 #include "client/lib/clock.h"
 #include "client/lib/error.h"
+#include "client/lib/kvstore_async.h"
 #include "client/lib/method.h"
 
 #include <stdlib.h>
@@ -251,6 +252,41 @@ enum kvs_code call_submit(struct kvs *kvs, struct call_receiver receiver)
     call_add_id(kvs, request);
     request_end(request, kvs->options.timeout_s);
     return call_submit_request(kvs, request, clock_now_ms() + call_wait_ms(request->timeout_s), &receiver);
+}
+
+/* --- Cancelling ---------------------------------------------------------------------------- */
+
+/* Queue a notification: the answer of the call says what has become of it. */
+static void call_queue_cancel(struct connection *connection, uint32_t msgid)
+{
+    size_t before = buffer_size(&connection->out);
+    msgpack_packer packer;
+
+    if (!buffer_reserve(&connection->out, LARGEST_HEADER))
+        return; /* out of memory: the call goes on */
+    msgpack_packer_init(&packer, &connection->out, call_append);
+    rpc_pack_notification(&packer, "call.cancel");
+    msgpack_pack_array(&packer, 1);
+    msgpack_pack_uint32(&packer, msgid);
+    connection->queued_bytes += buffer_size(&connection->out) - before;
+}
+
+void kvs_cancel(struct kvs *kvs, const void *context)
+{
+    struct call_table *table = &kvs->calls;
+
+    for (uint32_t msgid = 0; msgid < table->slot_count; msgid++) {
+        struct call *call = &table->calls[msgid];
+        if (call->receiver.function == NULL || call->receiver.context != context)
+            continue; /* the calls of watches and locks have no function of the program */
+        if (call->state == CALL_HELD) {
+            call->deadline_ms = table->next_deadline_ms = 0; /* call_expire ends it */
+        } else if (call->state == CALL_IN_FLIGHT) {
+            free(call->copy); /* it is not sent again */
+            call->copy = NULL;
+            call_queue_cancel(&kvs->connection, msgid);
+        }
+    }
 }
 
 /* --- Answers and other ends ---------------------------------------------------------------- */

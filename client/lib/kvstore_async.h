@@ -108,6 +108,14 @@ enum kvs_code kvs_async_delete_matching(struct kvs *kvs, const char *bucket, con
 enum kvs_code kvs_async_txn_commit(struct kvs_txn *txn, const struct kvs_call_options *options, kvs_commit_fn *done,
                                    void *context);
 
+/*
+ * Cancel the calls in flight that were submitted with a callback and this context: the program no longer needs their
+ * results. Each callback is called as for any call, later. The error is KVS_DEADLINE_EXCEEDED if the call was
+ * cancelled. A call that is done already, or a write that was sent to NATS, goes on (protocol.md, "Cancelling calls").
+ * The calls are not sent again after a lost connection. Locks and watches are ended with functions of their own.
+ */
+void kvs_cancel(struct kvs *kvs, const void *context);
+
 /* --- Watches ------------------------------------------------------------------------------- */
 
 /* Receives an event of a watch, from inside kvs_process, a blocking call or kvs_close. It lives until this returns. */

@@ -905,6 +905,40 @@ START_TEST(with_reconnect_a_call_waits_for_a_session)
 }
 END_TEST
 
+START_TEST(calls_are_cancelled_by_their_context)
+{
+    struct kvs_options reconnect = KVS_OPTIONS(.reconnect = true);
+    struct kvs_get_options wait = KVS_GET_OPTIONS(.waits = true, .timeout_s = 60);
+    struct outcome cancelled = {0}, other = {0}, held = {0};
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct kvs *kvs = library_connect(&daemon_of_test, &reconnect);
+    const char *bucket = library_new_bucket(kvs, 1);
+    assert_done(kvs_async_get(kvs, bucket, "a", &wait, on_entry, &cancelled));
+    assert_done(kvs_async_get(kvs, bucket, "b", &wait, on_entry, &cancelled));
+    assert_done(kvs_async_get(kvs, bucket, "c", &wait, on_entry, &other));
+    kvs_cancel(kvs, &cancelled);
+    ck_assert_uint_eq(cancelled.failed, 0); /* not from within */
+    library_put(kvs, bucket, "c", "here");
+    ck_assert_int_eq(run_loop(kvs), KVS_OK);
+    ck_assert_uint_eq(cancelled.failed, 2);
+    ck_assert_int_eq(cancelled.last_code, KVS_DEADLINE_EXCEEDED);
+    ck_assert_uint_eq(other.ok, 1);
+    kvs_free(other.json);
+
+    /* While there is no daemon, a call that would be sent again ends at once. */
+    daemon_stop(&daemon_of_test);
+    assert_done(kvs_async_get(kvs, bucket, "a", &wait, on_entry, &held));
+    kvs_process(kvs);
+    ck_assert_uint_eq(kvs_in_flight(kvs), 1);
+    kvs_cancel(kvs, &held);
+    while (kvs_in_flight(kvs) > 0)
+        kvs_process(kvs);
+    ck_assert_uint_eq(held.failed, 1);
+    kvs_close(kvs);
+}
+END_TEST
+
 START_TEST(writes_in_flight_at_a_loss_end_with_an_unknown_outcome)
 {
     struct outcome outcome = {0};
@@ -992,6 +1026,7 @@ Suite *library_suite(void)
     tcase_add_test(loss, with_reconnect_the_next_call_finds_the_daemon_again);
     tcase_add_test(loss, with_reconnect_a_call_waits_for_a_session);
     tcase_add_test(loss, writes_in_flight_at_a_loss_end_with_an_unknown_outcome);
+    tcase_add_test(loss, calls_are_cancelled_by_their_context);
     tcase_add_test(loss, a_call_that_is_not_answered_ends_at_its_time);
     suite_add_tcase(suite, loss);
     return suite;
