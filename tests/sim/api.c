@@ -157,8 +157,7 @@ static void stream_answer_purge(struct api_call *call)
 static void stream_delete(struct api_call *call)
 {
     trace("server: %s is deleted", call->stream->name);
-    consumers_drop(call->stream);
-    call->stream->is_gone = true;
+    stream_end(call->stream);
     api_answer(call, json_pack("{s:s, s:b}", "type", TYPE "stream_delete_response", "success", 1));
 }
 

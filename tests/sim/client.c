@@ -471,6 +471,8 @@ static void record_lose(struct client *client, struct call_record *record)
 {
     uint64_t deadline_ns = record->begin_ns + record->timeout_ns;
 
+    if (record->kind == CALL_SETUP)
+        world_after(100 * WORLD_MS, client_try_set_up, client);
     record->result = CALL_LOST;
     record->end_ns = world_now_ns();
     if (record->is_parted && record->end_ns > deadline_ns)
@@ -579,6 +581,7 @@ static void client_try_set_up(void *arg)
 
 void client_set_up(struct client *client, void (*done)(void *arg), void *arg)
 {
+    client->is_set_up = false;
     client->set_up = done;
     client->set_up_arg = arg;
     client_try_set_up(client);

@@ -77,6 +77,15 @@ static void host_write_path(const struct host *host, char path[PATH_MAX])
     snprintf(path, PATH_MAX, "%s/%s.sock", directory, host->name);
 }
 
+/* Of an embedded server, what the daemon has in the data directory. */
+static void host_remove_data(void)
+{
+    char file[PATH_MAX + 16];
+
+    snprintf(file, sizeof(file), "%s/kvstored.leases", directory);
+    unlink(file);
+}
+
 static void host_remove_files(const struct host *host)
 {
     static const char *const ends[] = {".writes", ".leases", ".leases.new"};
@@ -87,8 +96,7 @@ static void host_remove_files(const struct host *host)
         snprintf(file, sizeof(file), "%s%s", path, ends[i]);
         unlink(file);
     }
-    snprintf(file, sizeof(file), "%s/kvstored.leases", directory);
-    unlink(file);
+    host_remove_data();
 }
 
 /* --- Starting -------------------------------------------------------------------------------------- */
@@ -297,6 +305,12 @@ struct way *host_way(const uv_loop_t *uv)
     while (host->daemon == NULL || &host->daemon->uv != uv)
         host = host->next;
     return &host->way;
+}
+
+void host_delete_data(struct host *host)
+{
+    trace("the data directory of %s is deleted", host->name);
+    host_remove_data();
 }
 
 void host_suspend(struct host *host, uint64_t until_ns)

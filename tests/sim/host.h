@@ -40,6 +40,9 @@ void host_kill_after(struct host *host, unsigned steps);
 /* It is not to be killed any more. */
 void host_spare(struct host *host);
 
+/* Its data directory is deleted, while no daemon runs. That of the embedded server's messages is the server's. */
+void host_delete_data(struct host *host);
+
 /* Its process is stopped until until_ns. */
 void host_suspend(struct host *host, uint64_t until_ns);
 

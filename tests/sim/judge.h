@@ -65,7 +65,12 @@ struct judgement {
     struct knowledge *after;                                   /* each revision was stored */
     bool is_quiet;     /* there are no faults: a call fails only if its condition does not hold */
     bool daemons_stay; /* none is shut down or killed: no session is lost */
-    bool was_set_back; /* what was acknowledged may be lost: only answers, and duplicates, are judged */
+    /*
+     * The server came back older, or empty. What was acknowledged before promises_ns may be lost: of calls that began
+     * before, only answers and duplicates are judged.
+     */
+    bool was_set_back;
+    uint64_t promises_ns;
 };
 
 /* Return the sum of the stops between two times. */
@@ -103,6 +108,9 @@ void judge_counter(const struct judgement *judgement);
 
 /* The bucket was purged only as its clients have asked. */
 void judge_purges(const struct judgement *judgement);
+
+/* Return whether what a call promises may be lost. */
+bool judge_is_void(const struct judgement *judgement, const struct call_record *record);
 
 /* End the process: a call has shown a fault. */
 void judge_fail(const struct call_record *record, const char *why) __attribute__((noreturn));

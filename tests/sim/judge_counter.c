@@ -20,7 +20,7 @@ void judge_increment(const struct judgement *judgement, const struct call_record
     const struct call_part *part = &record->parts[0];
     const struct stored *stored = find_sequence(judgement->stream, part->revision);
 
-    if (judgement->was_set_back || record->result != CALL_OK)
+    if (judge_is_void(judgement, record) || record->result != CALL_OK)
         return;
     if (stored == NULL || !stored_is_put(stored) || subject_key(stored->packet->subject) != part->key)
         judge_fail(record, "its revision is not one of the counter");

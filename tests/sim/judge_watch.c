@@ -246,9 +246,9 @@ static void judge_start_and_end(const struct judgement *judgement, const struct 
 
 void judge_watches(const struct judgement *judgement, const struct client *client)
 {
-    if (judgement->was_set_back)
-        return;
     for (const struct watch_record *watch = client_watches(client); watch != NULL; watch = watch->next) {
+        if (judgement->was_set_back && watch->begun_ns < judgement->promises_ns)
+            continue;
         judge_start_and_end(judgement, watch);
         judge_watch(judgement, watch);
     }

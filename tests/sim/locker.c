@@ -430,6 +430,16 @@ static void locker_judge_locked(const struct locker *locker)
         world_fail("%s: lock.%u is refused, and was free", locker->name, locker->lock);
 }
 
+/* Return whether the bucket was missing at a moment of the call, or is created again so lately that a daemon may not
+ * know. */
+static bool locker_lacked_bucket(const struct locker *locker)
+{
+    const struct stream *stream = locker_stream(locker);
+
+    return server_lost_ns(locker->load->server) <= world_now_ns() &&
+           (stream->is_gone || locker->sent_ns < stream->made_ns + 20 * WORLD_SECOND);
+}
+
 /* The errors that the faults of this world can cause. */
 static bool is_possible(const struct locker *locker, enum locker_step step, const char *code)
 {
@@ -440,7 +450,8 @@ static bool is_possible(const struct locker *locker, enum locker_step step, cons
            (step == LOCKER_ACQUIRING && locker_may_have_cancelled(locker) && strcmp(code, "deadline_exceeded") == 0) ||
            (step == LOCKER_ACQUIRING && strcmp(code, "locked") == 0) ||
            ((step == LOCKER_WRITING || locker->has_given_up) && strcmp(code, "conflict") == 0) ||
-           ((step == LOCKER_CHECKING || step == LOCKER_RELEASING) && strcmp(code, "not_held") == 0);
+           ((step == LOCKER_CHECKING || step == LOCKER_RELEASING) && strcmp(code, "not_held") == 0) ||
+           (strcmp(code, "bucket_not_found") == 0 && locker_lacked_bucket(locker));
 }
 
 static void locker_on_error(struct locker *locker, enum locker_step step, const char *code)

@@ -1,5 +1,6 @@
 #include "tests/sim/run.h"
 
+#include "tests/sim/api.h"
 #include "tests/sim/client.h"
 #include "tests/sim/judge.h"
 #include "tests/sim/link.h"
@@ -41,7 +42,16 @@ enum fault {
     FAULT_LAG,         /* the followers of a cluster are far behind */
     FAULT_QUEUE,       /* the queue of the server's API is full at times */
     FAULT_LEADER,      /* the leader of a cluster fails, and another takes over */
+    FAULT_EMPTY,       /* the server comes back empty: its store is gone */
     FAULTS
+};
+
+/* A bucket, and the client that creates it: at the beginning, and again after the server has lost it. */
+struct bucket_set_up {
+    const struct load *load;
+    struct client *client;
+    bool is_under_way;
+    uint64_t at_ns; /* when that was answered last */
 };
 
 struct run {
@@ -65,7 +75,9 @@ struct run {
     uint64_t ends_ns;             /* of the faults and the load */
     struct stop stops[STOPS_MAX]; /* of the daemon */
     size_t stop_count;
-    unsigned set_ups;     /* buckets that exist */
+    struct bucket_set_up set_ups[2];
+    size_t set_up_count;
+    bool loses_data;      /* the data directory is deleted when the daemon has ended */
     unsigned reconcile_s; /* watches.reconcile_interval */
     bool is_over;
 };
@@ -146,24 +158,40 @@ static void choose_lock_load(unsigned lease_ttl_s)
     run.lock_bucket.history = 1;
 }
 
+/* In one of ten worlds the server is set back, and in another one it loses its store: after that, less is judged. */
+static void choose_loss(const unsigned *usual)
+{
+    uint64_t chance = run.is_quiet ? 1000 : world_below(1000);
+
+    if (chance < 100)
+        run.weights[FAULT_SET_BACK] = usual[FAULT_SET_BACK];
+    else if (chance < 200)
+        run.weights[FAULT_EMPTY] = usual[FAULT_EMPTY];
+}
+
 static void choose_faults(void)
 {
     static const unsigned usual[FAULTS] = {
         [FAULT_CUT] = 20,  [FAULT_KILL] = 12,    [FAULT_STOP_SHORT] = 8, [FAULT_STOP_LONG] = 3,
         [FAULT_BLOCK] = 6, [FAULT_SUSPEND] = 6,  [FAULT_MACHINE] = 4,    [FAULT_CLOCK] = 3,
         [FAULT_FULL] = 3,  [FAULT_SET_BACK] = 2, [FAULT_RESTART] = 3,    [FAULT_KILL_DAEMON] = 3,
-        [FAULT_LAG] = 12,  [FAULT_LEADER] = 12,  [FAULT_QUEUE] = 4};
+        [FAULT_LAG] = 12,  [FAULT_LEADER] = 12,  [FAULT_QUEUE] = 4,      [FAULT_EMPTY] = 2};
 
     run.is_cluster = !run.is_embedded && world_chance(400);
-    for (unsigned fault = 0; fault < FAULTS; fault++)
-        run.weights[fault] = !run.is_quiet && world_chance(fault == FAULT_SET_BACK ? 100 : 500) ? usual[fault] : 0;
+    for (unsigned fault = 0; fault < FAULT_EMPTY; fault++) {
+        if (fault == FAULT_SET_BACK)
+            choose_loss(usual);
+        else
+            run.weights[fault] = !run.is_quiet && world_chance(500) ? usual[fault] : 0;
+    }
     if (run.is_cluster)
-        run.weights[FAULT_SET_BACK] = 0;
+        run.weights[FAULT_SET_BACK] = run.weights[FAULT_EMPTY] = 0;
     else
         run.weights[FAULT_LAG] = run.weights[FAULT_LEADER] = 0;
     run.load.replicas = run.is_cluster ? 3 : 1;
     run.lock_bucket.replicas = run.load.replicas;
-    run.lock_load.daemons_stay = run.weights[FAULT_RESTART] == 0 && run.weights[FAULT_KILL_DAEMON] == 0;
+    run.lock_load.daemons_stay = run.weights[FAULT_RESTART] == 0 && run.weights[FAULT_KILL_DAEMON] == 0 &&
+                                 (run.weights[FAULT_EMPTY] == 0 || !run.is_embedded);
     run.kills_in_turns = run.weights[FAULT_KILL_DAEMON] > 0 && world_chance(500);
     run.fault_pause_ns = world_between(50, world_chance(500) ? 500 : 5000) * WORLD_MS;
 }
@@ -184,6 +212,46 @@ static void choose_settings(void)
     choose_lock_load(lease_ttl_s);
 }
 
+/* --- The buckets ----------------------------------------------------------------------------------- */
+
+static const struct stream *find_stream(const char *bucket)
+{
+    char name[64];
+
+    snprintf(name, sizeof(name), "KV_%s", bucket);
+    return server_find_stream(run.server, name);
+}
+
+static void on_set_up(void *arg)
+{
+    struct bucket_set_up *set_up = arg;
+
+    set_up->is_under_way = false;
+    set_up->at_ns = world_now_ns();
+}
+
+/* Create the buckets that are not there. */
+static void set_up_buckets(void *arg)
+{
+    (void)arg;
+    for (size_t i = 0; i < run.set_up_count; i++) {
+        struct bucket_set_up *set_up = &run.set_ups[i];
+        if (set_up->is_under_way || find_stream(set_up->load->bucket) != NULL)
+            continue;
+        set_up->is_under_way = true;
+        client_set_up(set_up->client, on_set_up, set_up);
+    }
+}
+
+static bool are_buckets_there(void)
+{
+    bool are_there = true;
+
+    for (size_t i = 0; i < run.set_up_count; i++)
+        are_there = are_there && !run.set_ups[i].is_under_way && find_stream(run.set_ups[i].load->bucket) != NULL;
+    return are_there;
+}
+
 /* --- Faults ---------------------------------------------------------------------------------------- */
 
 /* An embedded server is started by its daemon, and ends with it. */
@@ -195,6 +263,8 @@ static void start_server(void *arg)
     server_start(run.server);
     for (size_t i = 0; i < run.host_count; i++)
         host_note_server_started(run.hosts[i]);
+    if (!are_buckets_there())
+        world_after(world_between(1, 5000) * WORLD_MS, set_up_buckets, NULL);
 }
 
 static void start_daemon(void *arg)
@@ -239,6 +309,7 @@ static void set_server_back(void *arg)
     kill_server();
 }
 
+/* A data directory is deleted while neither the daemon nor its embedded server runs. */
 static void suspend_daemon(struct host *host, bool with_machine)
 {
     uint64_t ns = world_between(1, world_chance(700) ? 500 : 10000) * WORLD_MS, until_ns = world_now_ns() + ns;
@@ -255,11 +326,37 @@ static void suspend_daemon(struct host *host, bool with_machine)
         server_stop_until(run.server, until_ns);
 }
 
+static void delete_data(struct host *host)
+{
+    run.loses_data = false;
+    server_lose_store(run.server);
+    host_delete_data(host);
+}
+
+/* A data directory is deleted while neither the daemon nor its embedded server runs. */
+static void lose_store(struct host *host)
+{
+    if (!run.is_embedded) {
+        server_lose_store(run.server);
+        kill_server();
+    } else if (!host_is_running(host)) {
+        delete_data(host);
+    } else {
+        run.loses_data = true;
+        if (world_chance(500))
+            host_stop(host);
+        else
+            host_kill(host);
+    }
+}
+
 /* Whatever has ended it, it is started again. */
 static void on_daemon_ended(void *arg)
 {
     if (run.is_embedded)
         server_kill(run.server);
+    if (run.loses_data)
+        delete_data(arg);
     world_after(world_between(1, world_chance(500) ? 100 : 1000) * WORLD_MS, start_daemon, arg);
 }
 
@@ -351,6 +448,9 @@ static void cause(enum fault fault)
     case FAULT_LEADER:
         change_leader();
         break;
+    case FAULT_EMPTY:
+        lose_store(host);
+        break;
     case FAULTS:
         break;
     }
@@ -367,12 +467,6 @@ static void on_fault_due(void *arg)
 
 /* --- The run --------------------------------------------------------------------------------------- */
 
-static void on_set_up(void *arg)
-{
-    (void)arg;
-    run.set_ups++;
-}
-
 static void fail_if(bool is_wrong, const char *what)
 {
     if (is_wrong)
@@ -388,11 +482,6 @@ static void go_on_until(bool (*is_reached)(void), const char *what)
         if (!world_go_on(until_ns))
             world_fail("%s", what);
     }
-}
-
-static bool is_set_up(void)
-{
-    return run.set_ups == (run.locker_count > 0 ? 2 : 1);
 }
 
 static bool are_clients_idle(void)
@@ -415,10 +504,8 @@ static bool are_lockers_finished(void)
 
 static const struct stream *stream_of(const char *bucket)
 {
-    const struct stream *stream = server_streams(run.server);
+    const struct stream *stream = find_stream(bucket);
 
-    while (stream != NULL && (stream->is_gone || strcmp(stream->name + strlen("KV_"), bucket) != 0))
-        stream = stream->next;
     fail_if(stream == NULL, "the bucket is gone");
     return stream;
 }
@@ -443,6 +530,12 @@ static uint64_t maximum_staleness_ns(void)
     return (13 + (may_miss_purges ? run.reconcile_s : 0)) * WORLD_SECOND;
 }
 
+/* An empty server gets new buckets, whose revisions begin again: of them, nothing is lost. */
+static bool was_set_back_for_good(void)
+{
+    return server_was_set_back(run.server) && run.weights[FAULT_EMPTY] == 0;
+}
+
 static struct judgement make_judgement(void)
 {
     return (struct judgement){.stream = stream_of(BUCKET),
@@ -458,7 +551,8 @@ static struct judgement make_judgement(void)
                               .stop_count = run.stop_count,
                               .is_quiet = run.is_quiet,
                               .daemons_stay = run.lock_load.daemons_stay,
-                              .was_set_back = server_was_set_back(run.server)};
+                              .was_set_back = server_was_set_back(run.server),
+                              .promises_ns = was_set_back_for_good() ? UINT64_MAX : run.set_ups[0].at_ns};
 }
 
 static bool are_watches_done(void)
@@ -466,7 +560,7 @@ static bool are_watches_done(void)
     struct judgement judgement = make_judgement();
 
     for (size_t i = 0; i < run.client_count; i++) {
-        if (!judgement.was_set_back && !judge_is_delivered(&judgement, run.clients[i]))
+        if (!judge_is_delivered(&judgement, run.clients[i]))
             return false;
     }
     return true;
@@ -477,7 +571,7 @@ static bool do_watches_agree(void)
     struct judgement judgement = make_judgement();
 
     for (size_t i = 0; i < run.client_count; i++) {
-        if (!judgement.was_set_back && !judge_is_in_agreement(&judgement, run.clients[i]))
+        if (!judge_is_in_agreement(&judgement, run.clients[i]))
             return false;
     }
     return true;
@@ -521,10 +615,13 @@ static void begin(void)
         run.clients[i] = client_new((unsigned)i, run.hosts[i % run.host_count], &run.load);
     for (size_t i = 0; i < run.locker_count; i++)
         run.lockers[i] = locker_new((unsigned)i, run.hosts[i % run.host_count], &run.lock_load);
-    client_set_up(run.clients[0], on_set_up, NULL);
+    run.set_ups[run.set_up_count++] = (struct bucket_set_up){.load = &run.load, .client = run.clients[0]};
     if (run.locker_count > 0)
-        client_set_up(client_new(CLIENTS_MAX, run.hosts[0], &run.lock_bucket), on_set_up, NULL);
-    go_on_until(is_set_up, "the buckets cannot be created");
+        run.set_ups[run.set_up_count++] = (struct bucket_set_up){
+            .load = &run.lock_bucket, .client = client_new(CLIENTS_MAX, run.hosts[0], &run.lock_bucket)};
+    set_up_buckets(NULL);
+    go_on_until(are_buckets_there, "the buckets cannot be created");
+    run.set_ups[0].client = client_new(CLIENTS_MAX + 1, run.hosts[0], &run.load); /* that has no other calls */
 }
 
 static void work(void)
@@ -548,6 +645,7 @@ static void recover(void)
     server_let_followers_lag(run.server, 0, 0);
     server_overflow_until(run.server, world_now_ns());
     server_block_until(run.server, world_now_ns());
+    run.loses_data = false;
     for (size_t i = 0; i < run.host_count; i++) {
         host_block(run.hosts[i], world_now_ns());
         host_spare(run.hosts[i]);
@@ -559,6 +657,8 @@ static void recover(void)
     uint64_t until_ns = world_now_ns() + 20 * WORLD_SECOND;
     while (world_go_on(until_ns))
         ;
+    set_up_buckets(NULL);
+    go_on_until(are_buckets_there, "the buckets cannot be created again");
     go_on_until(do_watches_agree, "a watch was delivered something else than what the bucket has");
     for (size_t i = 0; i < run.locker_count; i++)
         locker_finish(run.lockers[i]);
@@ -567,7 +667,7 @@ static void recover(void)
     go_on_until(are_clients_idle, "the last calls have no answers");
     go_on_until(are_watches_done, "a watch was not delivered everything");
     go_on_until(are_lockers_finished, "a lock cannot be acquired");
-    if (server_was_set_back(run.server) || run.locker_count == 0)
+    if (was_set_back_for_good() || run.locker_count == 0)
         return;
     go_on_until(is_lock_bucket_clean, "locks or ephemeral keys of sessions that have ended are left");
     fail_if(!lockers_are_registered(stream_of(LOCK_BUCKET)), "the ephemeral key of a session is not there");

@@ -25,8 +25,10 @@ struct server {
     unsigned starts;
     bool is_up;
     bool is_full;
-    unsigned left;                /* messages until it is full; 0: more than it will get */
-    bool sets_back, was_set_back; /* at its next start */
+    unsigned left;               /* messages until it is full; 0: more than it will get */
+    bool sets_back, loses_store; /* at its next start */
+    bool was_set_back;
+    uint64_t lost_ns; /* UINT64_MAX: never */
     unsigned wrong_estimates;
     uint64_t stopped_until_ns, blocked_until_ns;
     struct stream *streams;
@@ -120,6 +122,11 @@ struct stream *server_find_stream(const struct server *server, const char *name)
     while (stream != NULL && (stream->is_gone || strcmp(stream->name, name) != 0))
         stream = stream->next;
     return stream;
+}
+
+uint64_t server_lost_ns(const struct server *server)
+{
+    return server->lost_ns;
 }
 
 struct stream *server_add_stream(struct server *server, const char *name, json_t *config)
@@ -340,6 +347,7 @@ struct server *server_new(const char *name)
 
     server->name = strdup(name);
     server->queue_end = &server->queue;
+    server->lost_ns = UINT64_MAX;
     server->next = all;
     all = server;
     server_start(server);
@@ -386,12 +394,16 @@ void server_start(struct server *server)
     for (struct stream *stream = server->streams; stream != NULL; stream = stream->next) {
         if (server->sets_back)
             stream_set_back(stream);
+        if (server->loses_store)
+            stream_lose(stream);
         stream_restart(stream);
     }
     if (server->is_cluster)
         server_elect(server);
-    server->was_set_back |= server->sets_back;
-    server->sets_back = false;
+    server->was_set_back |= server->sets_back || server->loses_store;
+    if (server->loses_store && server->lost_ns == UINT64_MAX)
+        server->lost_ns = world_now_ns();
+    server->sets_back = server->loses_store = false;
 }
 
 void server_stop_until(struct server *server, uint64_t until_ns)
@@ -456,4 +468,9 @@ bool server_was_set_back(const struct server *server)
 void server_set_back(struct server *server)
 {
     server->sets_back = true;
+}
+
+void server_lose_store(struct server *server)
+{
+    server->loses_store = true;
 }

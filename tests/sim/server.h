@@ -43,6 +43,9 @@ void server_receive(struct server *server, struct link *link, struct packet *pac
 /* Return the list of streams. It includes deleted ones (is_gone), which the judges need. */
 struct stream *server_streams(const struct server *server);
 
+/* Return when streams were lost for the first time; UINT64_MAX: none was. See server_lose_store. */
+uint64_t server_lost_ns(const struct server *server);
+
 /* --- Clusters -------------------------------------------------------------------------------------- */
 
 /*
@@ -105,7 +108,12 @@ unsigned server_wrong_estimates(const struct server *server);
 
 /* Copy the store. After server_set_back, the server has that copy at its next start. */
 void server_back_up(struct server *server);
-bool server_was_set_back(const struct server *server);
 void server_set_back(struct server *server);
+
+/* The store is gone: at its next start, the server has no streams. */
+void server_lose_store(struct server *server);
+
+/* Return whether the server came back older than it was, or empty. */
+bool server_was_set_back(const struct server *server);
 
 #endif

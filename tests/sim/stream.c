@@ -40,6 +40,7 @@ struct stream *stream_new(struct server *server, const char *name, json_t *confi
     stream->name = strdup(name);
     stream->config = config;
     stream->created_ns = world_epoch_ns();
+    stream->made_ns = world_now_ns();
     return stream;
 }
 
@@ -458,4 +459,21 @@ void stream_set_back(struct stream *stream)
         stream->log.items[i]->is_lost = true;
     stream->last_sequence = stream->backup_last;
     stream_update_first(stream);
+}
+
+void stream_end(struct stream *stream)
+{
+    consumers_drop(stream);
+    stream->is_gone = true;
+}
+
+void stream_lose(struct stream *stream)
+{
+    if (stream->is_gone)
+        return;
+    trace("server: %s is lost", stream->name);
+    stream_end(stream);
+    stream->was_set_back = true;
+    for (size_t i = 0; i < stream->log.count; i++)
+        stream->log.items[i]->is_lost = true;
 }

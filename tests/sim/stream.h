@@ -78,6 +78,7 @@ struct stream {
     char *name;
     json_t *config;
     int64_t created_ns;
+    uint64_t made_ns; /* world time */
     uint64_t first_sequence, last_sequence;
     int64_t last_ns;
     struct stored_list present; /* what the stream holds */
@@ -91,7 +92,7 @@ struct stream {
     size_t change_count;
     struct purge *purges;
     size_t purge_count;
-    bool is_gone; /* deleted; the judges still see its log */
+    bool is_gone; /* deleted, or lost; the judges still see its log */
     bool was_set_back;
     struct stored_id *ids; /* uthash */
     struct batch *batches;
@@ -170,5 +171,11 @@ void stream_restart(struct stream *stream);
 /* Keep a copy of what is stored; the stream returns to it when the server is set back. */
 void stream_back_up(struct stream *stream);
 void stream_set_back(struct stream *stream);
+
+/* It no longer exists. */
+void stream_end(struct stream *stream);
+
+/* It no longer exists, and all that it had is lost. */
+void stream_lose(struct stream *stream);
 
 #endif
