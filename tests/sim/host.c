@@ -336,6 +336,12 @@ void host_set_rate(struct host *host, int64_t ppm)
     host->clocks.rate_ppm = ppm;
 }
 
+void host_step_clock(struct host *host, int64_t by_ns)
+{
+    trace("the clock of %s is set by %.3f s", host->name, (double)by_ns / 1e9);
+    host->clocks.epoch_ns += by_ns;
+}
+
 const struct clocks *host_clocks(const struct host *host)
 {
     return &host->clocks;

@@ -51,6 +51,9 @@ void host_suspend_machine(struct host *host, uint64_t until_ns);
 
 /* Its clocks run faster than the world's time by this. Before it starts. */
 void host_set_rate(struct host *host, int64_t ppm);
+
+/* Its date is set, and no other clock. */
+void host_step_clock(struct host *host, int64_t by_ns);
 const struct clocks *host_clocks(const struct host *host);
 
 /* The network between this host and the servers. */

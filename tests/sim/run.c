@@ -34,7 +34,7 @@ enum fault {
     FAULT_BLOCK,       /* nothing passes between the server and one daemon, or all */
     FAULT_SUSPEND,     /* the daemon's process is stopped */
     FAULT_MACHINE,     /* its machine is suspended */
-    FAULT_CLOCK,       /* the clock is set */
+    FAULT_CLOCK,       /* the clock of the server and of all hosts, or of one host, is set */
     FAULT_FULL,        /* the server's store is full, or soon will be */
     FAULT_SET_BACK,    /* the server comes back older than it was */
     FAULT_RESTART,     /* the daemon is shut down, and starts again */
@@ -392,6 +392,17 @@ static void change_leader(void)
                          fails_until_ns + world_between(1, world_chance(700) ? 500 : 8000) * WORLD_MS);
 }
 
+/* A daemon and its embedded server have one clock. */
+static void set_clock(struct host *host)
+{
+    int64_t by_ns = (int64_t)world_between(0, 20000) * 1000000 - 10000000000;
+
+    if (!run.is_embedded && world_chance(500))
+        host_step_clock(host, by_ns);
+    else
+        world_step_epoch(by_ns);
+}
+
 static void cause(enum fault fault)
 {
     struct host *host = run.hosts[world_below(run.host_count)];
@@ -422,7 +433,7 @@ static void cause(enum fault fault)
         suspend_daemon(host, true);
         break;
     case FAULT_CLOCK:
-        world_step_epoch((int64_t)world_between(0, 20000) * 1000000 - 10000000000);
+        set_clock(host);
         break;
     case FAULT_FULL:
         fill_store();
