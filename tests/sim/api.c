@@ -134,10 +134,11 @@ static void stream_create(struct api_call *call, const char *name)
 
 static void stream_update(struct api_call *call)
 {
-    json_decref(call->stream->config);
-    call->stream->config = json_deep_copy(call->body);
-    stream_complete_config(call->stream->config);
+    json_t *config = json_deep_copy(call->body);
+
+    stream_complete_config(config);
     trace("server: %s is updated", call->stream->name);
+    stream_configure(call->stream, config);
     api_answer(call, stream_describe(call->stream, "stream_update_response"));
 }
 

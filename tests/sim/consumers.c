@@ -29,12 +29,13 @@ struct consumer {
     char *name;
     json_t *filters; /* of strings; empty: all */
     bool headers_only;
+    bool is_list; /* of the last message of each subject */
     bool is_over;
     bool is_on_follower;
     bool is_catching_up; /* consumer_catch_up is planned */
     uint64_t next_sequence;
     uint64_t *listed; /* of a last_per_subject consumer: sequences at its creation */
-    size_t listed_count, listed_done;
+    size_t listed_count, listed_done, listed_lost;
     uint64_t sequence; /* of its deliveries */
     uint64_t inactive_ns, touched_ns;
     struct pull *pulls; /* in their order */
@@ -110,6 +111,7 @@ static struct stored *consumer_peek(struct consumer *consumer)
             return stored;
         consumer->next_sequence = stored->sequence + 1;
     }
+    consumer->listed_lost = 0; /* at the end, the server counts again */
     return NULL;
 }
 
@@ -119,6 +121,17 @@ static void consumer_take(struct consumer *consumer, const struct stored *stored
         consumer->listed_done++;
     else
         consumer->next_sequence = stored->sequence + 1;
+}
+
+/* nats-server 2.15 loses a message of a list, but not the last one, and counts it as pending: see consumer_pull. */
+static void consumer_put_back(struct consumer *consumer, const struct stored *stored, bool was_listed)
+{
+    if (!was_listed)
+        consumer->next_sequence = stored->sequence;
+    else if (consumer->listed_done == consumer->listed_count)
+        consumer->listed_done--;
+    else
+        consumer->listed_lost++;
 }
 
 /* Return the stream as the consumer's node has it. */
@@ -132,7 +145,7 @@ static const struct stream *consumer_view(const struct consumer *consumer)
 /* What a follower has not removed yet does not count. */
 static uint64_t consumer_pending(const struct consumer *consumer)
 {
-    uint64_t count = consumer->listed_count - consumer->listed_done;
+    uint64_t count = consumer->listed_count - consumer->listed_done + consumer->listed_lost;
     uint64_t until_ns = consumer->is_on_follower ? server_follower_ns(consumer->stream->server) : UINT64_MAX;
 
     for (size_t i = 0; i < consumer->stream->present.count; i++) {
@@ -146,9 +159,9 @@ static uint64_t consumer_pending(const struct consumer *consumer)
 /* The estimate of a list can be 0 for a moment, while keys are overwritten. */
 static uint64_t consumer_estimate(const struct consumer *consumer)
 {
-    bool is_list = consumer->listed_count > 0;
-
-    return is_list && world_chance(server_wrong_estimates(consumer->stream->server)) ? 0 : consumer_pending(consumer);
+    return consumer->is_list && world_chance(server_wrong_estimates(consumer->stream->server))
+               ? 0
+               : consumer_pending(consumer);
 }
 
 /* --- Pulls ----------------------------------------------------------------------------------------- */
@@ -202,19 +215,22 @@ static void consumer_deliver(struct consumer *consumer)
 
     while (!consumer->is_over && (pull = consumer_first_pull(consumer)) != NULL &&
            (stored = consumer_peek(consumer)) != NULL) {
-        size_t bytes = packet_bytes(stored->packet) + strlen(stored->packet->subject);
+        bool is_listed = consumer->listed_done < consumer->listed_count;
+        consumer_take(consumer, stored);
+        consumer->sequence++;
+        struct packet *packet = consumer_pack(consumer, stored);
+        size_t bytes = packet_bytes(packet) + strlen(packet->subject) + strlen(packet->reply);
         if (pull->max_bytes > 0 && bytes > pull->max_bytes) {
-            if (consumer->listed_done < consumer->listed_count)
-                consumer_take(consumer, stored); /* nats-server 2.15 loses it: see consumer.c */
+            packet_free(packet);
+            consumer->sequence--;
+            consumer_put_back(consumer, stored, is_listed);
             pull_send_status(pull, 409, "Message Size Exceeds MaxBytes", true);
             pull_end(pull);
             continue;
         }
-        consumer_take(consumer, stored);
-        consumer->sequence++;
         consumer->touched_ns = world_now_ns();
         pull->was_served = true;
-        link_send_to_daemon(pull->link, consumer_pack(consumer, stored));
+        link_send_to_daemon(pull->link, packet);
         pull->left--;
         if (pull->max_bytes > 0 && (pull->max_bytes -= bytes) == 0)
             pull->left = 0;
@@ -371,12 +387,32 @@ static void consumer_make_list(struct consumer *consumer)
     consumer->next_sequence = stream->last_sequence + 1;
 }
 
+static bool filters_overlap(json_t *filters)
+{
+    size_t i, j;
+    json_t *one, *other;
+
+    json_array_foreach(filters, i, one)
+    {
+        json_array_foreach(filters, j, other)
+        {
+            if (i != j && kv_filter_matches(json_string_value(one), json_string_value(other)))
+                return true;
+        }
+    }
+    return false;
+}
+
 json_t *consumers_create(struct stream *stream, const char *name, json_t *request)
 {
     json_t *config = json_object_get(request, "config"), *filter = json_object_get(config, "filter_subject");
     const char *policy = json_string_value(json_object_get(config, "deliver_policy"));
     struct consumer *consumer = consumers_find(stream, name);
 
+    if (filters_overlap(json_object_get(config, "filter_subjects")))
+        return json_pack("{s:s, s:{s:i, s:i, s:s}}", "type", "io.nats.jetstream.api.v1.consumer_create_response",
+                         "error", "code", 400, "err_code", 10138, "description",
+                         "consumer subject filters cannot overlap");
     if (consumer != NULL)
         consumer_end(consumer, true);
     consumer = memory_new(sizeof(*consumer));
@@ -391,7 +427,8 @@ json_t *consumers_create(struct stream *stream, const char *name, json_t *reques
     consumer->filters = filters != NULL ? json_deep_copy(filters) : json_array();
     if (json_is_string(filter))
         json_array_append(consumer->filters, filter);
-    if (strcmp(policy, "last_per_subject") == 0)
+    consumer->is_list = strcmp(policy, "last_per_subject") == 0;
+    if (consumer->is_list && stream_number(stream, "max_msgs_per_subject") != 1) /* otherwise it is all of them */
         consumer_make_list(consumer);
     else if (strcmp(policy, "by_start_sequence") == 0)
         consumer->next_sequence = request_number(config, "opt_start_seq");

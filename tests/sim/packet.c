@@ -58,6 +58,19 @@ void packet_add_header(struct packet *packet, const char *name, const char *form
     packet->headers[packet->header_count++] = (struct message_header){memory_need(strdup(name)), value};
 }
 
+void packet_remove_header(struct packet *packet, const char *name)
+{
+    struct message_header *header = packet->headers;
+
+    while (header < packet->headers + packet->header_count && strcmp(header->name, name) != 0)
+        header++;
+    if (header == packet->headers + packet->header_count)
+        return;
+    free((char *)header->name);
+    free((char *)header->value);
+    *header = packet->headers[--packet->header_count];
+}
+
 const char *packet_header(const struct packet *packet, const char *name)
 {
     for (size_t i = 0; i < packet->header_count; i++) {

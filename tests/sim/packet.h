@@ -36,6 +36,9 @@ struct packet *packet_new_status(const char *subject, unsigned status, const cha
 /* A packet to subject with a JSON object, of which the reference is taken. */
 struct packet *packet_new_json(const char *subject, json_t *object);
 
+/* Remove the first header with this name. */
+void packet_remove_header(struct packet *packet, const char *name);
+
 /* Return its size as the server counts it: headers and payload. */
 size_t packet_bytes(const struct packet *packet);
 

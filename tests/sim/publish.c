@@ -76,12 +76,22 @@ static bool check_ttl(const struct stream *stream, const struct packet *packet, 
     return true;
 }
 
+static bool check_other(const struct packet *packet, struct refusal *refusal)
+{
+    if (packet_header(packet, KV_HEADER_EXPECTED_OTHER) != NULL &&
+        packet_header(packet, KV_HEADER_EXPECTED_SUBJECT) == NULL)
+        return refuse(refusal, 400, 10193, "missing sequence for expected last sequence per subject");
+    return true;
+}
+
 /* The conditions of a message that is not in a batch. */
 static bool check_conditions(const struct stream *stream, const struct packet *packet, struct refusal *refusal)
 {
     const char *other = packet_header(packet, KV_HEADER_EXPECTED_OTHER);
     uint64_t expected;
 
+    if (!check_other(packet, refusal))
+        return false;
     if (has_number(packet, KV_HEADER_EXPECTED_SUBJECT, &expected)) {
         const struct stored *last = stream_last(stream, other != NULL ? other : packet->subject);
         uint64_t sequence = last != NULL ? last->sequence : 0;
@@ -93,8 +103,9 @@ static bool check_conditions(const struct stream *stream, const struct packet *p
     return true;
 }
 
-static bool check_rollup(const struct stream *stream, const struct packet *packet, bool is_written_before,
-                         struct refusal *refusal)
+/* A batch has written something before, and the subject before. */
+static bool check_rollup(const struct stream *stream, const struct packet *packet, bool is_not_first,
+                         bool is_written_before, struct refusal *refusal)
 {
     const char *rollup = packet_header(packet, KV_HEADER_ROLLUP);
 
@@ -104,7 +115,9 @@ static bool check_rollup(const struct stream *stream, const struct packet *packe
         return refuse(refusal, 500, 10111, "rollup not permitted");
     if (strcmp(rollup, "sub") != 0 && strcmp(rollup, "all") != 0)
         return refuse(refusal, 500, 10111, "rollup value invalid: \"none\"");
-    if (is_written_before)
+    if (strcmp(rollup, "all") == 0 && is_not_first)
+        return refuse(refusal, 500, 10111, "batch rollup all invalid");
+    if (strcmp(rollup, "sub") == 0 && is_written_before)
         return refuse(refusal, 500, 10111, "batch rollup sub invalid");
     return true;
 }
@@ -116,6 +129,18 @@ static bool check_size(const struct stream *stream, const struct packet *packet,
     if (most > 0 && packet_bytes(packet) > (size_t)most)
         return refuse(refusal, 400, 10054, "message size exceeds maximum allowed");
     return true;
+}
+
+/* With several messages of a key, a value has to live at least as long as the marker that it leaves. */
+static void raise_ttl(const struct stream *stream, struct packet *packet)
+{
+    const char *ttl = packet_header(packet, KV_HEADER_TTL);
+    int64_t least_s = stream_number(stream, "subject_delete_marker_ttl") / 1000000000;
+
+    if (ttl == NULL || stream_number(stream, "max_msgs_per_subject") == 1 || atoll(ttl) >= least_s)
+        return;
+    packet_remove_header(packet, KV_HEADER_TTL);
+    packet_add_header(packet, KV_HEADER_TTL, "%" PRId64, least_s);
 }
 
 /* --- Single messages ------------------------------------------------------------------------------- */
@@ -131,8 +156,8 @@ static struct packet *receive_single(struct stream *stream, struct packet *packe
     bool is_well = check_ttl(stream, packet, &refusal) && check_conditions(stream, packet, &refusal);
     if (is_well && id != NULL)
         known = stream_find_id(stream, id);
-    is_well = is_well && (known != NULL ||
-                          (check_rollup(stream, packet, false, &refusal) && check_size(stream, packet, &refusal)));
+    is_well = is_well && (known != NULL || (check_rollup(stream, packet, false, false, &refusal) &&
+                                            check_size(stream, packet, &refusal)));
     if (is_well && known == NULL && server_store_is_full(stream->server))
         is_well = refuse(&refusal, 503, 10023, "insufficient resources");
     if (!is_well || known != NULL) {
@@ -143,6 +168,7 @@ static struct packet *receive_single(struct stream *stream, struct packet *packe
         return answer;
     }
     packet->reply = NULL;
+    raise_ttl(stream, packet);
     struct stored *stored = stream_store(stream, packet);
     answer = answer_stored(stream, reply, stored->sequence, false);
     free(reply);
@@ -223,6 +249,8 @@ static bool batch_check(struct stream *stream, const struct batch *batch, size_t
         if (place > 0)
             return refuse(refusal, 400, 10164, "wrong last sequence");
     }
+    if (!check_other(packet, refusal))
+        return false;
     if (has_number(packet, KV_HEADER_EXPECTED_SUBJECT, &expected)) {
         const struct stored *last = stream_last(stream, subject);
         uint64_t sequence = last != NULL ? last->sequence : 0;
@@ -231,7 +259,7 @@ static bool batch_check(struct stream *stream, const struct batch *batch, size_t
         if (sequence != expected)
             return refuse_sequence(refusal, sequence);
     }
-    return check_rollup(stream, packet, batch_wrote(batch, place, packet->subject), refusal) &&
+    return check_rollup(stream, packet, place > 0, batch_wrote(batch, place, packet->subject), refusal) &&
            check_size(stream, packet, refusal);
 }
 
@@ -250,6 +278,7 @@ static bool batch_store(struct stream *stream, struct batch *batch, uint64_t *la
             batch->count = 0;
             return false;
         }
+        raise_ttl(stream, batch->packets[i]);
         *last = stream_store(stream, batch->packets[i])->sequence;
         batch->packets[i] = NULL;
         server_use_room(stream->server);

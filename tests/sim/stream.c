@@ -279,7 +279,26 @@ static void stream_limit_subject(struct stream *stream, const char *subject)
     }
 }
 
+static void stream_limit_subjects(struct stream *stream)
+{
+    for (size_t i = stream->present.count; i > 0; i--) {
+        if (i <= stream->present.count)
+            stream_limit_subject(stream, stream->present.items[i - 1]->packet->subject);
+    }
+}
+
 /* --- Expiry ---------------------------------------------------------------------------------------- */
+
+/* As Go prints durations: 1h0m0s, 1m0s, 1s. */
+static void add_duration(struct packet *packet, const char *name, long long seconds)
+{
+    if (seconds >= 3600)
+        packet_add_header(packet, name, "%lldh%lldm%llds", seconds / 3600, seconds / 60 % 60, seconds % 60);
+    else if (seconds >= 60)
+        packet_add_header(packet, name, "%lldm%llds", seconds / 60, seconds % 60);
+    else
+        packet_add_header(packet, name, "%llds", seconds);
+}
 
 static void stream_leave_marker(struct stream *stream, const char *subject)
 {
@@ -289,7 +308,8 @@ static void stream_leave_marker(struct stream *stream, const char *subject)
         return;
     struct packet *marker = packet_new(subject, NULL, "", 0);
     packet_add_header(marker, KV_HEADER_MARKER_REASON, "MaxAge");
-    packet_add_header(marker, KV_HEADER_TTL, "%lld", (long long)(ttl_ns / 1000000000));
+    add_duration(marker, KV_HEADER_TTL, ttl_ns / 1000000000);
+    packet_add_header(marker, KV_HEADER_ROLLUP, "sub");
     stream_store(stream, marker);
     consumers_on_stored(stream);
 }
@@ -321,18 +341,28 @@ static void stream_expire(void *arg)
         world_after((uint64_t)(next_ns - now_ns) + world_below(WORLD_SECOND), stream_expire, stream);
 }
 
+/* The shorter one counts: the message's own TTL, or the age of all. */
 static void stream_set_expiry(struct stream *stream, struct stored *stored)
 {
-    const char *ttl = packet_header(stored->packet, KV_HEADER_TTL);
-    int64_t max_age_ns = stream_number(stream, "max_age"), ttl_ns = ttl != NULL ? atoll(ttl) * 1000000000 : 0;
+    struct message message = {.headers = stored->packet->headers, .header_count = stored->packet->header_count};
+    int64_t max_age_ns = stream_number(stream, "max_age"), ttl_ns = kv_read_ttl(&message) * 1000000000;
 
-    if (ttl_ns > 0 && stream_flag(stream, "allow_msg_ttl"))
-        stored->expires_ns = stored->time_ns + ttl_ns;
-    else if (max_age_ns > 0)
-        stored->expires_ns = stored->time_ns + max_age_ns;
+    if (ttl_ns <= 0 || !stream_flag(stream, "allow_msg_ttl") || (max_age_ns > 0 && max_age_ns < ttl_ns))
+        ttl_ns = max_age_ns;
+    stored->expires_ns = ttl_ns > 0 ? stored->time_ns + ttl_ns : 0;
     if (stored->expires_ns > 0)
         world_after((uint64_t)(stored->expires_ns - stored->time_ns) + world_below(WORLD_SECOND), stream_expire,
                     stream);
+}
+
+void stream_configure(struct stream *stream, json_t *config)
+{
+    json_decref(stream->config);
+    stream->config = config;
+    stream_begin_operation(stream);
+    stream_limit_subjects(stream);
+    for (size_t i = 0; i < stream->present.count; i++)
+        stream_set_expiry(stream, stream->present.items[i]);
 }
 
 /* --- Storing --------------------------------------------------------------------------------------- */
@@ -351,8 +381,8 @@ struct stored *stream_store(struct stream *stream, struct packet *packet)
     stream_note_change(stream, packet->subject);
     stream_note_id(stream, stored);
     stream_set_expiry(stream, stored);
-    if (rollup != NULL && strcmp(rollup, "sub") == 0)
-        stream_remove(stream, packet->subject, stored->sequence, 0, false);
+    if (rollup != NULL)
+        stream_remove(stream, strcmp(rollup, "sub") == 0 ? packet->subject : NULL, stored->sequence, 0, false);
     stream_limit_subject(stream, packet->subject);
     trace("server: %s %llu %s stored, id %s", stream->name, (unsigned long long)stored->sequence, packet->subject,
           packet_header(packet, KV_HEADER_MSG_ID) != NULL ? packet_header(packet, KV_HEADER_MSG_ID) : "none");

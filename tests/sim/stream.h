@@ -105,6 +105,9 @@ struct stream {
 struct stream *stream_new(struct server *server, const char *name, json_t *config);
 void stream_free(struct stream *stream);
 
+/* Change the configuration, the reference of which is taken. New limits are applied. */
+void stream_configure(struct stream *stream, json_t *config);
+
 /* Numbers and flags of the configuration; 0 or false if it has none. */
 int64_t stream_number(const struct stream *stream, const char *setting);
 bool stream_flag(const struct stream *stream, const char *setting);

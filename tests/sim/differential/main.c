@@ -1,11 +1,15 @@
 /*
  * differential: holds the simulated server against a real nats-server.
  *
- *   differential URL REQUESTS [SEED]
+ *   differential NATS-SERVER DIRECTORY REQUESTS [SEED]
  *
  * Both get the same random requests, one after the other, and must give the same answers, apart from times. What the
- * daemon asks for is asked for: writes with ids, conditions, roll-ups and TTLs, batches, reads, consumers, purges.
+ * daemon asks for is asked for: writes with ids, conditions, roll-ups and TTLs, batches, reads, consumers, purges, and
+ * changes of streams. Both are restarted twice. What takes seconds, the expiry of messages and of ids, is begun before
+ * the random requests and looked at after them: see later.
  */
+#include "tests/sim/differential/later.h"
+#include "tests/sim/differential/real.h"
 #include "tests/sim/differential/requests.h"
 
 #include "tests/sim/link.h"
@@ -14,7 +18,6 @@
 #include "tests/sim/world.h"
 
 #include <inttypes.h>
-#include <nats/nats.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +25,9 @@
 
 #define WAIT_MS     10000
 #define ANSWERS_MAX 64u
+
+/* Of await: for up to 30 s and more. */
+#define AWAIT_TRIES 600u
 
 /* What came to one request, as text. */
 struct answers {
@@ -31,8 +37,8 @@ struct answers {
 
 static struct server *server;
 static struct link *simulated_link;
-static natsConnection *connection;
-static natsSubscription *inbox;
+static bool is_restarting;
+static const struct way way;
 
 /* --- The simulated server -------------------------------------------------------------------------- */
 
@@ -47,14 +53,35 @@ void connection_on_end(struct connection *of, struct link *link, const char *why
 {
     (void)of;
     (void)link;
-    world_fail("the simulated server has closed the connection: %s", why);
+    if (!is_restarting)
+        world_fail("the simulated server has closed the connection: %s", why);
 }
 
-static void answers_add(struct answers *answers, char *text)
+static void simulation_connect(void)
 {
+    static uint64_t connections;
+
+    simulated_link = link_new((struct connection *)&server, server, &way, ++connections); /* only its address matters */
+}
+
+static void simulation_go_on(uint64_t ns)
+{
+    uint64_t until_ns = world_now_ns() + ns;
+
+    while (world_go_on(until_ns))
+        ;
+}
+
+/* A pull may have any number of heartbeats, also after later requests: only its first one counts. */
+static void answers_add(struct answers *answers, const struct packet *request, struct packet *packet)
+{
+    bool is_first = answers->count == 0 && strstr(request->payload, "idle_heartbeat") != NULL;
+
     if (answers->count == ANSWERS_MAX)
         world_fail("more than %u answers to one request", ANSWERS_MAX);
-    answers->texts[answers->count++] = text;
+    if (packet->status != 100 || is_first)
+        answers->texts[answers->count++] = answer_text(packet);
+    packet_free(packet);
 }
 
 static void ask_simulation(const struct packet *request, struct answers *answers)
@@ -63,70 +90,21 @@ static void ask_simulation(const struct packet *request, struct answers *answers
 
     link_send_to_server(simulated_link, packet_copy(request));
     /* It answers at once, or after its queue. */
-    uint64_t until_ns = world_now_ns() + 20 * WORLD_MS;
-    while (world_go_on(until_ns))
-        ;
-    while ((packet = link_take(simulated_link)) != NULL) {
-        answers_add(answers, answer_text(packet));
-        packet_free(packet);
-    }
+    simulation_go_on(20 * WORLD_MS + request_wait_ns(request));
+    while ((packet = link_take(simulated_link)) != NULL)
+        answers_add(answers, request, packet);
 }
 
 /* --- The real server ------------------------------------------------------------------------------- */
 
-static void need(natsStatus status, const char *what)
-{
-    if (status == NATS_OK)
-        return;
-    fprintf(stderr, "differential: %s: %s\n", what, natsStatus_GetText(status));
-    exit(1);
-}
-
-static struct packet *packet_of(natsMsg *message)
-{
-    const char **names = NULL, *value;
-    int count = 0;
-    struct packet *packet = packet_new(natsMsg_GetSubject(message), natsMsg_GetReply(message), natsMsg_GetData(message),
-                                       (size_t)natsMsg_GetDataLength(message));
-
-    natsMsgHeader_Keys(message, &names, &count);
-    for (int i = 0; i < count; i++) {
-        if (natsMsgHeader_Get(message, names[i], &value) != NATS_OK)
-            continue;
-        if (strcmp(names[i], "Status") == 0)
-            packet->status = (unsigned)strtoul(value, NULL, 10);
-        else if (strcmp(names[i], "Description") != 0)
-            packet_add_header(packet, names[i], "%s", value);
-    }
-    free(names);
-    return packet;
-}
-
+/* As many as the simulation has given, and none beyond: what else comes shows at the next request. */
 static void ask_server(const struct packet *request, const struct answers *expected, struct answers *answers)
 {
-    natsMsg *message = NULL;
+    struct packet *packet;
 
-    need(natsMsg_Create(&message, request->subject, request->reply, request->payload, (int)request->payload_bytes),
-         "natsMsg_Create");
-    for (size_t i = 0; i < request->header_count; i++)
-        need(natsMsgHeader_Add(message, request->headers[i].name, request->headers[i].value), "natsMsgHeader_Add");
-    need(natsConnection_PublishMsg(connection, message), "natsConnection_PublishMsg");
-    natsMsg_Destroy(message);
-    /* As many as the simulation has given, and none beyond: what else comes shows at the next request. */
-    while (answers->count < expected->count) {
-        natsStatus status = natsSubscription_NextMsg(&message, inbox, WAIT_MS);
-        if (status == NATS_NO_RESPONDERS) {
-            answers_add(answers, memory_need(strdup("status 503")));
-            continue;
-        }
-        if (status == NATS_TIMEOUT)
-            return;
-        need(status, "natsSubscription_NextMsg");
-        struct packet *packet = packet_of(message);
-        answers_add(answers, answer_text(packet));
-        packet_free(packet);
-        natsMsg_Destroy(message);
-    }
+    real_send(request);
+    while (answers->count < expected->count && (packet = real_receive(WAIT_MS)) != NULL)
+        answers_add(answers, request, packet);
 }
 
 /* --- Comparing ------------------------------------------------------------------------------------- */
@@ -157,16 +135,36 @@ static void fail(const struct packet *request, const struct answers *simulated, 
     world_fail("the answers differ");
 }
 
+static bool answers_are_equal(const struct answers *one, const struct answers *other)
+{
+    bool is_same = one->count == other->count;
+
+    for (size_t i = 0; is_same && i < one->count; i++)
+        is_same = strcmp(one->texts[i], other->texts[i]) == 0;
+    return is_same;
+}
+
+static int compare_texts(const void *one, const void *other)
+{
+    return strcmp(*(char *const *)one, *(char *const *)other);
+}
+
+/* A pull that ends with its consumer is answered just before or after the deletion. */
+static void answers_sort(struct answers *answers, const struct packet *request)
+{
+    if (strstr(request->subject, ".CONSUMER.DELETE.") != NULL && answers->count > 0)
+        qsort(answers->texts, answers->count, sizeof(answers->texts[0]), compare_texts);
+}
+
 static void compare(struct packet *request)
 {
     struct answers simulated = {0}, real = {0};
 
     ask_simulation(request, &simulated);
     ask_server(request, &simulated, &real);
-    bool is_same = simulated.count == real.count;
-    for (size_t i = 0; is_same && i < simulated.count; i++)
-        is_same = strcmp(simulated.texts[i], real.texts[i]) == 0;
-    if (!is_same)
+    answers_sort(&simulated, request);
+    answers_sort(&real, request);
+    if (!answers_are_equal(&simulated, &real))
         fail(request, &simulated, &real);
     if (getenv("VERBOSE") != NULL) {
         print_request(request);
@@ -178,31 +176,65 @@ static void compare(struct packet *request)
     packet_free(request);
 }
 
-static const struct way way;
+/* Ask until the real server answers what the simulated one does: it does something after a while. */
+static void await(struct packet *request)
+{
+    static const struct timespec pause = {.tv_nsec = 50000000};
+    struct answers simulated = {0};
+    bool is_same = false;
+
+    ask_simulation(request, &simulated);
+    for (unsigned tries = 0; !is_same; tries++) {
+        struct answers real = {0};
+        ask_server(request, &simulated, &real);
+        is_same = answers_are_equal(&simulated, &real);
+        if (!is_same && tries == AWAIT_TRIES)
+            fail(request, &simulated, &real);
+        answers_free(&real);
+        nanosleep(&pause, NULL);
+    }
+    answers_free(&simulated);
+    packet_free(request);
+}
+
+/* --- The run --------------------------------------------------------------------------------------- */
+
+static void restart(void)
+{
+    is_restarting = true;
+    server_kill(server);
+    simulation_go_on(WORLD_SECOND);
+    server_start(server);
+    simulation_connect();
+    is_restarting = false;
+    real_restart();
+}
 
 int main(int argc, char **argv)
 {
-    if (argc < 3) {
-        fprintf(stderr, "usage: differential URL REQUESTS [SEED]\n");
+    if (argc < 4) {
+        fprintf(stderr, "usage: differential NATS-SERVER DIRECTORY REQUESTS [SEED]\n");
         return 2;
     }
-    uint64_t seed = argc > 3 ? strtoull(argv[3], NULL, 10) : (uint64_t)time(NULL);
-    uint64_t count = strtoull(argv[2], NULL, 10);
+    uint64_t seed = argc > 4 ? strtoull(argv[4], NULL, 10) : (uint64_t)time(NULL);
+    uint64_t count = strtoull(argv[3], NULL, 10);
     world_begin(seed, false);
     network = (struct network){.least_ns = 1000, .most_ns = 1000};
     server = server_new("nats");
-    simulated_link = link_new((struct connection *)&server, server, &way, 1); /* only whether it is NULL matters */
-    need(natsConnection_ConnectTo(&connection, argv[1]), argv[1]);
-    need(natsConnection_SubscribeSync(&inbox, connection, REQUESTS_INBOX), "natsConnection_SubscribeSync");
-    need(natsConnection_Flush(connection), "natsConnection_Flush");
-    requests_begin(compare);
-    for (uint64_t i = 0; i < count; i++)
+    simulation_connect();
+    real_start(argv[1], argv[2]);
+    requests_begin(server, compare);
+    later_begin(compare);
+    for (uint64_t i = 0; i < count; i++) {
+        if (i == count / 3 || i == count * 2 / 3)
+            restart();
         requests_make(compare);
+    }
+    simulation_go_on(later_wait_ns());
+    later_end(compare, await);
     printf("%" PRIu64 " requests of seed %" PRIu64 ": the simulated server and nats-server give the same answers\n",
            count, seed);
-    natsSubscription_Destroy(inbox);
-    natsConnection_Destroy(connection);
-    nats_Close();
+    real_stop();
     link_forget_all();
     server_forget_all();
     world_end();
