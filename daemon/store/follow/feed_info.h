@@ -21,6 +21,15 @@ struct feed_info {
     int64_t max_age_us;    /* of each message; 0: no limit */
 };
 
+/*
+ * Return whether the stream no longer has this message: it was purged. The leader has answered that; the feed, and a
+ * reading, may be of a follower that is behind and still has it.
+ */
+static inline bool feed_info_lacks(const struct feed_info *info, uint64_t sequence)
+{
+    return sequence < info->first_sequence;
+}
+
 /* Read it from an answer of STREAM.INFO. */
 void feed_read_info(json_t *answer, struct feed_info *info);
 

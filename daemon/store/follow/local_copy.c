@@ -120,9 +120,8 @@ static void local_copy_drop_reached(struct local_copy *copy)
     min_revision_drop_reached(&copy->min_revisions, feed_position(&copy->feed), local_copy_has_entry, copy);
 }
 
-static void on_feed_entry(void *arg, const struct kv_entry *entry)
+static void local_copy_receive_change(struct local_copy *copy, const struct kv_entry *entry)
 {
-    struct local_copy *copy = arg;
     bool is_wanted = local_copy_deliver(copy, entry);
 
     local_copy_tell_listener(copy, entry);
@@ -133,6 +132,14 @@ static void on_feed_entry(void *arg, const struct kv_entry *entry)
     if (is_wanted && copy->feed.position.batch.from != 0)
         local_copy_note_revision(copy->store, copy->name, entry->key, entry->revision, false);
     min_revision_trust(&copy->min_revisions, entry->key, entry->revision);
+}
+
+static void on_feed_entry(void *arg, const struct kv_entry *entry)
+{
+    struct local_copy *copy = arg;
+
+    if (!feed_info_lacks(&copy->feed.info, entry->revision))
+        local_copy_receive_change(copy, entry);
     local_copy_drop_reached(copy);
     local_copy_wake_waits(copy);
     watch_set_note_progress(&copy->watches);

@@ -121,14 +121,15 @@ static enum consumer_verdict on_reading_message(void *arg, struct message *messa
     reconcile->last_read.sequence = entry.revision;
     reconcile->last_read.stored_us = entry.created_us;
     feed_batch_note(&reconcile->last_read.batch, message, entry.revision);
+    if (feed_info_lacks(&copy->feed.info, entry.revision))
+        return CONSUMER_MORE;
     if (reconcile->phase == RECONCILE_LOADING) {
         reconcile_receive_entry(copy, &entry);
     } else {
         struct cache_key *key = cache_find(&copy->contents.cache, entry.key, strlen(entry.key));
         if (key == NULL || key->revision < entry.revision)
             min_revision_note_newer(&copy->min_revisions, entry.key);
-        /* The leader has answered which keys are gone; a follower that is behind may still have them. */
-        if (key != NULL && entry.revision >= copy->feed.info.first_sequence)
+        if (key != NULL)
             cache_mark(&copy->contents.cache, key);
     }
     return CONSUMER_MORE;
