@@ -63,6 +63,8 @@ void later_begin(request_fn *ask)
     create(ask, "marked",
            "\"max_msgs_per_subject\":1,\"allow_msg_ttl\":true,\"subject_delete_marker_ttl\":3600000000000");
     create(ask, "brief", "\"max_msgs_per_subject\":5,\"allow_msg_ttl\":true,\"subject_delete_marker_ttl\":1000000000");
+    create(ask, "raised",
+           "\"max_msgs_per_subject\":5,\"allow_msg_ttl\":true,\"subject_delete_marker_ttl\":3600000000000");
     create(ask, "unmarked", "\"max_msgs_per_subject\":5,\"allow_msg_ttl\":true");
     create(ask, "aged",
            "\"max_msgs_per_subject\":5,\"allow_msg_ttl\":true,\"max_age\":2000000000,"
@@ -71,6 +73,7 @@ void later_begin(request_fn *ask)
     begin_ttls(ask, "marked");
     begin_ttls(ask, "unmarked");
     begin_ttls(ask, "brief");
+    write_key(ask, "raised", 0, NULL, 1); /* it stays for as long as a marker would */
     write_key(ask, "aged", 0, NULL, 0);
     write_key(ask, "aged", 1, NULL, 3600); /* longer than the age */
     write_key(ask, "window", 0, "first", 0);
@@ -90,7 +93,7 @@ static void look_at(request_fn *ask, const char *stream)
 
 void later_end(request_fn *ask, request_fn *await)
 {
-    static const char *const streams[] = {"marked", "brief", "unmarked", "aged", "window"};
+    static const char *const streams[] = {"marked", "brief", "raised", "unmarked", "aged", "window"};
     time_t left_s = began_s + LATER_S - now_s();
 
     /* Ids are forgotten without a sign. */
