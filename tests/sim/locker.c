@@ -59,7 +59,7 @@ struct locker {
     uint32_t cancel_msgid;      /* of call.cancel in flight; 0: none */
     struct locker_cancelled *cancelled;
     bool is_holding;
-    bool has_given_up;   /* a holding, of whose loss it was not notified yet */
+    unsigned given_up;   /* a bit for each lock: a holding of whose loss it was not notified yet */
     uint64_t leaves_ns;  /* when the holding is to end */
     uint64_t lost_token; /* of the last lock.lost of the session */
     bool is_thinking;
@@ -440,6 +440,12 @@ static bool locker_lacked_bucket(const struct locker *locker)
            (stream->is_gone || locker->sent_ns < stream->made_ns + 20 * WORLD_SECOND);
 }
 
+/* Return whether the session may still hold the lock of the call, which the locker has given up. */
+static bool locker_has_given_up(const struct locker *locker, enum locker_step step)
+{
+    return step == LOCKER_ACQUIRING ? (locker->given_up >> locker->lock & 1) != 0 : locker->given_up != 0;
+}
+
 /* The errors that the faults of this world can cause. */
 static bool is_possible(const struct locker *locker, enum locker_step step, const char *code)
 {
@@ -449,7 +455,7 @@ static bool is_possible(const struct locker *locker, enum locker_step step, cons
     return (is_of_a_fault && !locker->load->is_quiet) ||
            (step == LOCKER_ACQUIRING && locker_may_have_cancelled(locker) && strcmp(code, "deadline_exceeded") == 0) ||
            (step == LOCKER_ACQUIRING && strcmp(code, "locked") == 0) ||
-           ((step == LOCKER_WRITING || locker->has_given_up) && strcmp(code, "conflict") == 0) ||
+           ((step == LOCKER_WRITING || locker_has_given_up(locker, step)) && strcmp(code, "conflict") == 0) ||
            ((step == LOCKER_CHECKING || step == LOCKER_RELEASING) && strcmp(code, "not_held") == 0) ||
            (strcmp(code, "bucket_not_found") == 0 && locker_lacked_bucket(locker));
 }
@@ -468,7 +474,8 @@ static void locker_on_error(struct locker *locker, enum locker_step step, const 
         locker_find_purged(locker, token) == NULL)
         world_fail("%s: a write with token %" PRIu64 " is refused, while it is vouched for", locker->name, token);
     if (strcmp(code, "conflict") == 0) {
-        locker->has_given_up |= locker->is_holding;
+        if (locker->is_holding)
+            locker->given_up |= 1u << locker_held(locker)->lock;
         locker_end_holding(locker, world_now_ns());
     }
 }
@@ -551,13 +558,13 @@ static void locker_on_lost(struct locker *locker, const msgpack_object *params)
         locker->is_registered = false; /* the ephemeral key */
         return;
     }
+    locker->given_up &= ~(1u << atoi(key + 5));
     if (locker->held_count > 0)
         lock_name(present, locker_held(locker)->lock);
     if (strcmp(key, present) != 0)
         return; /* one that it has given up. A server that was set back may have used its token again */
     locker->lost_token = number_of(&params->via.array.ptr[2]);
     trace("%s: token %" PRIu64 " is lost", locker->name, locker->lost_token);
-    locker->has_given_up = false;
     if (locker->is_holding && locker_held(locker)->token == locker->lost_token)
         locker_end_holding(locker, world_now_ns());
 }
@@ -588,7 +595,8 @@ static void locker_forget_session(struct locker *locker, uint64_t ended_ns)
     if (locker->step == LOCKER_ACQUIRING)
         locker->in_line_until_ns = world_now_ns();
     locker->step = LOCKER_AT_REST;
-    locker->is_registered = locker->has_given_up = false;
+    locker->is_registered = false;
+    locker->given_up = 0;
     locker->cancel_msgid = 0;
     locker_think_later(locker, world_between(1, 300) * WORLD_MS);
 }

@@ -22,8 +22,8 @@ struct feed_info {
 };
 
 /*
- * Return whether the stream no longer has this message: it was purged. The leader has answered that; the feed, and a
- * reading, may be of a follower that is behind and still has it.
+ * Return whether the stream no longer has this message: it was purged or overwritten. The leader has answered that;
+ * the feed, and a reading, may be of a follower that is behind and still has it.
  */
 static inline bool feed_info_lacks(const struct feed_info *info, uint64_t sequence)
 {
