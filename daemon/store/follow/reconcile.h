@@ -84,6 +84,12 @@ static inline bool reconcile_is_trusted(const struct reconcile *reconcile)
     return !reconcile->must_check && reconcile->purpose != RECONCILE_TO_COMPARE;
 }
 
+/* Return whether all keys are compared with the stream: watches are notified of what differs. */
+static inline bool reconcile_is_comparing(const struct reconcile *reconcile)
+{
+    return reconcile->purpose == RECONCILE_TO_COMPARE;
+}
+
 /* Check as soon as it is possible. */
 static inline void reconcile_request_check(struct reconcile *reconcile)
 {

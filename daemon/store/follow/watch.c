@@ -273,6 +273,9 @@ static void watch_begin_if_current(struct watch *watch)
         return;
     }
     watch_set_stop_awaiting(set, &watch->member);
+    /* What the comparison finds changed is no update: it was there before. The watches begin after it. */
+    if (watch->from == WATCH_UPDATES && reconcile_is_comparing(&watch->copy->reconcile))
+        return;
     watch_begin(watch);
 }
 
