@@ -68,27 +68,6 @@ bool kv_argument_value(struct call *call, uint32_t position, const char **value,
 
 /* --- Options --------------------------------------------------------------------------------------- */
 
-static int kv_option_compare_headers(const void *a, const void *b)
-{
-    return strcmp(((const struct message_header *)a)->name, ((const struct message_header *)b)->name);
-}
-
-/* Return a name that occurs twice, of which only one value could be read again; NULL: there is none. */
-static const char *kv_option_find_duplicate(struct call *call, const struct message_header *headers, size_t count)
-{
-    struct message_header *sorted = count > 1 ? arena_alloc(&call->arena, count * sizeof(*sorted)) : NULL;
-
-    if (sorted == NULL)
-        return NULL;
-    memcpy(sorted, headers, count * sizeof(*sorted));
-    qsort(sorted, count, sizeof(*sorted), kv_option_compare_headers);
-    for (size_t i = 1; i < count; i++) {
-        if (strcmp(sorted[i - 1].name, sorted[i].name) == 0)
-            return sorted[i].name;
-    }
-    return NULL;
-}
-
 bool kv_option_headers(struct call *call, const char *name, const struct message_header **headers, size_t *count)
 {
     const msgpack_object *option = option_find(call, name);
@@ -112,11 +91,6 @@ bool kv_option_headers(struct call *call, const char *name, const struct message
             return false;
         }
         checked[i] = (struct message_header){pairs[i].name, pairs[i].value};
-    }
-    const char *twin = kv_option_find_duplicate(call, checked, *count);
-    if (twin != NULL) {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s has \"%.64s\" twice", name, twin);
-        return false;
     }
     *headers = checked;
     return true;

@@ -215,6 +215,31 @@ static bool argument_read_half(struct call *call, const msgpack_object *value, c
     return argument_read_text(call, value, part, max_bytes, text);
 }
 
+static int argument_compare_pairs(const void *a, const void *b)
+{
+    return strcmp(((const struct argument_pair *)a)->name, ((const struct argument_pair *)b)->name);
+}
+
+/* Refuse a name that occurs twice: only one of its values would be kept. */
+static bool argument_check_twins(struct call *call, const struct argument_pair *pairs, size_t count, const char *what)
+{
+    struct argument_pair *sorted = arena_alloc(&call->arena, (count + 1) * sizeof(*sorted));
+
+    if (sorted == NULL) {
+        call_fail_out_of_memory(call);
+        return false;
+    }
+    memcpy(sorted, pairs, count * sizeof(*sorted));
+    qsort(sorted, count, sizeof(*sorted), argument_compare_pairs);
+    for (size_t i = 1; i < count; i++) {
+        if (strcmp(sorted[i - 1].name, sorted[i].name) == 0) {
+            call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s has \"%.64s\" twice", what, sorted[i].name);
+            return false;
+        }
+    }
+    return true;
+}
+
 bool argument_read_pairs(struct call *call, const msgpack_object *value, const char *what, size_t max_bytes,
                          struct argument_pair **pairs, size_t *count)
 {
@@ -239,7 +264,7 @@ bool argument_read_pairs(struct call *call, const msgpack_object *value, const c
             !argument_read_half(call, &map->ptr[i].val, "value", i + 1, what, max_bytes, &(*pairs)[i].value))
             return false;
     }
-    return true;
+    return argument_check_twins(call, *pairs, *count, what);
 }
 
 /* --- Positional arguments -------------------------------------------------------------------------- */

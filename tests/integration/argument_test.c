@@ -472,6 +472,31 @@ START_TEST(an_option_is_not_given_twice)
 }
 END_TEST
 
+/* [0, 7, "bucket.create", ["b", {"metadata": {"a": "1", "a": "2"}}]] */
+START_TEST(a_name_in_metadata_is_not_given_twice)
+{
+    struct client *client = client_open_shared();
+    msgpack_sbuffer buffer;
+    msgpack_packer packer;
+
+    msgpack_sbuffer_init(&buffer);
+    msgpack_packer_init(&packer, &buffer, msgpack_sbuffer_write);
+    pack_call_head(&packer, 7, "bucket.create");
+    msgpack_pack_array(&packer, 2);
+    msgpack_pack_str_with_body(&packer, "b", 1);
+    msgpack_pack_map(&packer, 1);
+    msgpack_pack_str_with_body(&packer, "metadata", 8);
+    msgpack_pack_map(&packer, 2);
+    for (unsigned i = 0; i < 2; i++) {
+        msgpack_pack_str_with_body(&packer, "a", 1);
+        msgpack_pack_str_with_body(&packer, i == 0 ? "1" : "2", 1);
+    }
+    client_write(client, buffer.data, buffer.size);
+    msgpack_sbuffer_destroy(&buffer);
+    assert_code_says(client_wait(client, 7), "invalid_argument", "metadata has \"a\" twice");
+}
+END_TEST
+
 START_TEST(a_timeout_must_be_within_the_limits)
 {
     TRY({"kv.get", "['%s', 'color', {'timeout': 0}]"}, {"kv.get", "['%s', 'color', {'timeout': -1}]"},
@@ -631,6 +656,7 @@ Suite *argument_suite(void)
     tcase_add_test(tests, an_option_must_have_its_type_and_range);
     tcase_add_test(tests, an_option_that_is_nil_counts_as_not_given);
     tcase_add_test(tests, an_option_is_not_given_twice);
+    tcase_add_test(tests, a_name_in_metadata_is_not_given_twice);
     tcase_add_test(tests, a_float_without_a_fraction_is_an_integer);
     tcase_add_test(tests, nil_and_empty_containers_are_no_options_and_no_checks);
     tcase_add_test(tests, a_bin_is_accepted_wherever_a_text_is_expected);
