@@ -62,8 +62,12 @@ void embedded_backlog_set(struct embedded_backlog *backlog, bool is_short)
         return;
     int listener = copy_listener(backlog->pid, backlog->port);
     if (listener < 0) {
-        if (errno != ESRCH) /* the server has not just ended */
-            log_info("nats-server: many strangers can wait at its port: the daemon cannot change its socket: %s",
+        if (errno == ENOENT)
+            log_info("nats-server: many strangers can wait at its port: pid %d, which the daemon started, does not "
+                     "listen there itself",
+                     (int)backlog->pid);
+        else if (errno != ESRCH) /* the server has not just ended */
+            log_info("nats-server: many strangers can wait at its port: the daemon may not change its socket: %s",
                      strerror(errno));
         backlog->pid = 0;
         return;
