@@ -502,6 +502,47 @@ START_TEST(a_publish_without_permission_is_denied_at_once)
 }
 END_TEST
 
+/* The watch ends with the error, whether it has begun or not. */
+static void expect_denied_watch(struct client *client, const char *subject)
+{
+    struct answer *answer = client_call(client, "watch.start", "['b', {'timeout': 40}]");
+
+    if (answer->error.type != MSGPACK_OBJECT_NIL) {
+        assert_code_says(answer, "permission_denied", subject);
+        return;
+    }
+    struct notification *next;
+    while (strcmp((next = client_wait_notification(client, answer->result.via.u64))->method, "watch.ended") != 0)
+        ck_assert_str_eq(next->method, "watch.entries");
+    ck_assert_str_eq(text_at(&next->params, "1.code"), "permission_denied");
+    ck_assert_ptr_nonnull(strstr(text_at(&next->params, "1.message"), subject));
+}
+
+START_TEST(a_watch_that_is_denied_a_subject_ends_and_names_it)
+{
+    static const struct {
+        const char *denied, *named;
+    } subjects[] = {{"\"$JS.API.STREAM.MSG.>\"", "\"$JS.API.STREAM.MSG.GET.KV_b\""},
+                    {"\"$JS.API.CONSUMER.>\"", "\"$JS.API.CONSUMER."}};
+
+    for (size_t i = 0; i < sizeof(subjects) / sizeof(subjects[0]); i++) {
+        nats_server_start(&server, denying(subjects[i].denied));
+        struct client *client = open_as_a(nats_server_section(&server), NULL);
+        uint64_t start_ms = now_ms();
+        assert_ok(client_call(client, "bucket.create", "['b']"));
+        assert_ok(client_call(client, "kv.put", "['b', 'k', 'v']"));
+        expect_denied_watch(client, subjects[i].named);
+        /* These have the bucket followed. */
+        for (unsigned read = 0; read < 3; read++)
+            assert_ok(client_call(client, "kv.get", "['b', 'k', {'consistency': 'cached'}]"));
+        expect_denied_watch(client, subjects[i].named);
+        assert_at_once(start_ms);
+        daemon_stop(&daemon_of_test);
+        nats_server_stop(&server);
+    }
+}
+END_TEST
+
 /* Many at a time, also in one batch: each write has its own answer. */
 START_TEST(a_denied_key_denies_no_other)
 {
@@ -608,6 +649,7 @@ Suite *external_suite(void)
     tcase_add_test(tests, a_user_who_may_not_ask_for_the_servers_version_is_served);
     tcase_add_test(tests, an_unreadable_answer_of_jetstream_is_not_an_internal_error);
     tcase_add_test(tests, a_publish_without_permission_is_denied_at_once);
+    tcase_add_test(tests, a_watch_that_is_denied_a_subject_ends_and_names_it);
     tcase_add_test(tests, a_denied_key_denies_no_other);
     tcase_add_test(tests, over_tls_a_publish_without_permission_is_denied_too);
     tcase_add_test(tests, a_user_without_permission_for_the_inbox_keeps_the_connection);

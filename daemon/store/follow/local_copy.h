@@ -132,7 +132,7 @@ static inline bool local_copy_is_exclusive(const struct local_copy *copy)
 /* Return why the bucket is not followed yet; code ERROR_NONE: not known. */
 static inline const struct error *local_copy_error(const struct local_copy *copy)
 {
-    return &copy->feed.error;
+    return copy->feed.error.code != ERROR_NONE ? &copy->feed.error : &copy->reconcile.error;
 }
 
 /* --- For lease ------------------------------------------------------------------------------------- */

@@ -327,8 +327,11 @@ static void on_reading_done(void *arg, const struct error *error)
     bool is_gone = error != NULL && error->code == ERROR_BUCKET_NOT_FOUND;
 
     reconcile_free_subjects(reconcile);
-    if (error != NULL && !is_gone)
+    if (error != NULL && !is_gone && reconcile->error.code != error->code)
         log_warning("bucket %s: reading all keys failed: %s; trying again", copy->name, error->message);
+    memset(&reconcile->error, 0, sizeof(reconcile->error));
+    if (error != NULL)
+        error_set(&reconcile->error, error->code, "%s", error->message);
     if (error == NULL && !reconcile_finds_difference(copy)) {
         reconcile_start_removing(copy);
         return;
@@ -338,6 +341,8 @@ static void on_reading_done(void *arg, const struct error *error)
     reconcile->wants_check |= !is_load;
     if (is_gone)
         feed_look(&copy->feed);
+    else if (reconcile->error.code == ERROR_PERMISSION_DENIED)
+        watch_set_begin(&copy->watches); /* those that wait end */
 }
 
 static const struct consumer_ops reading_ops = {on_reading_restart, on_reading_message, on_reading_done};

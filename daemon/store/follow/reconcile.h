@@ -36,9 +36,10 @@ enum reconcile_purpose {
 struct reconcile {
     enum reconcile_phase phase;
     enum reconcile_purpose purpose;
-    bool wants_load;  /* at the next tick */
-    bool wants_check; /* as soon as it is possible */
-    bool must_check;  /* nothing is answered from memory before a check */
+    bool wants_load;    /* at the next tick */
+    bool wants_check;   /* as soon as it is possible */
+    bool must_check;    /* nothing is answered from memory before a check */
+    struct error error; /* why the last reading failed; ERROR_NONE: it did not */
 
     struct jetstream_call question;
     struct consumer_reading reading;

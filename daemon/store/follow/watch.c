@@ -264,8 +264,13 @@ static void watch_begin_if_current(struct watch *watch)
     struct watch_set *set = &watch->copy->watches;
     uint64_t until_ms = uv_now(watch->store->loop) + REACHING_MS;
 
-    if (watch->state != WATCH_OPENING || !local_copy_is_following(watch->copy))
+    if (watch->state != WATCH_OPENING)
         return;
+    if (!local_copy_is_following(watch->copy)) {
+        if (local_copy_error(watch->copy)->code == ERROR_PERMISSION_DENIED)
+            watch_end(watch, local_copy_error(watch->copy));
+        return;
+    }
     if (feed_position(&watch->copy->feed) < watch->must_reach) {
         watch_set_await_progress(set, &watch->member);
         timer_start(watch->store->timers, &watch->timer, until_ms < watch->deadline_ms ? until_ms : watch->deadline_ms,

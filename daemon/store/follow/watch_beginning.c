@@ -90,6 +90,15 @@ static bool beginning_clear_arena(struct watch_beginning *beginning)
     return true;
 }
 
+/* A request has failed: try again, unless it will always be denied. */
+static void beginning_fail(struct watch *watch, enum watch_step step, const struct error *error)
+{
+    if (error->code == ERROR_PERMISSION_DENIED)
+        watch_end(watch, error);
+    else
+        beginning_continue_later(watch, step, RETRY_MS);
+}
+
 /* --- From the cache -------------------------------------------------------------------------------- */
 
 static void on_value_fetched(void *arg, const struct kv_entry *entry, const struct error *error)
@@ -97,7 +106,7 @@ static void on_value_fetched(void *arg, const struct kv_entry *entry, const stru
     struct watch *watch = arg;
 
     if (error != NULL) {
-        beginning_continue_later(watch, WATCH_FETCHING, RETRY_MS);
+        beginning_fail(watch, WATCH_FETCHING, error);
         return;
     }
     watch->beginning.step = WATCH_WALKING;
@@ -294,7 +303,7 @@ static void on_beginning_read(void *arg, const struct error *error)
 
     watch_cancel_turn(watch);
     if (error != NULL) {
-        beginning_continue_later(watch, WATCH_PAUSING, RETRY_MS);
+        beginning_fail(watch, WATCH_PAUSING, error);
         return;
     }
     if (watch->copy->feed.info.replicas > 1 && !beginning->is_confirmed) {
@@ -369,7 +378,7 @@ static void on_horizon_confirmed(void *arg, const struct kv_entry *entry, const 
     struct watch *watch = arg;
 
     if (error != NULL)
-        beginning_continue_later(watch, WATCH_CONFIRMING, RETRY_MS);
+        beginning_fail(watch, WATCH_CONFIRMING, error);
     else if (watch->from_revision <= horizon_read(entry) ||
              watch_set_has_lost_since(&watch->copy->watches, watch->from_revision))
         watch_end_gone(watch);
