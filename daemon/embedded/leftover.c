@@ -1,6 +1,7 @@
 #include "daemon/embedded/leftover.h"
 
 #include "daemon/base/log.h"
+#include "daemon/base/small_file.h"
 #include "daemon/embedded/config.h"
 
 #include <fcntl.h>
@@ -21,12 +22,7 @@ static pid_t read_pid(const struct embedded_directory *directory)
     char path[PATH_MAX], text[16];
 
     embedded_directory_path(directory, "nats-server.pid", path);
-    int descriptor = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    if (descriptor < 0)
-        return 0;
-    ssize_t length = read(descriptor, text, sizeof(text) - 1);
-    close(descriptor);
-    text[length > 0 ? length : 0] = '\0';
+    small_file_read(path, O_NOFOLLOW | O_NONBLOCK, text, sizeof(text));
     return atoi(text);
 }
 
@@ -38,13 +34,8 @@ static bool is_server_of(const struct embedded_directory *directory, pid_t pid)
 
     snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
     embedded_directory_path(directory, EMBEDDED_CONFIG_FILE, configuration);
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0)
-        return false;
-    ssize_t length = read(descriptor, command, sizeof(command) - 1);
-    close(descriptor);
-    command[length > 0 ? length : 0] = '\0';
-    for (ssize_t at = 0; at < length && !found; at += (ssize_t)strlen(command + at) + 1)
+    size_t length = small_file_read(path, 0, command, sizeof(command));
+    for (size_t at = 0; at < length && !found; at += strlen(command + at) + 1)
         found = strcmp(command + at, configuration) == 0;
     return found;
 }

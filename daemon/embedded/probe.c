@@ -1,11 +1,11 @@
 #include "daemon/embedded/probe.h"
 
-#include <fcntl.h>
+#include "daemon/base/small_file.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 struct embedded_probe {
     uv_tcp_t tcp;
@@ -83,12 +83,7 @@ bool embedded_probe_is_stopped(pid_t pid)
     char path[64], text[512];
 
     snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0)
-        return false;
-    ssize_t length = read(descriptor, text, sizeof(text) - 1);
-    close(descriptor);
-    text[length > 0 ? length : 0] = '\0';
+    small_file_read(path, 0, text, sizeof(text));
     const char *state = strrchr(text, ')'); /* the end of the program's name */
     return state != NULL && strncmp(state, ") T", 3) == 0;
 }
