@@ -58,7 +58,7 @@ static bool reconcile_is_set_back(const struct reconcile *reconcile, const struc
 /* Return whether a server that is behind may answer the load with what was overwritten since. */
 static bool reconcile_may_be_misled(const struct local_copy *copy)
 {
-    return copy->reconcile.purpose == RECONCILE_TO_COMPARE && copy->feed.info.replicas > 1;
+    return reconcile_is_comparing(&copy->reconcile) && copy->feed.info.replicas > 1;
 }
 
 /*
@@ -80,8 +80,7 @@ static void reconcile_receive_entry(struct local_copy *copy, const struct kv_ent
     bool is_same = key != NULL && key->revision == entry->revision && key->created_us == entry->created_us;
     bool have_values = contents_have_values(&copy->contents);
 
-    bool differs =
-        reconcile->purpose == RECONCILE_TO_COMPARE && !is_same && reconcile_is_set_back(reconcile, key, entry);
+    bool differs = reconcile_is_comparing(reconcile) && !is_same && reconcile_is_set_back(reconcile, key, entry);
     if (differs && reconcile_must_confirm(copy, key)) {
         reconcile->has_news |= key == NULL;
         if (key != NULL)
@@ -282,7 +281,7 @@ static void reconcile_finish_load(struct local_copy *copy)
 
     reconcile->is_confirmed = false;
     contents_note_read(&copy->contents, !reconcile->wants_load); /* values may be wanted since it began */
-    if (reconcile->purpose == RECONCILE_TO_COMPARE)
+    if (reconcile_is_comparing(reconcile))
         reconcile->must_check = reconcile->wants_check;
     reconcile->purpose = RECONCILE_TO_FILL;
     if (local_copy_is_before_feed(copy))
@@ -342,7 +341,7 @@ static void on_reading_done(void *arg, const struct error *error)
     if (is_gone)
         feed_look(&copy->feed);
     else if (reconcile->error.code == ERROR_PERMISSION_DENIED)
-        watch_set_begin(&copy->watches); /* those that wait end */
+        watch_set_begin(&copy->watches); /* the watches that have not begun end with this error */
 }
 
 static const struct consumer_ops reading_ops = {on_reading_restart, on_reading_message, on_reading_done};

@@ -79,16 +79,16 @@ static inline bool reconcile_is_removing(const struct reconcile *reconcile)
     return reconcile->phase >= RECONCILE_REMOVING_AFTER_CHECK;
 }
 
-/* Return whether the copy may be trusted: false until a check or a comparing load that was asked for is done. */
-static inline bool reconcile_is_trusted(const struct reconcile *reconcile)
-{
-    return !reconcile->must_check && reconcile->purpose != RECONCILE_TO_COMPARE;
-}
-
 /* Return whether all keys are compared with the stream: watches are notified of what differs. */
 static inline bool reconcile_is_comparing(const struct reconcile *reconcile)
 {
     return reconcile->purpose == RECONCILE_TO_COMPARE;
+}
+
+/* Return whether the copy may be trusted: false until a check or a comparing load that was asked for is done. */
+static inline bool reconcile_is_trusted(const struct reconcile *reconcile)
+{
+    return !reconcile->must_check && !reconcile_is_comparing(reconcile);
 }
 
 /* Check as soon as it is possible. */
