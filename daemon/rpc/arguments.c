@@ -223,8 +223,9 @@ static int argument_compare_pairs(const void *a, const void *b)
 /* Refuse a name that occurs twice: only one of its values would be kept. */
 static bool argument_check_twins(struct call *call, const struct argument_pair *pairs, size_t count, const char *what)
 {
-    struct argument_pair *sorted = arena_alloc(&call->arena, (count + 1) * sizeof(*sorted));
-
+    if (count < 2)
+        return true;
+    struct argument_pair *sorted = arena_alloc(&call->arena, count * sizeof(*sorted));
     if (sorted == NULL) {
         call_fail_out_of_memory(call);
         return false;
