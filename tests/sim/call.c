@@ -352,7 +352,7 @@ static void record_read_commit(struct call_record *record, const msgpack_object 
 /* The answer of the call that it has cancelled comes first. A call that reads can be cancelled until it is answered. */
 static void record_read_cancel(struct call_record *record, const msgpack_object *result)
 {
-    bool is_cancelled = result->type == MSGPACK_OBJECT_BOOLEAN && result->via.boolean;
+    bool is_cancelled = bool_of(result);
     bool is_running = record->target->result == CALL_RUNS;
 
     record->parts[0].found = is_cancelled;

@@ -59,6 +59,11 @@ uint64_t number_of(const msgpack_object *object)
     return object != NULL && object->type == MSGPACK_OBJECT_POSITIVE_INTEGER ? object->via.u64 : 0;
 }
 
+bool bool_of(const msgpack_object *object)
+{
+    return object->type == MSGPACK_OBJECT_BOOLEAN && object->via.boolean;
+}
+
 /* --- The session ----------------------------------------------------------------------------------- */
 
 static void caller_forget_session(struct caller *caller)

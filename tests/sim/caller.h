@@ -64,4 +64,7 @@ void copy_text(char *to, size_t size, const msgpack_object *from);
 /* 0 if it is NULL, or no positive integer. */
 uint64_t number_of(const msgpack_object *object);
 
+/* false if it is no boolean. */
+bool bool_of(const msgpack_object *object);
+
 #endif

@@ -502,8 +502,7 @@ static void locker_note_cancelled(struct locker *locker)
 /* If it is true, lock.acquire was answered before it. */
 static void locker_on_cancelled(struct locker *locker, const msgpack_object *answer)
 {
-    const msgpack_object *result = &answer->via.array.ptr[3];
-    bool is_cancelled = result->type == MSGPACK_OBJECT_BOOLEAN && result->via.boolean;
+    bool is_cancelled = bool_of(&answer->via.array.ptr[3]);
 
     trace("%s: call.cancel is %s", locker->name, is_cancelled ? "true" : "false");
     locker->cancel_msgid = 0;
