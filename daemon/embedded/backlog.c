@@ -11,7 +11,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* The server needs half a millisecond for so many. */
+/*
+ * Connections. Beside 10,000 that come again and again, the 99th percentile of other clients' calls is 6 ms; with the
+ * 4,096 of the system it is 106 ms.
+ */
 #define BACKLOG_SHORT 16
 
 /* The server opens few files before it listens, unless it has many streams. */

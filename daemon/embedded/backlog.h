@@ -5,7 +5,7 @@
  * use the loopback interface can fill it at once, and the server then needs a tenth of a second for all of them before
  * it reads from the daemon. While the daemon is connected, nobody else has to be, so the backlog is short: the kernel
  * drops further connections, and their kernels try again after a second. To set it, the daemon copies the descriptor of
- * the server's socket (pidfd_getfd) for a moment. Where the system forbids that, as in some containers, the backlog
+ * the server's socket (pidfd_getfd) for a moment. Where the system forbids that, as in most containers, the backlog
  * stays long.
  */
 #ifndef DAEMON_EMBEDDED_BACKLOG_H

@@ -12,8 +12,8 @@
 #include "daemon/store/lease/holding.h"
 
 /*
- * The bucket of a holding counts among those that the user watches. If the user has too many of them, watched is NULL:
- * the daemon follows the bucket only while no other bucket needs the place.
+ * A bucket in which a session holds locks or ephemeral keys counts as one that its user watches. watched is NULL if the
+ * user watches the maximum already. Then the daemon follows the bucket only while no other bucket needs the place.
  */
 struct session_holding_bucket {
     struct watched_bucket *watched;

@@ -1042,7 +1042,10 @@ static const char *long_operations(void)
     return operations;
 }
 
-/* Also with 4,096 checks of long keys. A slow turn would be in the log. A call behind one is stored behind it. */
+/*
+ * Transactions of 1,000 long operations, with and without 4,096 checks of long keys. The log would name a slow turn. A
+ * put that is sent after a transaction without checks is stored after it.
+ */
 START_TEST(transactions_of_megabytes_are_read_in_slices_and_in_order)
 {
     enum { CHECKS = 4096, BYTES = 900 };

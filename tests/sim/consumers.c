@@ -41,7 +41,7 @@ struct consumer {
     struct pull *pulls; /* in their order */
 };
 
-/* Those that live, and those that are over. */
+/* Two lists: the consumers that exist, and those that have ended, which pending events may still name. */
 static struct consumer *all, *over;
 
 /* --- What is pending ------------------------------------------------------------------------------- */
